@@ -1,2 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Neural architecture search by proximal iterations, fused kernels for PyTorch."""
+"""Neural architecture search by proximal iterations, with fused C++ and CUDA kernels for PyTorch."""
+
+from pkgutil import extend_path as _extend_path
+
+__path__ = _extend_path(__path__, __name__)  # in a source tree after a plain install: find the installed _C
+
+import torch as _torch  # noqa: F401  loads libtorch, which _C links to
+
+try:
+    from . import _C as _C  # registers torch.ops.nasp_ext
+except ImportError as error:
+    raise ImportError(
+        f"nasp_ext's compiled part did not load ({error}). Build it against the installed PyTorch "
+        f"{_torch.__version__}: run `pip install .` in the source tree."
+    ) from error
+
+__version__ = "0.1.0"

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""What this installation of nasp_ext can do, and why a part of it is missing."""
+
+import platform
+
+import torch
+
+from . import __version__, _host
+
+
+def cuda_reason() -> str:
+    """Why the CUDA operators cannot run here; an empty string if they can."""
+    info = _host.build_info()
+    if not info["cuda"]:
+        return f"nasp_ext was built without CUDA kernels: {info['cuda_reason']}"
+    if torch.version.cuda is None:
+        return f"PyTorch {torch.__version__} has no CUDA support; the CUDA kernels of nasp_ext are built in"
+    if not torch.cuda.is_available():
+        return "PyTorch sees no CUDA device"
+    return ""
+
+
+def info_lines() -> list[str]:
+    """The report of ``nasp-ext info``, a fact a line."""
+    info = _host.build_info()
+    kernels = f"built for {info['cuda_archs']}" if info["cuda"] else f"not built: {info['cuda_reason']}"
+    if torch.cuda.is_available():
+        names = (torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        devices = ", ".join(names)
+    else:
+        devices = "none found"
+    return [
+        f"nasp_ext {__version__}",
+        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
+        f"PyTorch {torch.__version__} (built with {info['torch_built_with']}, compiler {info['compiler']})",
+        f"CPU kernels: {_host.instruction_set()}, {torch.get_num_threads()} threads",
+        f"CUDA kernels: {kernels}",
+        f"CUDA devices: {devices}",
+        f"CUDA operators: {cuda_reason() or 'available'}",
+    ]
