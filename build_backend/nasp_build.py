@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """PEP 517 backend: setuptools, compiling against the PyTorch that the target environment already has.
 
-pip builds in an isolated environment. Listing torch among the build requirements would download the newest PyTorch
-into it (gigabytes) and compile against that one. pip runs this file with the interpreter of the target environment,
-so ``sysconfig`` names the target's site-packages, and appending that folder to ``sys.path`` is all it takes.
-Front ends that make an environment of their own (``python -m build``, ``uv``) need their no-isolation option.
+pip builds in an isolated environment. Listing torch among the build requirements would download the newest
+PyTorch into it (gigabytes) and compile against that one. pip runs this file with the interpreter of the target
+environment, so ``sysconfig`` names the target's site-packages, and appending that folder to ``sys.path`` is all
+it takes. Front ends that make an environment of their own (``python -m build``, ``uv``) need their no-isolation option.
 """
 
 import os
@@ -43,7 +43,8 @@ def _use_installed_torch() -> None:
     site = next((s for s in _candidate_sites() if (s / "torch" / "version.py").exists()), None)
     if site is None:
         raise SystemExit(
-            f"\nnasp_ext compiles against PyTorch, and found none in {sys.prefix}. Install it first:\n{INSTALL_HELP}"
+            f"\nnasp_ext compiles against PyTorch, and found none in {sys.prefix}. "
+            f"Install it first:\n{INSTALL_HELP}"
         )
     found = re.search(r"__version__ = '(\d+)\.(\d+)", (site / "torch" / "version.py").read_text())
     if found and (int(found[1]), int(found[2])) < OLDEST_TORCH:

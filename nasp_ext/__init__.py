@@ -5,7 +5,7 @@ from pkgutil import extend_path as _extend_path
 
 __path__ = _extend_path(__path__, __name__)  # in a source tree after a plain install: find the installed _C
 
-import torch as _torch  # noqa: F401  loads libtorch, which _C links to
+import torch as _torch
 
 try:
     from . import _C as _C  # registers torch.ops.nasp_ext

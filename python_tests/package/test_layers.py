@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""The layers of the package: who may import whom, and what every file must carry."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "nasp_ext"
+
+# Layer -> the layers it may import. A layer is a module or folder directly below nasp_ext.
+ALLOWED = {
+    "_info": {"_host"},
+    "ops": {"_info"},
+    "gates": set(),
+    "space": set(),
+    "genotypes": set(),
+    "nn": {"ops", "gates", "space", "genotypes"},
+    "derive": {"gates", "space", "genotypes", "nn"},
+    "optim": {"ops", "gates"},
+    "strategies": {"ops", "optim", "gates", "space", "genotypes"},
+    "data": set(),
+    "plots": {"genotypes"},
+    "config": set(),
+    "engine": {
+        *("ops", "gates", "space", "genotypes", "nn", "derive", "optim", "strategies"),
+        *("data", "plots", "config"),
+    },
+    "cli": {
+        *("_info", "gates", "space", "genotypes", "nn", "derive", "strategies", "engine"),
+        *("data", "plots", "config"),
+    },
+}
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_layers(path: Path) -> set[str]:
+    """The layers that a file imports, also inside functions."""
+    package = ("nasp_ext", *path.relative_to(PACKAGE).parts[:-1])
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *([node.module] if node.module else [])))
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found |= {n.split(".")[1] for n in names if n.startswith("nasp_ext.")}
+    return found
+
+
+LAYERED = [p for p in sorted(PACKAGE.rglob("*.py")) if layer_of(p) != "__init__"]
+
+
+@pytest.mark.parametrize("path", LAYERED, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_layer_imports_only_the_layers_below_it(path: Path) -> None:
+    layer = layer_of(path)
+    assert layer in ALLOWED, f"give the layer {layer!r} a line in ALLOWED"
+    found = imported_layers(path) - {layer, "__version__"}
+    assert found <= ALLOWED[layer], f"{layer} may not import {sorted(found - ALLOWED[layer])}"
+
+
+def source_files() -> list[Path]:
+    patterns = ("*.py", "*.pyi", "*.cpp", "*.h", "*.cu", "*.cuh")
+    folders = ("nasp_ext", "csrc", "python_tests", "benchmarks", "build_backend")
+    return [p for f in folders for pattern in patterns for p in sorted((ROOT / f).rglob(pattern))]
+
+
+def test_every_source_file_names_its_licence() -> None:
+    without = [str(p) for p in source_files() if "SPDX-License-Identifier: MIT" not in p.read_text()[:80]]
+    assert not without
+
+
+def test_no_file_is_longer_than_a_reader_can_hold() -> None:
+    assert not [str(p) for p in source_files() if len(p.read_text().splitlines()) > 300]
+
+
+def test_the_import_rule_sees_relative_and_nested_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "strategies" / "nasp.py"
+    file.parent.mkdir()
+    file.write_text(
+        "def f():\n    from ..nn import MixedOp\n    from . import base\n    import nasp_ext.engine.search\n"
+    )
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
+    assert imported_layers(file) == {"nn", "strategies", "engine"}
