@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Compiles csrc/ against the PyTorch that is installed.
 
-Environment: NASP_CUDA=auto|1|0, TORCH_CUDA_ARCH_LIST, CUDA_HOME, MAX_JOBS. Sources are found by a naming rule,
-which CMakeLists.txt repeats: csrc/*.cpp and csrc/*/*_cpu.cpp always; csrc/*/*_kernel.cu and csrc/*/*_cuda.cpp with
-CUDA; csrc/host/*.cpp for the host module, which includes no PyTorch header.
+Environment: NASP_CUDA=auto|1|0, TORCH_CUDA_ARCH_LIST, CUDA_HOME, MAX_JOBS. Sources are found by a naming
+rule, which CMakeLists.txt repeats: csrc/*.cpp and csrc/*/*_cpu.cpp always; csrc/*/*_kernel.cu and
+csrc/*/*_cuda.cpp with CUDA; csrc/host/*.cpp for the host module, which includes no PyTorch header.
 """
 
 import os
@@ -80,7 +80,7 @@ def cuda_plan(torch: ModuleType, cuda_home: str | None) -> tuple[bool, str]:
         return choice == "1", f"nvcc of {cuda_home}" if choice == "1" else built_for
     major = torch.version.cuda.split(".")[0]
     if f"release {major}." not in nvcc_output(cuda_home, "--version"):
-        reason = f"PyTorch is built for CUDA {torch.version.cuda}, the nvcc of {cuda_home} for another major version"
+        reason = f"PyTorch is built for CUDA {torch.version.cuda}, the nvcc of {cuda_home} is another major"
         if choice == "1":
             raise SystemExit(f"nasp_ext: NASP_CUDA=1, but {reason}; set CUDA_HOME to a CUDA {major} toolkit")
         return False, reason
@@ -114,7 +114,7 @@ def build_options() -> dict[str, Any]:
         include_dirs.append(f"{cuda_home}/include")
         libraries = ["cudart_static", "dl", "rt", "pthread"]
         library_dirs = [d for d in (f"{cuda_home}/lib64", f"{cuda_home}/lib") if os.path.isdir(d)]
-    # CppExtension also with CUDA: CUDAExtension would link c10_cuda and torch_cuda, which the stable ABI avoids.
+    # CppExtension also with CUDA: CUDAExtension would link c10_cuda and torch_cuda.
     operators = cpp_extension.CppExtension(
         "nasp_ext._C",
         files,

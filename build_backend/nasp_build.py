@@ -2,9 +2,10 @@
 """PEP 517 backend: setuptools, compiling against the PyTorch that the target environment already has.
 
 pip builds in an isolated environment. Listing torch among the build requirements would download the newest
-PyTorch into it (gigabytes) and compile against that one. pip runs this file with the interpreter of the target
-environment, so ``sysconfig`` names the target's site-packages, and appending that folder to ``sys.path`` is all
-it takes. Front ends that make an environment of their own (``python -m build``, ``uv``) need their no-isolation option.
+PyTorch into it (gigabytes) and compile against that one. pip runs this file with the interpreter of the
+target environment, so ``sysconfig`` names the target's site-packages, and appending that folder to
+``sys.path`` is all it takes. Front ends that make an environment of their own (``python -m build``, ``uv``)
+need their no-isolation option.
 """
 
 import os

@@ -8,7 +8,7 @@ __path__ = _extend_path(__path__, __name__)  # in a source tree after a plain in
 import torch as _torch
 
 try:
-    from . import _C as _C  # registers torch.ops.nasp_ext
+    import nasp_ext._C  # noqa: F401  registers torch.ops.nasp_ext
 except ImportError as error:
     raise ImportError(
         f"nasp_ext's compiled part did not load ({error}). Build it against the installed PyTorch "

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The compiled operators: importing it registers torch.ops.nasp_ext."""
