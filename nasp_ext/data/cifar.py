@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""CIFAR-10: the python batches as published, or an .npz of JPEG copies (not to be quoted as CIFAR-10)."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_SIDE = 32
+_FILES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
+
+
+def has_python_batches(folder: Path) -> bool:
+    """Whether the folder holds at least one of the six batch files."""
+    return any((folder / name).is_file() for names in _FILES.values() for name in names)
+
+
+def read_python_batches(folder: Path, part: str, limit: int | None) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, 32, 32) uint8 and labels (N,) int64 of "train" or "test", the first ``limit`` of them.
+
+    The batches are pickles; only arrays, bytes and plain containers are unpickled, nothing else is imported.
+
+    Raises:
+        FileNotFoundError: if a batch file is missing.
+        ValueError: if one is truncated, corrupt, or holds anything else.
+    """
+    images: list[Tensor] = []
+    labels: list[Tensor] = []
+    for name in _FILES[part]:
+        if limit is not None and sum(map(len, labels)) >= limit:
+            break
+        pixels, classes = _read_batch(folder / name)
+        images.append(pixels)
+        labels.append(classes)
+    return torch.cat(images)[:limit], torch.cat(labels)[:limit]
+
+
+def read_jpeg_npz(path: Path, part: str, limit: int | None) -> tuple[Tensor, Tensor]:
+    """As ``read_python_batches``, from the arrays {part}_jpeg (one blob), _offsets (N + 1) and _labels."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            blob, offsets, labels = (
+                np.asarray(archive[f"{part}_{key}"]) for key in ("jpeg", "offsets", "labels")
+            )
+    except KeyError as error:
+        raise ValueError(
+            f"{path}: expected arrays {part}_jpeg, {part}_offsets and {part}_labels, {error}"
+        ) from error
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path} is truncated or not an .npz file ({error}): fetch it again") from error
+    if len(offsets) != len(labels) + 1:
+        raise ValueError(
+            f"{path}: expected one more offset than labels, got {len(offsets)} and {len(labels)}"
+        )
+    if offsets[0] != 0 or offsets[-1] != len(blob) or bool((np.diff(offsets.astype(np.int64)) <= 0).any()):
+        raise ValueError(f"{path}: expected {part}_offsets to rise from 0 to the blob's {len(blob)} bytes")
+    labels = labels[:limit].astype(np.int64)
+    decode = _jpeg_decoder()
+    pixels = np.empty((len(labels), _SIDE, _SIDE, 3), np.uint8)
+    for i in range(len(labels)):
+        try:
+            pixels[i] = decode(blob[offsets[i] : offsets[i + 1]].tobytes())
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f"{path}: {part} image {i} is not a 32x32 RGB JPEG ({error})") from error
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+
+
+def _jpeg_decoder() -> Callable[[bytes], np.ndarray[Any, np.dtype[np.uint8]]]:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError("reading JPEG images needs Pillow: pip install 'nasp_ext[jpeg]'") from error
+
+    def decode(content: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        return np.asarray(Image.open(io.BytesIO(content)))
+
+    return decode
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles numpy arrays, bytes and plain containers; a pickle may otherwise run any code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return np.empty(0).__reduce__()[0]
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        if (module, name) == ("_codecs", "encode"):
+            return _latin1  # how protocol 2 writes bytes
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only arrays are allowed")
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"expected bytes in latin1, got {encoding}")
+    return text.encode("latin1")
+
+
+def _read_batch(path: Path) -> tuple[Tensor, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"expected the CIFAR-10 batch {path}, found no such file")
+    try:
+        with path.open("rb") as file:
+            content = _ArraysOnly(file, encoding="bytes").load()
+    except Exception as error:  # a corrupt pickle raises nearly anything
+        raise ValueError(f"{path} is not a readable CIFAR-10 batch ({error}): fetch it again") from error
+    if not isinstance(content, Mapping) or not {b"data", b"labels"} <= content.keys():
+        raise ValueError(
+            f"{path}: expected a pickled dict with b'data' and b'labels' (CIFAR-10, python version)"
+        )
+    data, labels = content[b"data"], content[b"labels"]
+    if (
+        not isinstance(data, np.ndarray)
+        or data.dtype != np.uint8
+        or data.shape != (len(labels), 3 * _SIDE**2)
+    ):
+        found = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
+        raise ValueError(
+            f"{path}: expected uint8 data ({len(labels)}, {3 * _SIDE**2}), a row per label, got {found}"
+        )
+    return torch.from_numpy(data).reshape(-1, 3, _SIDE, _SIDE), torch.tensor(labels, dtype=torch.int64)
