@@ -2,9 +2,7 @@
 // What the *_math.h headers need to compile for the host, the device and the emulator alike.
 //
 // Bits: the same formulas give the same bits on a CPU and on a GPU as long as no compiler fuses a
-// product with a sum. Files that include a *_math.h therefore compile without contraction: nvcc
-// with -fmad=false, g++ with NASP_NO_CONTRACTION at the top of the file (a plain x86-64 target has
-// no fused instruction, but the clones of simd.h have).
+// product with a sum, so the builds say -ffp-contract=off and -fmad=false.
 #pragma once
 
 #include <cstdint>

@@ -1,15 +1,66 @@
 // SPDX-License-Identifier: MIT
 // One source for AVX-512, AVX2 and plain x86-64: the loader picks the clone that the CPU can run.
-// NASP_NO_CONTRACTION, after the includes of other projects and before a *_math.h: no fused
-// multiply-add (host_device.h says why), and a square root is one instruction (no errno).
 // Everything called inside a cloned function must be always_inline (NASP_HOST_DEVICE is).
 #pragma once
+
+#include <cstdint>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define NASP_SIMD_CLONES \
   __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#define NASP_NO_CONTRACTION _Pragma("GCC optimize(\"fp-contract=off\", \"no-math-errno\")")
 #else
 #define NASP_SIMD_CLONES
-#define NASP_NO_CONTRACTION _Pragma("STDC FP_CONTRACT OFF")
 #endif
+
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
+
+namespace nasp_ext {
+
+// Eight numbers and their lane numbers; lowered to whatever registers the clone has.
+template <class T>
+struct Vector8;
+template <>
+struct Vector8<float> {
+  typedef float values __attribute__((vector_size(32)));
+  typedef int32_t lanes __attribute__((vector_size(32)));
+};
+template <>
+struct Vector8<double> {
+  typedef double values __attribute__((vector_size(64)));
+  typedef int64_t lanes __attribute__((vector_size(64)));
+};
+
+// Results larger than this leave the caches before anyone reads them, so they are written past the
+// caches, which saves reading the lines first. Half of a common 16 MiB share of the last level.
+constexpr int64_t kStreamBytes = int64_t(8) << 20;
+
+// Stores 16-byte aligned memory past the caches; stream_fence() before another thread reads it.
+template <class V>
+inline __attribute__((always_inline)) void stream_store(void* out, const V& v) {
+#if defined(__x86_64__)
+  __m128i part[sizeof(V) / 16];
+  __builtin_memcpy(part, &v, sizeof v);
+  for (unsigned i = 0; i < sizeof(V) / 16; ++i)
+    _mm_stream_si128(static_cast<__m128i*>(out) + i, part[i]);
+#else
+  __builtin_memcpy(out, &v, sizeof v);
+#endif
+}
+
+inline __attribute__((always_inline)) void stream_store(int64_t* out, int64_t v) {
+#if defined(__x86_64__)
+  _mm_stream_si64(reinterpret_cast<long long*>(out), v);
+#else
+  *out = v;
+#endif
+}
+
+inline __attribute__((always_inline)) void stream_fence() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
+}  // namespace nasp_ext

@@ -33,11 +33,8 @@ NASP_HOST_DEVICE bool row_survives(const Acc* score,       // (R,) selected entr
 // Element `option` of the weight row whose active option is `active`; a NaN row is all NaN.
 template <class T>
 NASP_HOST_DEVICE T weight_entry(T a, int64_t option, int64_t active, bool keep_value) {
-  using Acc = accumulate_t<T>;
-  const T one = static_cast<T>(Acc(1));
-  if (active != option || keep_value || active < 0)
-    return projected_entry<ProxC>(a, option, active);
-  return one;
+  return keep_value ? projected_entry<ProxC>(a, option, active)
+                    : projected_entry<OneHot>(a, option, active);
 }
 
 }  // namespace nasp_ext

@@ -88,6 +88,18 @@ struct ProxC1 {
   }
 };
 
+// The discretisation of the NASP authors: the entry that prox_C keeps, set to one.
+struct OneHot {
+  template <class Acc>
+  NASP_HOST_DEVICE static Acc score(Acc x) {
+    return x;
+  }
+  template <class Acc>
+  NASP_HOST_DEVICE static Acc kept(Acc) {
+    return Acc(1);
+  }
+};
+
 template <class Prox, class T>
 NASP_HOST_DEVICE Candidate<accumulate_t<T>> entry_candidate(T a, bool exists, const Ties& ties,
                                                             int64_t row, int64_t option) {

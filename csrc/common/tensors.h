@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+// What every operator does with its tensors before and after the arithmetic: check, make rows,
+// allocate, dispatch on the dtype. Serves the CPU and the CUDA side.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace nasp_ext {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// Reaches Python as a ValueError. The text says what was expected, what was found, what to do.
+template <class... Parts>
+[[noreturn]] inline void fail(const Parts&... parts) {
+  std::ostringstream text;
+  (text << ... << parts);
+  throw std::invalid_argument(text.str());
+}
+
+inline std::string shape_text(const Tensor& t) {
+  std::string text = "(";
+  for (int64_t i = 0; i < t.dim(); ++i) text += (i ? ", " : "") + std::to_string(t.size(i));
+  return text + (t.dim() == 1 ? ",)" : ")");
+}
+
+// Calls body(T()) with the C++ type of a floating dtype.
+template <class Body>
+inline auto dispatch_floating(ScalarType dtype, const char* op, Body&& body) {
+  switch (dtype) {
+    case ScalarType::Float:
+      return body(float());
+    case ScalarType::Double:
+      return body(double());
+    case ScalarType::Half:
+      return body(torch::headeronly::Half());
+    case ScalarType::BFloat16:
+      return body(torch::headeronly::BFloat16());
+    default:
+      fail(op, ": expected float32, float64, float16 or bfloat16, found ",
+           torch::headeronly::toString(dtype), "; convert it with .float()");
+  }
+}
+
+// A new tensor on the device of `like`; one shim call, where the stable new_empty looks up an
+// operator.
+inline Tensor empty_strided_on(const Tensor& like, int64_t dim, const int64_t* sizes,
+                               const int64_t* strides, ScalarType dtype) {
+  int32_t device_type = 0;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  const int32_t device = like.get_device_index();
+  AtenTensorHandle handle = nullptr;
+  // The shim numbers dtypes as ScalarType does: both are serialised values that never change.
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      dim, sizes, strides, static_cast<int32_t>(dtype), device_type, device, &handle));
+  return Tensor(handle);
+}
+
+inline void check_device(const Tensor& t, const Tensor& expected, const char* op,
+                         const char* name) {
+  if (t.is_cpu() != expected.is_cpu() || t.get_device_index() != expected.get_device_index())
+    fail(op, ": expected ", name, " on the device of the first tensor (",
+         expected.is_cpu() ? "cpu" : "cuda", "), found it elsewhere; move it with .to()");
+}
+
+constexpr int64_t kMaxDims = 64;  // of a PyTorch tensor
+
+}  // namespace nasp_ext

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+// The checked arguments of nasp_step_, for the CPU and the CUDA side.
+#pragma once
+
+#include <optional>
+
+#include "../common/rows.h"
+#include "nodes.h"
+
+namespace nasp_ext {
+
+// A tensor that a call changes: its contiguous form, which commit() copies back if it is another.
+class InPlace {
+ public:
+  explicit InPlace(const Tensor& target)
+      : target_(target),
+        work_(target.is_contiguous() ? target : torch::stable::contiguous(target)) {}
+
+  const Tensor& tensor() const { return work_; }
+  void commit() {
+    if (work_.get() != target_.get()) torch::stable::copy_(target_, work_);
+  }
+
+ private:
+  Tensor target_, work_;
+};
+
+struct StepNumbers {
+  int64_t step;
+  double lr, beta1, beta2, eps, weight_decay, eta;
+};
+
+struct StepArguments {
+  Rows rows;  // its tensor is that of `a`
+  InPlace a, weight, active;
+  Tensor grad;
+  std::optional<InPlace> exp_avg, exp_avg_sq;  // both or neither: Adam or a plain step
+  std::optional<Tensor> cost;                  // contiguous (cost_rows, K)
+  int64_t cost_rows;                           // 1 or R
+  RowMask mask;
+  Nodes nodes;
+
+  void commit() {
+    a.commit();
+    weight.commit();
+    active.commit();
+    if (exp_avg) exp_avg->commit();
+    if (exp_avg_sq) exp_avg_sq->commit();
+  }
+};
+
+inline void check_like(const Tensor& t, const Tensor& a, const char* name) {
+  const char* op = "nasp_step_";
+  if (t.dim() != 2 || t.size(0) != a.size(0) || t.size(1) != a.size(1))
+    fail(op, ": expected ", name, " of the shape of a, ", shape_text(a), ", found ", shape_text(t));
+  if (t.scalar_type() != a.scalar_type())
+    fail(op, ": expected ", name, " in the dtype of a, ",
+         torch::headeronly::toString(a.scalar_type()), ", found ",
+         torch::headeronly::toString(t.scalar_type()), "; convert it with .to(a.dtype)");
+  check_device(t, a, op, name);
+}
+
+inline void check_numbers(const StepNumbers& n, bool adam) {
+  const char* op = "nasp_step_";
+  if (!adam) return;
+  if (n.step < 1) fail(op, ": expected step to count from 1, found ", n.step);
+  if (!(n.beta1 >= 0 && n.beta1 < 1 && n.beta2 >= 0 && n.beta2 < 1))
+    fail(op, ": expected betas in [0, 1), found (", n.beta1, ", ", n.beta2, ")");
+}
+
+inline std::optional<Tensor> as_cost(const std::optional<Tensor>& cost, const Tensor& a) {
+  if (!cost) return std::nullopt;
+  const int64_t rows = cost->dim() == 2 ? cost->size(0) : 1;
+  const bool fits = (cost->dim() == 1 || cost->dim() == 2) &&
+                    cost->size(cost->dim() - 1) == a.size(1) && (rows == 1 || rows == a.size(0));
+  if (!fits || cost->scalar_type() != a.scalar_type())
+    fail("nasp_step_: expected cost of shape (K,) or (R, K) in the dtype of a, ", shape_text(a),
+         " ", torch::headeronly::toString(a.scalar_type()), ", found ", shape_text(*cost), " ",
+         torch::headeronly::toString(cost->scalar_type()));
+  check_device(*cost, a, "nasp_step_", "cost");
+  return torch::stable::contiguous(*cost);
+}
+
+inline StepArguments as_step_arguments(const Tensor& a, const Tensor& grad, const Tensor& weight,
+                                       const Tensor& active, const std::optional<Tensor>& exp_avg,
+                                       const std::optional<Tensor>& exp_avg_sq,
+                                       const std::optional<Tensor>& cost,
+                                       std::optional<std::vector<int64_t>> node_offsets,
+                                       std::optional<int64_t> edges_per_node,
+                                       const std::optional<Tensor>& mask,
+                                       const StepNumbers& numbers) {
+  const char* op = "nasp_step_";
+  check_matrix(a, op);
+  if (a.scalar_type() != ScalarType::Float && a.scalar_type() != ScalarType::Double)
+    fail(op, ": expected a to be float32 or float64, found ",
+         torch::headeronly::toString(a.scalar_type()), "; keep the architecture in float32");
+  check_like(grad, a, "grad");
+  check_like(weight, a, "weight");
+  if (exp_avg.has_value() != exp_avg_sq.has_value())
+    fail(op,
+         ": expected exp_avg and exp_avg_sq together (Adam) or neither (plain step), found one");
+  if (exp_avg) {
+    check_like(*exp_avg, a, "exp_avg");
+    check_like(*exp_avg_sq, a, "exp_avg_sq");
+  }
+  if (active.scalar_type() != ScalarType::Int || active.dim() != 1 || active.size(0) != a.size(0))
+    fail(op, ": expected active to be int32 of shape (", a.size(0), ",), found ",
+         torch::headeronly::toString(active.scalar_type()), " ", shape_text(active));
+  check_device(active, a, op, "active");
+  check_numbers(numbers, exp_avg.has_value());
+  InPlace work(a);
+  const Rows rows = as_rows(work.tensor(), op);
+  StepArguments call = {rows,
+                        work,
+                        InPlace(weight),
+                        InPlace(active),
+                        torch::stable::contiguous(grad),
+                        std::nullopt,
+                        std::nullopt,
+                        as_cost(cost, a),
+                        cost && cost->dim() == 2 ? cost->size(0) : 1,
+                        as_row_mask(mask, rows, op),
+                        as_nodes(std::move(node_offsets), edges_per_node, rows.count, op)};
+  if (exp_avg) {
+    call.exp_avg.emplace(*exp_avg);
+    call.exp_avg_sq.emplace(*exp_avg_sq);
+  }
+  return call;
+}
+
+}  // namespace nasp_ext

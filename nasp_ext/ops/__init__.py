@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: MIT
+"""Operators with C++ and CUDA kernels; ``reference`` has the same names in plain PyTorch."""
+
+from . import reference as reference
+from ._native import NAN_ROW, PRUNED, check_selection
+from .mixture import branch_dots, mixed_sum
+from .prox import prox_c, prox_c1, prox_c2, select_active
+from .step import nasp_step_
+
+__all__ = [
+    "NAN_ROW",
+    "PRUNED",
+    "branch_dots",
+    "check_selection",
+    "mixed_sum",
+    "nasp_step_",
+    "prox_c",
+    "prox_c1",
+    "prox_c2",
+    "reference",
+    "select_active",
+]

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""What every wrapper does around a native operator: arguments in, errors out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PRUNED = -1
+NAN_ROW = -2
+
+_SEED_BOUND = 2**63 - 1
+
+
+def call(operator: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a native operator; a device without its kernels raises with the reason."""
+    try:
+        return operator(*arguments)
+    except NotImplementedError as error:
+        raise NotImplementedError(_no_kernel(operator, arguments)) from error
+
+
+def record(function: Any, *arguments: Any) -> Any:
+    """Apply a torch.autograd.Function."""
+    return function.apply(*arguments)
+
+
+def _no_kernel(operator: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
+    from .._info import cuda_reason  # asks the installation; only needed for this message
+
+    tensors = [x for x in arguments if isinstance(x, Tensor)]
+    tensors += [x for items in arguments if isinstance(items, (list, tuple)) for x in items]
+    found = sorted({x.device.type for x in tensors if isinstance(x, Tensor)} - {"cpu"})
+    reason = cuda_reason() if found == ["cuda"] else "only cpu and cuda have kernels"
+    return f"{operator}: no kernel for tensors on {', '.join(found)}: {reason}. Move them with .cpu()."
+
+
+def check_tensor(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"expected {name} to be a torch.Tensor, found {type(value).__name__}")
+
+
+def differentiable(*tensors: Tensor) -> bool:
+    """Whether autograd would record an operation on these."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def row_mask(mask: Tensor | None, a: Tensor) -> Tensor | None:
+    """``mask`` in the form of the kernels: the last dimensions of ``a``, repeated over the others."""
+    if mask is None:
+        return None
+    check_tensor(mask, "mask")
+    if mask.dim() and mask.shape == a.shape[a.dim() - mask.dim() :]:
+        return mask
+    try:
+        return mask.expand(a.shape)
+    except RuntimeError as error:
+        raise ValueError(
+            f"expected mask to broadcast to the shape of a, {tuple(a.shape)}, found {tuple(mask.shape)}"
+        ) from error
+
+
+def seed_of(generator: torch.Generator | None) -> int | None:
+    """The seed of a call's tie-breaks, drawn from ``generator``."""
+    if generator is None:
+        return None
+    return int(torch.randint(_SEED_BOUND, (), generator=generator))
+
+
+def check_selection(active: list[int]) -> None:
+    """Raise if a row of ``A`` held a NaN; for whoever copies ``active`` to the host.
+
+    Args:    active: one integer per row, as ``select_active`` and ``nasp_step_`` give them.
+    Raises:  ValueError: if an entry is ``NAN_ROW``.
+    >>> check_selection([3, PRUNED])
+    """
+    if NAN_ROW in active:
+        raise ValueError(
+            f"expected numbers in every row of A, found NaN in row {active.index(NAN_ROW)}; "
+            "check the loss and the learning rate"
+        )

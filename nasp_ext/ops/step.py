@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""The fused update of the architecture matrix (Yao et al. 2020, Alg. 2, steps 4 and 5)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _C as _C  # registers torch.ops.nasp_ext
+from ._native import call, check_tensor, row_mask, seed_of
+
+_NASP_STEP = torch.ops.nasp_ext.nasp_step_.default
+
+
+def nasp_step_(
+    a: Tensor,
+    grad: Tensor,
+    weight: Tensor,
+    active: Tensor,
+    exp_avg: Tensor | None = None,
+    exp_avg_sq: Tensor | None = None,
+    *,
+    step: int,
+    lr: float,
+    betas: tuple[float, float] = (0.5, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    cost: Tensor | None = None,
+    eta: float = 0.0,
+    node_offsets: Sequence[int] | None = None,
+    edges_per_node: int | None = None,
+    mask: Tensor | None = None,
+    keep_value: bool = False,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Update ``a`` along the gradient, clip it to [0, 1], select the next discrete architecture; in place.
+
+    g = grad + 2 eta cost weight + weight_decay a (eq. 8 at the discrete point ``weight``); then the step of
+    torch.optim.Adam along g if the moments are given, else a - lr g; then clip; then ``select_active``.
+    Options that do not exist keep their ``a`` and moments. Autograd does not see the call.
+
+    Args:
+        a, grad, weight, exp_avg, exp_avg_sq: (R, K), all float32 or all float64; ``grad`` is only read.
+        active: (R,) int32, overwritten.
+        step: number of this update, counted from 1.
+        cost: (K,) or (R, K), relative cost of each option, p_k divided by the sum of p.
+        node_offsets, edges_per_node, mask, keep_value, generator: as in ``select_active``.
+    Raises:
+        ValueError: arguments that do not fit; a gradient that is not finite (nothing is changed); a NaN in
+            ``a`` afterwards. On CUDA neither is checked: the row's ``active`` is NAN_ROW.
+    >>> a, weight, active = torch.tensor([[0.5, 0.5]]), torch.zeros(1, 2), torch.zeros(1, dtype=torch.int32)
+    >>> nasp_step_(a, torch.tensor([[1.0, -1.0]]), weight, active, step=1, lr=0.25)
+    >>> a, weight, active
+    (tensor([[0.2500, 0.7500]]), tensor([[0., 1.]]), tensor([1], dtype=torch.int32))
+    """
+    check_tensor(a, "a")
+    tensors = (a, grad, weight, active, exp_avg, exp_avg_sq)
+    adam = (step, lr, *betas, eps, weight_decay)
+    selection = (node_offsets, edges_per_node, row_mask(mask, a), keep_value, seed_of(generator))
+    if torch.is_grad_enabled():
+        with torch.no_grad():
+            call(_NASP_STEP, *tensors, *adam, cost, eta, *selection)
+    else:
+        call(_NASP_STEP, *tensors, *adam, cost, eta, *selection)
+    if not torch.compiler.is_compiling():  # a compiled graph sees to the versions itself
+        torch.autograd.graph.increment_version(
+            [t for t in (a, weight, active, exp_avg, exp_avg_sq) if t is not None]
+        )
+
+
+def _fake_step(*arguments: Any) -> None:
+    return None
+
+
+torch.library.register_fake("nasp_ext::nasp_step_")(_fake_step)
