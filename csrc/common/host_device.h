@@ -32,6 +32,11 @@ NASP_HOST_DEVICE bool is_nan(Acc x) {
   return x != x;
 }
 
+template <class Acc>
+NASP_HOST_DEVICE bool is_finite(Acc x) {
+  return x - x == Acc(0);
+}
+
 // Nearest point of [0, 1]; a NaN stays a NaN.
 template <class Acc>
 NASP_HOST_DEVICE Acc clip01(Acc x) {

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: MIT
 // Every planted fault is reported, with its place, in every thread order. Faults of control flow
 // are caught by the scheduler (plain build too), faults of memory by the checked build
-// (NASP_CHECKED).
+// (checked_build()).
 #include <set>
 
 #include "../emulator/checker.h"
 #include "planted_faults.h"
 #include "testing.h"
+#include "variant.h"
 
 namespace {
 
 using namespace nasp_ext;
+using nasp_ext::testing::checked_build;
 using nasp_ext::testing::error_of;
 
 std::string report(void (*fault)(float*, stream_t), uint64_t seed) {
   std::vector<float> data(faults::kSize, 0.5f);
   emulator::config.seed = seed;
-#if defined(NASP_CHECKED)
   emulator::forget_buffers();
   emulator::track(data.data(), data.size() * sizeof(float), sizeof(float),
                   emulator::Content::kInitialised, "data");
-  emulator::set_checking(true);
-#endif
+  emulator::set_checking(checked_build());
   const std::string error = error_of([&] { fault(data.data(), nullptr); });
   emulator::set_checking(false);
   emulator::config.seed = 0;
@@ -36,12 +36,6 @@ void expect_report(void (*fault)(float*, stream_t), const std::string& problem) 
     CHECK_CONTAINS(error, "planted_faults_kernel.cu:");
   }
 }
-
-#if defined(NASP_CHECKED)
-constexpr bool kChecked = true;
-#else
-constexpr bool kChecked = false;
-#endif
 
 }  // namespace
 
@@ -63,7 +57,7 @@ TEST(lanes_at_different_shuffles_are_reported) {
 }
 
 TEST(memory_faults_are_reported_by_the_checked_build) {
-  if (!kChecked) return;
+  if (!checked_build()) return;
   expect_report(faults::global_out_of_bounds, "out of bounds: write of 4 bytes at data+1024");
   expect_report(faults::shared_out_of_bounds,
                 "out of bounds: write of 4 bytes at shared memory+512");
@@ -74,7 +68,7 @@ TEST(memory_faults_are_reported_by_the_checked_build) {
 }
 
 TEST(races_are_reported_by_the_checked_build) {
-  if (!kChecked) return;
+  if (!checked_build()) return;
   expect_report(faults::shared_reused_too_early, "race: ");
   expect_report(faults::blocks_race, "race: ");
   for (uint64_t seed = 0; seed < 6;
@@ -101,7 +95,7 @@ TEST(the_order_of_float_atomics_shows_in_the_bits) {
 }
 
 TEST(a_report_names_the_line_of_the_access) {
-  if (!kChecked) return;
+  if (!checked_build()) return;
   const std::string error = report(faults::global_out_of_bounds, 0);
   CHECK_CONTAINS(error, "by block (2,0,0) thread (0,0,0) at planted_faults_kernel.cu:");
 }
