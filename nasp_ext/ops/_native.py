@@ -14,11 +14,15 @@ _SEED_BOUND = 2**63 - 1
 
 
 def call(operator: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a native operator; a device without its kernels raises with the reason."""
+    """Run a native operator; an argument of a wrong type, or a device without its kernels, is explained."""
     try:
         return operator(*arguments)
     except NotImplementedError as error:
         raise NotImplementedError(_no_kernel(operator, arguments)) from error
+    except RuntimeError as error:
+        if "Expected a value of type" in str(error):  # the dispatcher's words
+            raise TypeError(str(error)) from error
+        raise
 
 
 def record(function: Any, *arguments: Any) -> Any:

@@ -84,8 +84,8 @@ def select_active(
 ) -> tuple[Tensor, Tensor]:
     """The discrete architecture at ``a``: an option per row, the best rows per node (Yao et al. 2020).
 
-    Step 5 of Alg. 2. Rows compete by their selected, unclipped entry. There is no gradient: take it with respect
-    to ``weight``.
+    Step 5 of Alg. 2. Rows compete by their selected, unclipped entry. There is no gradient: take it with
+    respect to ``weight``.
 
     Args:
         a: architecture matrix, (R, K), float32, float64, bfloat16 or float16.
