@@ -18,7 +18,6 @@ from setuptools import setup
 
 ROOT = Path(__file__).resolve().parent
 TORCH_TARGET_VERSION = "0x020b000000000000"  # the oldest PyTorch that the binary runs on: 2.11
-PYTHON_TARGET_VERSION = "0x030a0000"  # abi3 of Python 3.10
 CUDA_ARCHS = ("7.5", "8.0", "9.0", "10.0")
 CPU_SOURCES = ("csrc/*.cpp", "csrc/*/*_cpu.cpp")
 CUDA_SOURCES = ("csrc/*/*_kernel.cu", "csrc/*/*_cuda.cpp")
@@ -100,9 +99,8 @@ def build_options() -> dict[str, Any]:
     print(f"nasp_ext: PyTorch {torch.__version__}: building {what} ({reason})", file=sys.stderr)
 
     # -ffp-contract=off and -fmad=false: the same bits from every instruction set and from the GPU.
-    defines = [f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}", f"-DPy_LIMITED_API={PYTHON_TARGET_VERSION}"]
-    common = ["-O3", "-std=c++17", *defines]
-    cxx = [*common, "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi"]
+    common = ["-O3", "-std=c++17", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"]
+    cxx = [*common, "-ffp-contract=off", "-fvisibility=hidden", "-Wno-psabi"]
     nvcc = [*common, "-fmad=false", "-Xcompiler=-fvisibility=hidden"]
     files, libraries, library_dirs, include_dirs = sources(*CPU_SOURCES), [], [], [str(ROOT / "csrc")]
     if with_cuda and cuda_home:
