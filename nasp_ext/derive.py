@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""From gates to a genotype and to the network of one architecture."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .gates import PRUNED, Gates
+from .genotypes import Genotype
+from .nn.network import Network, derived_network
+from .space import SearchSpace
+
+
+class Proposer(Protocol):
+    """A strategy, as far as deriving goes."""
+
+    def propose(self) -> Gates: ...
+
+
+def genotype_of(space: SearchSpace, gates: Gates) -> Genotype:
+    """The cells in which the active options stand: what the search used, edge for edge.
+
+    Raises:  ValueError: if the gates are dense, of another space, or choose an option their row lacks.
+
+    >>> import torch
+    >>> from nasp_ext.space import space
+    >>> gates = Gates(torch.zeros(28, 8), (4, 3) + (-1,) * 26)
+    >>> genotype_of(space("darts"), gates).cell_edges("normal")
+    ((0, 'sep_conv_3x3', 0), (0, 'skip_connect', 1))
+    """
+    active = _active(space, gates)
+    cells: list[tuple[tuple[str, int], ...]] = []
+    counts: list[tuple[int, ...]] = []
+    for rows in (range(space.edges), range(space.edges, space.rows)):
+        kept = [row for row in rows if active[row] != PRUNED]
+        cells.append(tuple((space.primitives(row)[active[row]], space.edge(row)[1]) for row in kept))
+        nodes = [space.edge(row)[0] for row in kept]
+        counts.append(tuple(nodes.count(node) for node in range(space.nodes)))
+    return Genotype(cells[0], space.concat, cells[1], space.concat, counts[0], counts[1])
+
+
+def derive(supernet: Network, gates: Gates | Proposer, *, inherit_weights: bool = False) -> Network:
+    """The network of the one architecture that the gates choose, at the sizes of the supernet.
+
+    With inherited weights it is the supernet at those gates: the same logits, also the same BatchNorm
+    statistics. An active weight other than 1 becomes a factor of its edge. Without, it is the network that a
+    retraining starts from: BatchNorms learn a scale, pools have none, every factor is 1.
+
+    Args:
+        gates: discrete gates, or a strategy, which is asked for its proposal.
+    Raises:
+        ValueError: if ``supernet`` is none, or as ``genotype_of`` raises.
+    """
+    if supernet.space is None:
+        raise ValueError("expected a supernet to derive from, got a derived network")
+    if not isinstance(gates, Gates):
+        gates = gates.propose()
+    genotype = genotype_of(supernet.space, gates)
+    sizes, norms = supernet.sizes, supernet.norms
+    net = derived_network(
+        genotype,
+        sizes.channels,
+        sizes.cells,
+        sizes.classes,
+        in_channels=sizes.in_channels,
+        stem_multiplier=sizes.stem_multiplier,
+        affine=norms.affine if inherit_weights else True,
+        pool_norm=norms.pool_norm if inherit_weights else False,
+        coefficients=_coefficients(supernet.space, gates) if inherit_weights else (None, None),
+    )
+    like = next(supernet.parameters())
+    net.to(like.device, like.dtype)
+    if inherit_weights:
+        net.load_state_dict(_inherited(supernet, net, _active(supernet.space, gates)))
+        net.train(supernet.training)
+    return net
+
+
+def _active(space: SearchSpace, gates: Gates) -> tuple[int, ...]:
+    expected = (space.rows, space.options)
+    if gates.weight.shape != expected:
+        raise ValueError(
+            f"expected gates of space {space.name!r}, {expected}, got {tuple(gates.weight.shape)}"
+        )
+    if gates.active is None:
+        raise ValueError(
+            "expected discrete gates, got dense ones (active=None): ops.select_active makes them"
+        )
+    for row, option in enumerate(gates.active):
+        if option >= len(space.primitives(row)):
+            raise ValueError(
+                f"expected an option of {space.primitives(row)} in row {row}, got number {option}"
+            )
+    return gates.active
+
+
+def _coefficients(space: SearchSpace, gates: Gates) -> tuple[Tensor | None, Tensor | None]:
+    """The active weights of the kept edges of either cell, None where all are 1."""
+    active = _active(space, gates)
+    factors: list[Tensor | None] = []
+    for rows in (range(space.edges), range(space.edges, space.rows)):
+        kept = [(row, active[row]) for row in rows if active[row] != PRUNED]
+        values = torch.stack([gates.weight.detach()[at] for at in kept]) if kept else torch.ones(0)
+        factors.append(None if (values == 1).all() else values)
+    return factors[0], factors[1]
+
+
+def _inherited(supernet: Network, net: Network, active: tuple[int, ...]) -> dict[str, Tensor]:
+    """The supernet's state under the names of the derived network."""
+    source, state = supernet.state_dict(), {}
+    prefixes = {}
+    for number, cell in enumerate(supernet.cell_list()):
+        kept = [(at, row) for at, (row, _) in enumerate(cell.mixed_edges()) if active[row] != PRUNED]
+        for position, (at, row) in enumerate(kept):
+            prefixes[f"cells.{number}._ops.{position}"] = f"cells.{number}._ops.{at}._ops.{active[row]}"
+    for name, value in net.state_dict().items():
+        edge = ".".join(name.split(".")[:4])
+        own = name.endswith(".coefficients")
+        state[name] = value if own else source[prefixes.get(edge, edge) + name[len(edge) :]]
+    return state

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: MIT
+"""Candidate operations, MixedOp, cells, and the one class behind supernets and derived networks."""
+
+from .mixed_op import MixedOp
+from .network import Network, derived_network, supernet
+from .primitives import DARTS_PRIMITIVES, PRIMITIVES, build_primitive, register_primitive
+
+__all__ = [
+    "DARTS_PRIMITIVES",
+    "PRIMITIVES",
+    "MixedOp",
+    "Network",
+    "build_primitive",
+    "derived_network",
+    "register_primitive",
+    "supernet",
+]

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""The cell of supernets and derived networks alike: a graph of edges, each a module."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..gates import PRUNED, Choice
+from ..genotypes import Genotype
+from ..space import SearchSpace
+from .mixed_op import MixedOp
+from .primitives import FactorizedReduce, build_primitive, relu_conv_bn, zeros_after_stride
+
+_INPUTS = 2
+
+
+@dataclass(frozen=True)
+class EdgeLayout:
+    """One edge: into ``node`` (from 0), out of state ``source`` (0 and 1 are the cell inputs)."""
+
+    node: int
+    source: int
+    primitives: tuple[str, ...]
+    row: int | None  # of the gates that mix the primitives; None: the edge holds its one primitive
+
+
+@dataclass(frozen=True)
+class CellLayout:
+    """What a cell is made of."""
+
+    edges: tuple[EdgeLayout, ...]
+    nodes: int
+    concat: tuple[int, ...]
+
+    @classmethod
+    def of_space(cls, space: SearchSpace, reduction: bool) -> "CellLayout":
+        rows = [row for row in range(space.rows) if space.is_reduction(row) == reduction]
+        edges = tuple(EdgeLayout(*space.edge(row), space.primitives(row), row) for row in rows)
+        return cls(edges, space.nodes, space.concat)
+
+    @classmethod
+    def of_genotype(cls, genotype: Genotype, reduction: bool) -> "CellLayout":
+        cell = "reduce" if reduction else "normal"
+        concat = genotype.reduce_concat if reduction else genotype.normal_concat
+        edges = tuple(
+            EdgeLayout(node, source, (name,), None) for node, name, source in genotype.cell_edges(cell)
+        )
+        return cls(edges, len(genotype.nodes(cell)), concat)
+
+
+@dataclass(frozen=True)
+class Norms:
+    """How the BatchNorms of a network are set, see ``MixedOp``."""
+
+    affine: bool
+    pool_norm: bool
+    update_unselected_stats: bool = True
+
+
+class Cell(nn.Module):
+    """Each node sums its edges (NASP eq. 7); the output is the concatenation of the nodes in ``concat``.
+
+    Args:
+        previous: channels of the two inputs; channels: of every node.
+        shrunk: the older input has twice the height and width, because the cell before this one reduces.
+        coefficients: (edges,), factors of the edges; None = 1. Kept in the state_dict.
+    """
+
+    coefficients: Tensor | None
+
+    def __init__(
+        self,
+        layout: CellLayout,
+        previous: tuple[int, int],
+        channels: int,
+        *,
+        reduction: bool,
+        shrunk: bool,
+        norms: Norms,
+        coefficients: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.layout, self.reduction = layout, reduction
+        if shrunk:
+            self.preprocess0: nn.Module = FactorizedReduce(previous[0], channels, norms.affine)
+        else:
+            self.preprocess0 = relu_conv_bn(previous[0], channels, 1, 1, norms.affine)
+        self.preprocess1 = relu_conv_bn(previous[1], channels, 1, 1, norms.affine)
+        self._ops = nn.ModuleList(
+            _edge_module(edge, channels, self._stride(edge), norms) for edge in layout.edges
+        )
+        self.register_buffer("coefficients", coefficients)
+
+    def forward(
+        self, s0: Tensor, s1: Tensor, choices: Sequence[Choice] | None, drop_path_prob: float = 0.0
+    ) -> Tensor:
+        """(B, C0, ·, ·), (B, C1, H, W) -> (B, len(concat) · C, H / s, W / s).
+
+        Args:
+            choices: the gates' rows, by row number; None for a cell without mixed edges.
+            drop_path_prob: probability with which an edge of a sample is zeroed while training.
+        """
+        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        sums: list[Tensor | None] = [None] * self.layout.nodes
+        position = 0
+        for node in range(self.layout.nodes):
+            while position < len(self.layout.edges) and self.layout.edges[position].node == node:
+                out = self._edge(position, states, choices, drop_path_prob)
+                total = sums[node]
+                if out is not None:
+                    sums[node] = out if total is None else total + out
+                position += 1
+            total = sums[node]
+            empty = total is None
+            states.append(zeros_after_stride(states[0], 1 + self.reduction) if empty else total)
+        return torch.cat([states[state] for state in self.layout.concat], 1)
+
+    def mixed_edges(self) -> list[tuple[int, MixedOp]]:
+        """(row of the gates, module) of every mixed edge, in the order of the layout."""
+        pairs = zip(self.layout.edges, self._ops, strict=True)
+        return [(edge.row, op) for edge, op in pairs if edge.row is not None and isinstance(op, MixedOp)]
+
+    def _stride(self, edge: EdgeLayout) -> int:
+        return 2 if self.reduction and edge.source < _INPUTS else 1
+
+    def _edge(
+        self, position: int, states: list[Tensor], choices: Sequence[Choice] | None, drop: float
+    ) -> Tensor | None:
+        """Output of an edge, None where it is zero and nothing asks for its gradient."""
+        edge, module = self.layout.edges[position], self._ops[position]
+        x = states[edge.source]
+        if edge.row is None or choices is None:
+            out: Tensor = module(x)
+        else:
+            weights, active, unit = choices[edge.row]
+            if active == PRUNED and not (weights.requires_grad and torch.is_grad_enabled()):
+                return None
+            out = module(x, weights[: len(edge.primitives)], active, unit)
+        if self.coefficients is not None:
+            out = out * self.coefficients[position]
+        if drop > 0 and self.training and not isinstance(module, nn.Identity):
+            out = _drop_path(out, drop)
+        return out
+
+
+def _edge_module(edge: EdgeLayout, channels: int, stride: int, norms: Norms) -> nn.Module:
+    if edge.row is None:
+        (name,) = edge.primitives
+        return build_primitive(name, channels, stride, affine=norms.affine, pool_norm=norms.pool_norm)
+    return MixedOp(
+        channels,
+        stride,
+        edge.primitives,
+        affine=norms.affine,
+        pool_norm=norms.pool_norm,
+        update_unselected_stats=norms.update_unselected_stats,
+    )
+
+
+def _drop_path(x: Tensor, probability: float) -> Tensor:
+    """Zero whole samples, scale the others to keep the mean (Larsson et al. 2017, FractalNet)."""
+    keep = 1 - probability
+    return x * (x.new_empty(len(x), 1, 1, 1).bernoulli_(keep) / keep)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""Which options of a weight row are zero, known on the host at one device-to-host copy per matrix."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from ..gates import PRUNED
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """The memory a matrix spans, as it was at one version of it."""
+
+    version: int
+    address: int
+    host: Tensor  # (span,), on the CPU
+    values: list[float]
+
+
+# Shared by all modules: the edges of a network do not know each other, only the matrix whose rows they get.
+_COPIES = WeakTensorKeyDictionary()
+
+
+def active_option(weights: Tensor) -> tuple[int | None, bool]:
+    """The one option of a row that is not zero.
+
+    The row ``alphas[i]`` is a view: the whole matrix is copied at once and kept while autograd's version
+    counter of it stands still. A change through ``.data`` does not move that counter; on the CPU the row is
+    compared with the copy, on another device such a change goes unseen. Rows that are no views (and all rows
+    under ``torch.inference_mode``, which keeps no counters) are copied one by one.
+
+    Args:    weights: (K,).
+    Returns: (option, whether its weight is exactly 1); option = PRUNED for a row of zeros, None if dense.
+    Raises:  ValueError: if the row holds a NaN.
+    """
+    values = _host_row(weights.detach(), weights if weights._base is None else weights._base)
+    nonzero = [option for option, value in enumerate(values) if value != 0]
+    if any(map(math.isnan, values)):
+        raise ValueError(f"expected finite weights, got a NaN in {values}: look at the step that made them")
+    if len(nonzero) > 1:
+        return None, False
+    return (nonzero[0], values[nonzero[0]] == 1) if nonzero else (PRUNED, False)
+
+
+def _host_row(row: Tensor, matrix: Tensor) -> list[float]:
+    if matrix.is_inference() or matrix.dtype != row.dtype:
+        return _values(_copy_to_host(row))
+    start, step = int(row.storage_offset()) - int(matrix.storage_offset()), row.stride(0)
+    positions = range(start, start + len(row)) if step == 1 else [start + i * step for i in range(len(row))]
+    if not 0 <= positions[0] <= positions[-1] < _span(matrix):
+        return _values(_copy_to_host(row))
+    copy: _Copy | None = _COPIES.get(matrix)  # type: ignore[no-untyped-call]  # of a typed package
+    if copy is None or _is_stale(copy, matrix, row, start):
+        memory = matrix.detach().as_strided((_span(matrix),), (1,), matrix.storage_offset())
+        host = _copy_to_host(memory)
+        copy = _Copy(matrix._version, matrix.data_ptr(), host, _values(host))
+        _COPIES[matrix] = copy
+    return [copy.values[position] for position in positions]
+
+
+def _is_stale(copy: _Copy, matrix: Tensor, row: Tensor, start: int) -> bool:
+    if (copy.version, copy.address) != (matrix._version, matrix.data_ptr()):
+        return True
+    return row.device.type == "cpu" and not row.equal(copy.host.as_strided(row.shape, row.stride(), start))
+
+
+def _span(matrix: Tensor) -> int:
+    """Elements of memory between the first and the last entry."""
+    return 1 + sum((size - 1) * step for size, step in zip(matrix.shape, matrix.stride(), strict=True))
+
+
+def _copy_to_host(memory: Tensor) -> Tensor:
+    """The one place of the package's networks that waits for the device."""
+    return memory.to("cpu", copy=True)
+
+
+def _values(host: Tensor) -> list[float]:
+    values: list[float] = host.to(torch.float64).tolist()
+    return values

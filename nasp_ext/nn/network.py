@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: MIT
+"""One class for the supernet of a search and for the network derived from it."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..gates import Choice, Gates
+from ..genotypes import Genotype
+from ..space import SearchSpace
+from .cell import Cell, CellLayout, Norms
+
+
+@dataclass(frozen=True)
+class NetworkSizes:
+    """Sizes of a network. ``channels`` C: of the first cells, doubled in each reduction cell."""
+
+    channels: int
+    cells: int
+    classes: int
+    in_channels: int = 3
+    stem_multiplier: int = 3
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ValueError(f"expected {name} >= 1, got {value}")
+
+    def reduces(self, cell: int) -> bool:
+        """Reductions stand at 1/3 and 2/3 of the depth."""
+        return cell in (self.cells // 3, 2 * self.cells // 3)
+
+
+class Network(nn.Module):
+    """A stack of cells between a convolutional stem and a linear classifier (Liu et al. 2019).
+
+    Built by ``supernet`` and ``derived_network``. Attributes: ``sizes``; ``space`` of a supernet, else None;
+    ``genotype`` of a derived network, else None; ``drop_path_prob``, which may be set anew before each epoch.
+
+    Args:
+        layouts: the normal and the reduction cell; coefficients: (edges,) of either, or None.
+        auxiliary: a second classifier after 2/3 of the depth; in training mode the output is then
+            (logits, auxiliary logits).
+    """
+
+    def __init__(
+        self,
+        layouts: tuple[CellLayout, CellLayout],
+        sizes: NetworkSizes,
+        norms: Norms,
+        *,
+        coefficients: tuple[Tensor | None, Tensor | None] = (None, None),
+        auxiliary: bool = False,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"expected drop_path in [0, 1), got {drop_path}")
+        self.sizes, self.norms = sizes, norms
+        self.space: SearchSpace | None = None
+        self.genotype: Genotype | None = None
+        self.drop_path_prob = drop_path
+        width = sizes.stem_multiplier * sizes.channels
+        stem_conv = nn.Conv2d(sizes.in_channels, width, 3, padding=1, bias=False)
+        self.stem = nn.Sequential(stem_conv, nn.BatchNorm2d(width))
+        self.cells = nn.ModuleList()
+        previous, channels, shrunk = (width, width), sizes.channels, False
+        for number in range(sizes.cells):
+            reduction = sizes.reduces(number)
+            channels *= 1 + reduction
+            layout, factors = layouts[reduction], coefficients[reduction]
+            self.cells.append(
+                Cell(
+                    layout,
+                    previous,
+                    channels,
+                    reduction=reduction,
+                    shrunk=shrunk,
+                    norms=norms,
+                    coefficients=factors,
+                )
+            )
+            previous, shrunk = (previous[1], len(layout.concat) * channels), reduction
+            if number == self._auxiliary_cell and auxiliary:
+                self.auxiliary_head = AuxiliaryHead(previous[1], sizes.classes)
+        self.auxiliary = auxiliary
+        self.classifier = nn.Linear(previous[1], sizes.classes)
+
+    def cell_list(self) -> list[Cell]:
+        """The cells in order, typed."""
+        return cast(list[Cell], list(self.cells))
+
+    @property
+    def _auxiliary_cell(self) -> int:
+        return 2 * self.sizes.cells // 3
+
+    def forward(self, x: Tensor, gates: Gates | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """(B, in_channels, H, W) -> logits (B, classes); in training with an auxiliary head two of them.
+
+        Args:    gates: the architecture, for a supernet only.
+        Raises:  ValueError: if gates are missing, superfluous or of another space.
+        """
+        if x.dim() != 4 or x.shape[1] != self.sizes.in_channels:
+            raise ValueError(f"expected x (B, {self.sizes.in_channels}, H, W), got {tuple(x.shape)}")
+        choices = self._choices(gates)
+        s0 = s1 = self.stem(x)
+        auxiliary_logits = None
+        for number, cell in enumerate(self.cells):
+            s0, s1 = s1, cell(s1 if number == 0 else s0, s1, choices, self.drop_path_prob)
+            if self.auxiliary and self.training and number == self._auxiliary_cell:
+                auxiliary_logits = self.auxiliary_head(s1)
+        logits: Tensor = self.classifier(F.adaptive_avg_pool2d(s1, 1).flatten(1))
+        return logits if auxiliary_logits is None else (logits, auxiliary_logits)
+
+    def weight_parameters(self) -> list[nn.Parameter]:
+        """What the weight optimizer trains: all parameters, for the architecture is none of the network's."""
+        return list(self.parameters())
+
+    def option_costs(self) -> Tensor:
+        """(R, K) float64: parameters of each option of a supernet, counted in all cells of the row.
+
+        Raises:  ValueError: for a derived network, which has no options.
+        """
+        if self.space is None:
+            raise ValueError("expected a supernet to count the costs of options, got a derived network")
+        costs = torch.zeros(self.space.rows, self.space.options, dtype=torch.float64)
+        for cell in self.cell_list():
+            for row, mixed in cell.mixed_edges():
+                for option, module in enumerate(mixed._ops):
+                    costs[row, option] += sum(p.numel() for p in module.parameters())
+        return costs
+
+    def _choices(self, gates: Gates | None) -> list[Choice] | None:
+        if self.space is None:
+            if gates is not None:
+                raise ValueError(
+                    "expected no gates for a derived network, got some: its architecture is fixed"
+                )
+            return None
+        expected = (self.space.rows, self.space.options)
+        if not isinstance(gates, Gates):
+            raise ValueError(f"expected Gates with weight {expected}, got {type(gates).__name__}")
+        if gates.weight.shape != expected:
+            raise ValueError(
+                f"expected gates of space {self.space.name!r}, {expected}, got {tuple(gates.weight.shape)}"
+            )
+        return gates.choices()
+
+
+class AuxiliaryHead(nn.Module):
+    """The auxiliary classifier of DARTS for CIFAR: maps of 8×8 are averaged in 5×5 windows to 2×2.
+
+    Other sizes are averaged to 2×2 by adaptive windows.
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.ReLU(),
+            _PoolTo2x2(),
+            nn.Conv2d(channels, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            nn.BatchNorm2d(768),
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(768, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.features(x).flatten(1))
+        return logits
+
+
+class _PoolTo2x2(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 5, 3) if x.shape[-2:] == (8, 8) else F.adaptive_avg_pool2d(x, 2)
+
+
+def supernet(
+    space: SearchSpace,
+    channels: int = 16,
+    cells: int = 8,
+    classes: int = 10,
+    *,
+    in_channels: int = 3,
+    stem_multiplier: int = 3,
+    affine: bool = False,
+    pool_norm: bool = True,
+    update_unselected_stats: bool = True,
+) -> Network:
+    """The network that holds every option of a space, called ``net(x, gates)``.
+
+    >>> from nasp_ext.space import space
+    >>> net = supernet(space("nasp"), channels=2, cells=3)
+    >>> net(torch.zeros(2, 3, 8, 8), Gates(torch.eye(28, 8), tuple(range(8)) + (-1,) * 20)).shape
+    torch.Size([2, 10])
+    """
+    layouts = CellLayout.of_space(space, False), CellLayout.of_space(space, True)
+    sizes = NetworkSizes(channels, cells, classes, in_channels, stem_multiplier)
+    net = Network(layouts, sizes, Norms(affine, pool_norm, update_unselected_stats))
+    net.space = space
+    return net
+
+
+def derived_network(
+    genotype: Genotype,
+    channels: int = 36,
+    cells: int = 20,
+    classes: int = 10,
+    *,
+    in_channels: int = 3,
+    stem_multiplier: int = 3,
+    auxiliary: bool = False,
+    affine: bool = True,
+    pool_norm: bool = False,
+    drop_path: float = 0.0,
+    coefficients: tuple[Tensor | None, Tensor | None] = (None, None),
+) -> Network:
+    """The network of a genotype, called ``net(x)``.
+
+    Args:
+        auxiliary: see ``Network``; drop_path: first value of ``net.drop_path_prob``.
+        coefficients: factors of the edges of the normal and the reduction cell, None = 1.
+
+    >>> from nasp_ext.genotypes import GENOTYPES
+    >>> net = derived_network(GENOTYPES["DARTS_V2"])
+    >>> sum(p.numel() for p in net.parameters())
+    3349342
+    """
+    layouts = CellLayout.of_genotype(genotype, False), CellLayout.of_genotype(genotype, True)
+    net = Network(
+        layouts,
+        NetworkSizes(channels, cells, classes, in_channels, stem_multiplier),
+        Norms(affine, pool_norm),
+        coefficients=coefficients,
+        auxiliary=auxiliary,
+        drop_path=drop_path,
+    )
+    net.genotype = genotype
+    return net
