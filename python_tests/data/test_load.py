@@ -54,7 +54,7 @@ def cifar_folder(tmp_path):
 
 
 def jpeg_arrays():
-    """Arrays of the JPEG archive: 4 training and 2 test images, each grey i * 20 on the left and 200 on the right."""
+    """Arrays of the JPEG archive: 4 + 2 images, image i grey 20 i on its left half, 200 on its right."""
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     arrays = {}
     for part, count in (("train", 4), ("test", 2)):
