@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""Inside discrete() the parameters are Ā; outside they are A, whatever happened."""
+
+import pytest
+import torch
+
+from nasp_ext.optim import NASP
+
+
+@pytest.fixture
+def a():
+    return torch.rand(14, 8, dtype=torch.float64).requires_grad_()
+
+
+def test_parameters_are_one_hot_inside_and_restored_bit_for_bit(a):
+    before = a.detach().clone()
+    optimizer = NASP([a])
+    expected = optimizer.gates()[0].weight
+    with optimizer.discrete():
+        assert torch.equal(a, expected)
+        assert a.count_nonzero() == 8
+        a.mul(2).sum().backward()
+    assert torch.equal(a, before)
+    assert torch.equal(a.grad, torch.full_like(a, 2.0))
+
+
+def test_an_exception_inside_passes_and_restores(a):
+    before = a.detach().clone()
+    optimizer = NASP([a])
+    with pytest.raises(ZeroDivisionError), optimizer.discrete():
+        raise ZeroDivisionError
+    assert torch.equal(a, before)
+    with optimizer.discrete():
+        pass
+    assert torch.equal(a, before)
+
+
+def test_nested_use_is_refused_and_restores(a):
+    before = a.detach().clone()
+    optimizer = NASP([a])
+    with pytest.raises(RuntimeError, match="inside discrete"), optimizer.discrete(), optimizer.discrete():
+        pass
+    assert torch.equal(a, before)
+
+
+@pytest.mark.parametrize("through_data", [False, True])
+def test_a_parameter_changed_inside_is_an_error_and_restored(a, through_data):
+    before = a.detach().clone()
+    optimizer = NASP([a])
+    with pytest.raises(RuntimeError, match="1 of 1 changed"), optimizer.discrete(), torch.no_grad():
+        (a.data if through_data else a).fill_(0.25)
+    assert torch.equal(a, before)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda o: o.step(),
+        lambda o: o.gates(),
+        lambda o: o.load_state_dict(o.state_dict()),
+        lambda o: __import__("copy").deepcopy(o),
+    ],
+)
+def test_what_needs_the_continuous_matrix_is_refused_inside(a, use):
+    optimizer = NASP([a])
+    with optimizer.discrete(), pytest.raises(RuntimeError, match="inside discrete"):
+        use(optimizer)
+
+
+def test_restoring_keeps_the_seeded_selection():
+    a = torch.full((14, 8), 0.5, requires_grad=True)
+    optimizer = NASP([a], generator=torch.Generator().manual_seed(3))
+    before = optimizer.gates()[0].active
+    for _ in range(2):
+        with optimizer.discrete():
+            pass
+    assert optimizer.gates()[0].active == before

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""NASP refuses what it cannot do, says what to do instead, and leaves A alone."""
+
+import gc
+
+import pytest
+import torch
+from torch.optim import optimizer as torch_optimizer
+
+from nasp_ext.optim import NASP
+
+
+def matrix(rows=14, options=8, **kwargs):
+    return torch.full((rows, options), 0.5, requires_grad=True, **kwargs)
+
+
+@pytest.mark.parametrize("where", ["gradient", "architecture matrix"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_bad_number_is_an_error_and_no_parameter_moves(where, value):
+    good, bad = matrix(), matrix()
+    optimizer = NASP([good, bad], lr=0.1)
+    good.grad, bad.grad = torch.ones_like(good), torch.ones_like(bad)
+    with torch.no_grad():
+        (bad.grad if where == "gradient" else bad)[3, 2] = value
+    before = bad.detach().clone()
+    with pytest.raises(ValueError, match=f"in row 3 of the {where}"):
+        optimizer.step()
+    assert torch.equal(good, torch.full_like(good, 0.5))
+    assert torch.equal(bad.nan_to_num(9), before.nan_to_num(9))
+
+
+def test_a_bad_number_under_the_mask_is_nothing():
+    a = matrix()
+    mask = torch.arange(8) < 7
+    optimizer = NASP([a], mask=mask)
+    a.grad = torch.ones_like(a)
+    a.grad[0, 7] = float("inf")
+    optimizer.step()
+    assert optimizer.gates()[0].active[0] == 0
+
+
+def test_a_nan_is_found_before_the_first_selection():
+    a = matrix()
+    with torch.no_grad():
+        a[2, 1] = float("nan")
+    with pytest.raises(ValueError, match=r"(?i)nan"):
+        NASP([a]).gates()
+
+
+def test_weight_optimizer_with_the_same_tensor_is_refused_at_once():
+    a, w = matrix(), torch.rand(3, requires_grad=True)
+    with pytest.raises(ValueError, match=r"shape \(14, 8\), also in SGD.*weight_parameters"):
+        NASP([a], weight_optimizer=torch.optim.SGD([w, a], lr=0.1))
+
+
+def test_any_optimizer_with_the_same_tensor_is_stopped_before_it_modifies():
+    a, w = matrix(), torch.ones(3, requires_grad=True)
+    other = torch.optim.SGD([w, a], lr=0.1)
+    optimizer = NASP([a])
+    w.grad, a.grad = torch.ones_like(w), torch.ones_like(a)
+    with pytest.raises(ValueError, match="also in SGD"):
+        other.step()
+    assert torch.equal(w, torch.ones(3))
+    assert torch.equal(a, torch.full_like(a, 0.5))
+    optimizer.step()
+
+
+def test_the_guard_goes_with_the_last_optimizer():
+    gc.collect()
+    hooks = len(torch_optimizer._global_optimizer_pre_hooks)
+    one, two = NASP([matrix()]), NASP([matrix()])
+    assert len(torch_optimizer._global_optimizer_pre_hooks) == hooks + 1
+    del one
+    assert len(torch_optimizer._global_optimizer_pre_hooks) == hooks + 1
+    del two
+    gc.collect()
+    assert len(torch_optimizer._global_optimizer_pre_hooks) == hooks
+
+
+def test_an_optimizer_dropped_in_a_cycle_guards_nothing():
+    a = matrix()
+    optimizer = NASP([a])
+    optimizer.myself = optimizer
+    del optimizer
+    a.grad = torch.ones_like(a)
+    torch.optim.SGD([a], lr=0.25).step()
+    assert a[0, 0].item() == 0.25
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": "fast"}, "expected preset to be one of .*official.*paper.*'fast'"),
+        ({"lr": -1.0}, "expected lr to be a finite number >= 0"),
+        ({"lr": float("nan")}, "expected lr"),
+        ({"betas": (0.5, 1.0)}, "expected betas"),
+        ({"eta": 0.1}, "eta = 0.1 needs cost="),
+        ({"edges_per_node": 0}, "edges_per_node"),
+        ({"nodes": (2, 3)}, r"sum to 14, got \(2, 3\) with sum 5"),
+        ({"cost": torch.ones(7), "eta": 0.1}, r"expected cost to fit the matrix \(14, 8\).*got \(7,\)"),
+        ({"cost": -torch.ones(8), "eta": 0.1}, "cost to hold numbers >= 0"),
+        ({"mask": torch.ones(14, 7, dtype=torch.bool)}, r"expected mask to fit .*got \(14, 7\)"),
+    ],
+)
+def test_bad_option_is_a_clear_error(options, message):
+    with pytest.raises(ValueError, match=message):
+        NASP([matrix()], **options)
+
+
+def test_node_rows_that_cannot_be_inferred_say_what_to_pass():
+    a = matrix(28)
+    with pytest.raises(ValueError, match=r"28 rows.*pass nodes=.*or edges_per_node=None"):
+        NASP([a])
+    NASP([a], nodes=(2, 3, 4, 5, 2, 3, 4, 5))
+    NASP([a], edges_per_node=None)
+
+
+@pytest.mark.parametrize("rows", [2, 5, 9, 14, 20, 27])
+def test_darts_shaped_rows_are_inferred(rows):
+    active = NASP([matrix(rows)]).gates()[0].active
+    nodes = {2: 1, 5: 2, 9: 3, 14: 4, 20: 5, 27: 6}[rows]
+    assert active.count(0) == 2 * nodes
+    assert active[:5] == (0, 0, 0, 0, -1)[: len(active[:5])]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "error"),
+    [
+        (torch.rand(8, requires_grad=True), ValueError),
+        (torch.rand(2, 3, 4, requires_grad=True), ValueError),
+        (torch.rand(2, 0, requires_grad=True), ValueError),
+        (torch.rand(2, 3, dtype=torch.float16, requires_grad=True), TypeError),
+        (3.0, TypeError),
+    ],
+)
+def test_what_is_no_architecture_matrix_is_refused(parameter, error):
+    with pytest.raises(error, match="expected"):
+        NASP([parameter])
+
+
+def test_a_bad_group_is_not_added():
+    optimizer = NASP([matrix()])
+    with pytest.raises(ValueError, match="28 rows"):
+        optimizer.add_param_group({"params": [matrix(28)]})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_a_generator_on_another_device_is_refused():
+    class OnGpu:
+        device = torch.device("cuda")
+
+    with pytest.raises(ValueError, match=r"CPU torch\.Generator"):
+        NASP([matrix()], generator=OnGpu())
