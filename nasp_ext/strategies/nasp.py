@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""NASP as a search strategy: Yao et al., AAAI 2020, Alg. 2, steps 3-5."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from nasp_ext.gates import Gates
+from nasp_ext.optim import NASP
+from nasp_ext.space import SearchSpace
+from nasp_ext.strategies.base import LossFn, Strategy
+
+
+class NASPStrategy(Strategy):
+    """Holds A for one search space and moves it by the exact gradient at Ā.
+
+    One device-to-host copy per iteration: the R small integers of the new selection.
+
+    Args:
+        space: the search space; ``none`` is never selected unless ``allow_none``.
+        preset, lr, eta, edges_per_node, keep_value: as in ``NASP``.
+        costs: (R, K) numbers >= 0 for the regulariser, e.g. ``net.option_costs()``.
+        init: start value of every entry of A.
+        seed: breaks exact ties at random; None = lowest option (at a constant A, always the first one).
+        dtype, device: of A.
+
+    >>> from nasp_ext.space import space
+    >>> search = NASPStrategy(space("nasp"))
+    >>> target = torch.rand(28, 8)
+    >>> loss = search.step(lambda gates: ((gates.weight - target) ** 2).sum())
+    >>> len(search.propose().active)
+    28
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        preset: str = "official",
+        lr: float = 3e-4,
+        eta: float = 0.0,
+        costs: Tensor | None = None,
+        edges_per_node: int | Literal["preset"] | None = "preset",
+        keep_value: bool | None = None,
+        allow_none: bool = False,
+        init: float = 0.5,
+        seed: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        exists = space.mask()
+        selectable = exists if allow_none else space.selectable()
+        start = torch.full(exists.shape, float(init), dtype=dtype).masked_fill(~selectable, 0.0)
+        self._a = start.to(device).requires_grad_()
+        offsets = space.node_offsets
+        self._optimizer = NASP(
+            [self._a],
+            lr=lr,
+            preset=preset,
+            eta=eta,
+            cost=costs if eta else None,
+            nodes=[high - low for low, high in pairwise(offsets)],
+            edges_per_node=edges_per_node,
+            mask=selectable.to(device),
+            keep_value=keep_value,
+            generator=None if seed is None else torch.Generator().manual_seed(seed),
+        )
+        self._gates: Gates | None = None
+
+    def propose(self) -> Gates:
+        if self._gates is None:
+            self._gates = self._optimizer.gates()[0]
+        return self._gates
+
+    def step(self, loss_fn: LossFn) -> Tensor:
+        gates = self.propose()
+        weight = gates.weight.detach().requires_grad_()
+        loss = loss_fn(replace(gates, weight=weight))
+        (self._a.grad,) = torch.autograd.grad(loss, weight)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._gates = None
+        self.propose()
+        return loss.detach()
+
+    def best(self) -> Gates:
+        return self.propose()
+
+    def scores(self) -> Tensor:
+        return self._a.detach().clone()
+
+    @property
+    def optimizer(self) -> NASP:
+        """The optimizer that holds A, e.g. for a learning rate scheduler."""
+        return self._optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"a": self._a.detach().clone(), "optimizer": self._optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["a"].shape != self._a.shape:
+            raise ValueError(
+                f"expected the state of a {tuple(self._a.shape)} architecture matrix, found "
+                f"{tuple(state['a'].shape)}: it is of another search space"
+            )
+        with torch.no_grad():
+            self._a.copy_(state["a"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._gates = None
