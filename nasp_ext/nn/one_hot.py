@@ -110,8 +110,8 @@ class _OneHot(Function):
 
 def _weights_asked_for(ctx: Any) -> bool:
     """Whether this backward goes on to the weights: not so in ``autograd.grad(loss, net.parameters())``."""
-    # The engine answers for inner nodes only; a (K,) leaf given directly is taken as asked for.
-    return ctx.leaf or torch._C._will_engine_execute_node(ctx.next_functions[2][0])
+    # Weights are the last tensor input. The engine answers for inner nodes only; a leaf is asked for.
+    return ctx.leaf or torch._C._will_engine_execute_node(ctx.next_functions[-1][0])
 
 
 def _dots(branches: Branches, grad: Tensor, x: Tensor, y: Tensor | None) -> Tensor:

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: MIT
+"""Random architectures."""
+
+from itertools import pairwise
+
+import torch
+
+from nasp_ext.gates import Gates
+
+
+def random_gates(cells, generator, *, edges=2, value=None, dtype=torch.float64):
+    """One random option per row; `edges` random incoming edges kept per node, None = all."""
+    weight = torch.zeros(cells.rows, cells.options, dtype=dtype)
+    active = [-1] * cells.rows
+    bounds = cells.node_offsets
+    for start, stop in pairwise(bounds):
+        kept = range(start, stop)
+        if edges is not None:
+            kept = (start + torch.randperm(stop - start, generator=generator)[:edges]).tolist()
+        for row in kept:
+            options = len(cells.primitives(row))
+            active[row] = int(torch.randint(options, (1,), generator=generator))
+            weight[row, active[row]] = 1.0 if value is None else float(torch.rand(1, generator=generator))
+    return Gates(weight, tuple(active), unit=value is None)

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""Completeness: the derived network is the supernet at the gates it was derived from."""
+
+import pytest
+import torch
+from nn_drawn import random_gates
+
+from nasp_ext.derive import derive, genotype_of
+from nasp_ext.gates import Gates
+from nasp_ext.nn import derived_network, supernet
+from nasp_ext.space import space
+
+DARTS = space("darts")
+CASES = {
+    "official": {"edges": 2},
+    "paper": {"edges": None, "value": "random"},
+    "one edge": {"edges": 1, "value": "random"},
+    "no edges": {"edges": 0},
+}
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("name", ["darts", "nasp"])
+def test_derived_network_gives_the_logits_of_the_supernet(name, case):
+    generator = torch.Generator().manual_seed(7)
+    net = supernet(space(name), 2, 4, 5).double()
+    gates = random_gates(space(name), generator, **CASES[case])
+    x = torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=generator)
+    with torch.no_grad():
+        net(x, Gates(torch.rand(28, 8, dtype=torch.float64) / 8))  # statistics and weights off their defaults
+    derived = derive(net, gates, inherit_weights=True)
+    for training in (True, False, True):
+        net.train(training)
+        derived.train(training)
+        torch.testing.assert_close(derived(x), net(x, gates), rtol=1e-10, atol=1e-10)
+
+
+def test_derived_network_keeps_training_mode_dtype_and_statistics():
+    net = supernet(DARTS, 2, 3).double().eval()
+    net.stem[1].running_mean.fill_(3.0)
+    derived = derive(net, random_gates(DARTS, torch.Generator()), inherit_weights=True)
+    assert not derived.training
+    assert derived.stem[1].running_mean.dtype == torch.float64
+    assert derived.stem[1].running_mean.eq(3).all()
+    derived.stem[0].weight.data.zero_()
+    assert net.stem[0].weight.ne(0).any()
+
+
+def test_factors_of_edges_are_in_the_state_dict():
+    net = supernet(DARTS, 2, 3).double()
+    gates = random_gates(DARTS, torch.Generator().manual_seed(1), edges=None, value="random")
+    derived = derive(net, gates, inherit_weights=True)
+    expected = torch.stack([gates.weight[row, gates.active[row]] for row in range(14)])
+    assert derived.state_dict()["cells.0.coefficients"].equal(expected)
+    twin = derived_network(
+        derived.genotype,
+        *(2, 3),
+        affine=False,
+        pool_norm=True,
+        coefficients=(torch.ones(14).double(), torch.ones(14).double()),
+    ).double()
+    twin.load_state_dict(derived.state_dict())
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(twin(x), derived(x))
+
+
+def test_fresh_network_is_the_one_a_retraining_builds():
+    net = supernet(DARTS, 2, 3, 5)
+    gates = random_gates(DARTS, torch.Generator().manual_seed(2), dtype=torch.float32)
+    fresh = derive(net, gates)
+    built = derived_network(genotype_of(DARTS, gates), 2, 3, 5)
+    assert list(fresh.state_dict()) == list(built.state_dict())
+    assert fresh.genotype == built.genotype
+
+
+def test_genotype_names_the_active_options_row_by_row():
+    active = [-1] * 28
+    active[0], active[4], active[27] = 3, 0, 7
+    genotype = genotype_of(DARTS, Gates(torch.zeros(28, 8), tuple(active)))
+    assert genotype.cell_edges("normal") == ((0, "skip_connect", 0), (1, "none", 2))
+    assert genotype.cell_edges("reduce") == ((3, "dil_conv_5x5", 4),)
+    assert genotype.nodes("normal") == (1, 1, 0, 0)
+
+
+def test_two_edges_per_node_give_the_form_without_counts():
+    genotype = genotype_of(DARTS, random_gates(DARTS, torch.Generator().manual_seed(3)))
+    assert genotype.normal_nodes is None
+    assert len(genotype.normal) == 8
+
+
+def test_a_strategy_is_asked_for_its_proposal():
+    gates = random_gates(DARTS, torch.Generator().manual_seed(4), dtype=torch.float32)
+
+    class Fixed:
+        def propose(self):
+            return gates
+
+    assert derive(supernet(DARTS, 2, 3), Fixed()).genotype == genotype_of(DARTS, gates)
+
+
+@pytest.mark.parametrize(
+    "gates, message",
+    [
+        (Gates(torch.zeros(28, 8)), "discrete gates"),
+        (Gates(torch.zeros(14, 8), (0,) * 14), r"\(28, 8\), got \(14, 8\)"),
+        (Gates(torch.zeros(28, 8), (5,) * 28), "row 14, got number 5"),
+    ],
+)
+def test_gates_that_give_no_genotype_are_refused(gates, message):
+    with pytest.raises(ValueError, match=message):
+        genotype_of(space("nasp"), gates)
+
+
+def test_deriving_from_a_derived_network_is_refused():
+    gates = random_gates(DARTS, torch.Generator().manual_seed(4), dtype=torch.float32)
+    with pytest.raises(ValueError, match="expected a supernet"):
+        derive(derive(supernet(DARTS, 2, 3), gates), gates)
