@@ -4,6 +4,7 @@
 // shared memory is declared with NASP_SHARED or NASP_DYNAMIC_SHARED, and there is no inline
 // assembly.
 #pragma once
+#include "stream.h"
 #if defined(__CUDACC__)
 #include <cuda_runtime.h>
 
@@ -16,12 +17,11 @@
   T* const name = reinterpret_cast<T*>(nasp_dynamic_)
 
 namespace nasp_ext {
-using stream_t = cudaStream_t;
-
 template <class... P, class... A>
 void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
             stream_t stream, A&&... arguments) {
-  kernel<<<grid, block, shared_bytes, stream>>>(static_cast<P>(arguments)...);
+  kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(
+      static_cast<P>(arguments)...);
   const cudaError_t error = cudaGetLastError();
   if (error != cudaSuccess) {
     throw std::runtime_error(std::string(name) + ": " + cudaGetErrorString(error));

@@ -64,6 +64,16 @@ inline Tensor empty_strided_on(const Tensor& like, int64_t dim, const int64_t* s
   return Tensor(handle);
 }
 
+inline Tensor empty_vector(const Tensor& like, int64_t size, ScalarType dtype) {
+  const int64_t stride = 1;
+  return empty_strided_on(like, 1, &size, &stride, dtype);
+}
+
+// The dtype in which sums over elements of `dtype` are kept.
+inline ScalarType arithmetic_dtype(ScalarType dtype) {
+  return dtype == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
 inline void check_device(const Tensor& t, const Tensor& expected, const char* op,
                          const char* name) {
   if (t.is_cpu() != expected.is_cpu() || t.get_device_index() != expected.get_device_index())

@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "../common/stream.h"
 #include "runtime.h"
 
 #define __global__
@@ -20,8 +21,6 @@
 #define __grid_constant__
 
 namespace nasp_ext {
-using stream_t = void*;
-
 namespace emulator {
 template <class T>
 uint64_t to_bits(T value) {

@@ -6,15 +6,9 @@
 #include <vector>
 
 #include "../common/tensors.h"
+#include "mixture_math.h"
 
 namespace nasp_ext {
-
-constexpr int64_t kMaxBranches = 64;  // their addresses fit the arguments of a CUDA kernel
-
-// The dtype in which sums over elements of `dtype` are kept.
-inline ScalarType arithmetic_dtype(ScalarType dtype) {
-  return dtype == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
 
 inline bool same_strides(const Tensor& a, const Tensor& b) {
   for (int64_t i = 0; i < a.dim(); ++i)
@@ -41,6 +35,19 @@ inline void check_branches(const std::vector<Tensor>& outputs, const char* op) {
   const auto count = static_cast<int64_t>(outputs.size());
   if (count < 1 || count > kMaxBranches)
     fail(op, ": expected 1 to ", kMaxBranches, " outputs, found ", count);
+}
+
+// The weights of a mixture, contiguous.
+inline Tensor check_weights(const Tensor& weights, const std::vector<Tensor>& outputs,
+                            const char* op) {
+  const ScalarType expected = arithmetic_dtype(outputs[0].scalar_type());
+  const auto branches = static_cast<int64_t>(outputs.size());
+  if (weights.dim() != 1 || weights.size(0) != branches || weights.scalar_type() != expected)
+    fail(op, ": expected weights of shape (", branches, ",) in ",
+         torch::headeronly::toString(expected), ", found ", shape_text(weights), " in ",
+         torch::headeronly::toString(weights.scalar_type()));
+  check_device(weights, outputs[0], op, "weights");
+  return torch::stable::contiguous(weights);
 }
 
 inline void check_same(const Tensor& t, const Tensor& first, const char* op, const char* name) {

@@ -91,11 +91,6 @@ class BlockSums {
   std::vector<Acc> sums_;
 };
 
-Tensor empty_vector(const Tensor& like, int64_t size) {
-  const int64_t stride = 1;
-  return empty_strided_on(like, 1, &size, &stride, arithmetic_dtype(like.scalar_type()));
-}
-
 Tensor branch_dots(const Tensor& grad,  // any shape
                    std::vector<Tensor> outputs) {
   const char* op = "branch_dots";
@@ -104,7 +99,7 @@ Tensor branch_dots(const Tensor& grad,  // any shape
   const auto tensors = side_by_side(std::move(outputs), op, "every output, as grad,");
   const auto branches = static_cast<int64_t>(tensors.size()) - 1;
   const int64_t n = grad.numel();
-  Tensor dots = empty_vector(grad, branches);
+  Tensor dots = empty_vector(grad, branches, arithmetic_dtype(grad.scalar_type()));
   dispatch_floating(grad.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
     using Acc = accumulate_t<T>;
@@ -117,17 +112,6 @@ Tensor branch_dots(const Tensor& grad,  // any shape
     sums.write_totals(static_cast<Acc*>(dots.mutable_data_ptr()));
   });
   return dots;
-}
-
-Tensor check_weights(const Tensor& weights, const std::vector<Tensor>& outputs, const char* op) {
-  const ScalarType expected = arithmetic_dtype(outputs[0].scalar_type());
-  const auto branches = static_cast<int64_t>(outputs.size());
-  if (weights.dim() != 1 || weights.size(0) != branches || weights.scalar_type() != expected)
-    fail(op, ": expected weights of shape (", branches, ",) in ",
-         torch::headeronly::toString(expected), ", found ", shape_text(weights), " in ",
-         torch::headeronly::toString(weights.scalar_type()));
-  check_device(weights, outputs[0], op, "weights");
-  return torch::stable::contiguous(weights);
 }
 
 Tensor mixed_sum(std::vector<Tensor> outputs, const Tensor& weights) {
@@ -163,7 +147,7 @@ std::tuple<std::vector<Tensor>, Tensor> mixed_sum_backward(const Tensor& grad,
   const auto branches = static_cast<int64_t>(tensors.size()) - 1;
   std::vector<Tensor> grad_outputs;
   for (int64_t k = 0; k < branches; ++k) grad_outputs.push_back(empty_dense_like(tensors[0]));
-  Tensor grad_weights = empty_vector(grad, branches);
+  Tensor grad_weights = empty_vector(grad, branches, arithmetic_dtype(grad.scalar_type()));
   dispatch_floating(grad.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
     using Acc = accumulate_t<T>;

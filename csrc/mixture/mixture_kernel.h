@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Launchers of inner products and mixtures on the device, on raw pointers.
 #pragma once
-#include "../common/nasp_cuda.cuh"
+#include "../common/stream.h"
 #include "mixture_math.h"
 
 namespace nasp_ext {
-
-constexpr int kMaxBranches = 64;
 
 template <class T>
 struct Branches {  // by value in a kernel's parameters: no copy to the device beforehand

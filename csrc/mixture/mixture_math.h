@@ -15,7 +15,8 @@
 
 namespace nasp_ext {
 
-constexpr int64_t kDotLanes = 32;  // a warp; 4 AVX2 or 2 AVX-512 registers of float
+constexpr int64_t kMaxBranches = 64;  // their addresses fit the parameters of a CUDA kernel
+constexpr int64_t kDotLanes = 32;     // a warp; 4 AVX2 or 2 AVX-512 registers of float
 constexpr int64_t kDotBlock =
     4096;  // g's block (16 KiB of float) stays in L1 while all y_k pass by
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Launchers of select_active and nasp_step_ on the device, on raw pointers.
 #pragma once
-#include "../common/nasp_cuda.cuh"
+#include "../common/stream.h"
 #include "nasp_step_math.h"
 #include "select_math.h"
 

@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 
-#include "../common/nasp_cuda.cuh"
+#include "../common/stream.h"
 
 namespace nasp_ext::faults {
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "planted_faults.h"
 
+#include "../common/nasp_cuda.cuh"
+
 namespace nasp_ext::faults {
 namespace {
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "../emulator/checker.h"
+#include "../emulator/runtime.h"
 #include "planted_faults.h"
 #include "testing.h"
 #include "variant.h"
