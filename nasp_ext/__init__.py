@@ -16,3 +16,32 @@ except ImportError as error:
     ) from error
 
 __version__ = "0.1.0"
+
+from . import nn, ops, strategies
+from .derive import derive, genotype_of
+from .gates import PRUNED, Gates
+from .genotypes import GENOTYPES, Genotype
+from .nn import MixedOp, derived_network, supernet
+from .optim import NASP
+from .space import SearchSpace, register_space, space
+from .strategies import strategy
+
+__all__ = [
+    "GENOTYPES",
+    "NASP",
+    "PRUNED",
+    "Gates",
+    "Genotype",
+    "MixedOp",
+    "SearchSpace",
+    "derive",
+    "derived_network",
+    "genotype_of",
+    "nn",
+    "ops",
+    "register_space",
+    "space",
+    "strategies",
+    "strategy",
+    "supernet",
+]
