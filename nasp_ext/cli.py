@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: MIT
+"""The command ``nasp-ext``: parse, build, call."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import tyro
+
+from nasp_ext import config as settings
+from nasp_ext._info import info_lines
+from nasp_ext.data import load_data
+from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retrain, search
+from nasp_ext.engine.folder import CONFIG, check_output
+from nasp_ext.plots import write_cell_svgs
+from nasp_ext.space import SearchSpace, space
+from nasp_ext.strategies import Strategy, strategy
+from nasp_ext.strategies.base import strategy_options
+
+_T = TypeVar("_T")
+_R = TypeVar("_R", bound=settings.TrainingConfig)
+
+
+@dataclass(frozen=True)
+class Search(settings.SearchRun):
+    """Search cells on a data set; without options, on the embedded handwritten digits."""
+
+    out: str = "runs/search"
+    """Output folder."""
+    resume: bool = False
+    """Go on from the checkpoint in the output folder, with its options."""
+    overwrite: bool = False
+    """Replace another run in the output folder."""
+    config_file: str | None = None
+    """Take the options of this config.json; options on the command line come on top."""
+
+
+@dataclass(frozen=True)
+class Retrain(settings.RetrainRun):
+    """Train the network of a genotype from scratch and test it."""
+
+    out: str = "runs/retrain"
+    """Output folder."""
+    resume: bool = False
+    """Go on from the checkpoint in the output folder, with its options."""
+    overwrite: bool = False
+    """Replace another run in the output folder."""
+    config_file: str | None = None
+    """Take the options of this config.json; options on the command line come on top."""
+
+
+@dataclass(frozen=True)
+class Derive:
+    """Read the genotype out of a search, finished or not, and test the network with the search's weights."""
+
+    run: str = "runs/search"
+    """Folder of the search."""
+    out: str | None = None
+    """Folder for genotype.json, derived.pt (weights) and the cell drawings; None only prints."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw the two cells of a genotype as SVG files."""
+
+    genotype: str = "runs/search"
+    """A genotype.json, the folder of a run, or the name of a published genotype."""
+    out: str = "."
+    """Folder for cell_normal.svg and cell_reduce.svg."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """Print versions, instruction sets, devices, and why a part was not built."""
+
+
+def _task(run: settings.SearchRun | settings.RetrainRun) -> ClassificationTask:
+    return ClassificationTask(load_data(run.data, run.data_dir, run.limit))
+
+
+def _strategy(run: settings.SearchRun, found: SearchSpace, task: ClassificationTask) -> Strategy:
+    """The strategy of a run; an option that it does not know must be left at its default."""
+    known = strategy_options(run.strategy)
+    default = settings.SearchRun()
+    options: dict[str, Any] = {}
+    if "seed" in known:
+        options["seed"] = run.seed
+    if "device" in known:
+        options["device"] = run.torch_device()
+    for name, field in {
+        "preset": "preset",
+        "lr": "arch_lr",
+        "eta": "eta",
+        "edges_per_node": "edges_per_node",
+    }.items():
+        value = getattr(run, field)
+        if name in known:
+            options[name] = None if value == "all" else value
+        elif value != getattr(default, field):
+            raise ValueError(f"strategy {run.strategy!r} has no option {field}, got {field}={value!r}")
+    if run.eta and "costs" in known:
+        with torch.device("meta"):
+            options["costs"] = task.supernet(found, run).option_costs()
+    return strategy(run.strategy, found, **options)
+
+
+def _search(command: Search) -> None:
+    run = _plain(settings.SearchRun, command)
+    check_output(Path(command.out), resume=command.resume, overwrite=command.overwrite)
+    found = space(run.space)
+    strategy_options(run.strategy)
+    task = _task(run)
+    result = search(
+        found,
+        _strategy(run, found, task),
+        task,
+        run,
+        out=command.out,
+        resume=command.resume,
+        overwrite=command.overwrite,
+        progress=True,
+    )
+    print(f"genotype: {result.genotype.to_json()}")
+    print(f"validation accuracy of the supernet: {result.history[-1]['val_accuracy']:.2%}")
+    _print_files(result.files)
+    print(f"next: nasp-ext retrain --genotype {command.out} --data {run.data}")
+
+
+def _retrain(command: Retrain) -> None:
+    run = _plain(settings.RetrainRun, command)
+    check_output(Path(command.out), resume=command.resume, overwrite=command.overwrite)
+    genotype = read_genotype(run.genotype)
+    result = retrain(
+        genotype,
+        _task(run),
+        run,
+        out=command.out,
+        resume=command.resume,
+        overwrite=command.overwrite,
+        progress=True,
+    )
+    print(f"genotype: {genotype.to_json()}")
+    _print_files(result.files)
+    print(f"parameters: {result.parameters:,}")
+    print(f"test accuracy: {result.test_accuracy:.2%}")
+
+
+def _derive(command: Derive) -> None:
+    folder = Path(command.run)
+    run = settings.SearchRun.from_file(folder / CONFIG)
+    out = None if command.out is None else Path(command.out)
+    if out is not None:
+        check_output(out, resume=False, overwrite=False)
+    found, task = space(run.space), _task(run)
+    result = derive_run(found, _strategy(run, found, task), task, run, folder, out)
+    print(f"genotype: {result.genotype.to_json()}")
+    _print_files(result.files)
+    print(f"parameters: {result.parameters:,}")
+    print(f"test accuracy with the weights of the search: {result.test_accuracy:.2%}")
+
+
+def _plot(command: Plot) -> None:
+    genotype = read_genotype(command.genotype)
+    folder = Path(command.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    _print_files(write_cell_svgs(genotype, folder))
+
+
+def _info(_: Info) -> None:
+    print("\n".join(info_lines()))
+
+
+def _print_files(files: Sequence[Path]) -> None:
+    for file in files:
+        print(f"wrote {file}")
+
+
+COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
+    "info": (Info, _info),
+    "search": (Search, _search),
+    "derive": (Derive, _derive),
+    "retrain": (Retrain, _retrain),
+    "plot": (Plot, _plot),
+}
+
+
+def _plain(kind: type[_R], command: Any) -> _R:
+    """The run without the options that only say where to write."""
+    return kind(**{field.name: getattr(command, field.name) for field in dataclasses.fields(kind)})
+
+
+def _value(argv: Sequence[str], option: str) -> str | None:
+    """The value of ``--option value`` or ``--option=value``; underscores and hyphens are one."""
+    values = None
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name.replace("_", "-") == option:
+            values = value if equals else following
+    return values
+
+
+def _defaults(kind: type[Any], argv: Sequence[str]) -> Any:
+    """What the options start from: a file, the run to resume, or defaults that suit the data."""
+    if not issubclass(kind, (Search, Retrain)):
+        return kind()
+    plain: type[settings.TrainingConfig] = settings.SearchRun
+    quick = settings.DIGITS_SEARCH
+    if issubclass(kind, Retrain):
+        plain, quick = settings.RetrainRun, settings.DIGITS_RETRAIN
+    stored = Path(_value(argv, "--out") or kind.out) / CONFIG
+    file = _value(argv, "--config-file")
+    if file is not None:
+        base = dataclasses.asdict(plain.from_file(Path(file)))
+    elif "--resume" in argv and stored.exists():
+        base = dataclasses.asdict(plain.from_file(stored))
+    else:
+        base = dict(quick) if (_value(argv, "--data") or kind.data) == "digits" else {}
+    return kind(**base)
+
+
+def _parse(kind: type[_T], name: str, argv: Sequence[str]) -> _T:
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(output):
+            parsed: _T = tyro.cli(kind, prog=f"nasp-ext {name}", args=argv, default=_defaults(kind, argv))
+            return parsed
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise ValueError(_one_line(output.getvalue()) + f" (see nasp-ext {name} --help)") from None
+
+
+def _one_line(box: str) -> str:
+    """The message in the parser's box of text, without frame, title and help."""
+    lines = [line.strip(" │|╭╮╰╯─-") for line in box.splitlines()]
+    words = [line for line in lines if line][1:]
+    for i, line in enumerate(words):
+        if line.startswith(("Argument helptext", "For full helptext")):
+            words = words[:i]
+            break
+    return re.sub(r"\s+", " ", " ".join(words)).removeprefix("Error parsing ")
+
+
+def _usage() -> str:
+    lines = ["usage: nasp-ext COMMAND [options]", "", "commands:"]
+    for name, (kind, _) in COMMANDS.items():
+        lines.append(f"  {name:<8} {(kind.__doc__ or '').splitlines()[0]}")
+    return "\n".join([*lines, "", "nasp-ext COMMAND --help lists the options of one command"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; a user's error is one line on stderr and status 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    name = arguments[0]
+    try:
+        if name not in COMMANDS:
+            raise ValueError(f"expected a command, one of {', '.join(COMMANDS)}, got {name!r}")
+        kind, call = COMMANDS[name]
+        call(_parse(kind, name, arguments[1:]))
+    except KeyboardInterrupt:
+        again = "; nothing is lost but the current epoch: same command with --resume"
+        print(f"nasp-ext: interrupted{again if name in ('search', 'retrain') else ''}", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+        print(f"nasp-ext: error: {text}", file=sys.stderr)
+        return 2
+    return 0

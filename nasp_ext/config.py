@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: MIT
+"""Settings of a run: frozen, checked when made, written beside the results as config.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+_C = TypeVar("_C", bound="TrainingConfig")
+
+
+def _check(holds: bool, name: str, expected: str, found: object) -> None:
+    if not holds:
+        raise ValueError(f"expected {name} to be {expected}, got {found!r}")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What a search and a retraining share: the network's size and SGD with a cosine learning rate."""
+
+    cells: int = 8
+    """Cells of the network; reductions stand at 1/3 and 2/3."""
+    channels: int = 16
+    """Channels of the first cells."""
+    epochs: int = 50
+    """Passes over the training images."""
+    batch: int = 64
+    """Images per step."""
+    seed: int = 0
+    """Decides initial weights, split, order, augmentation and ties."""
+    lr: float = 0.025
+    """First learning rate of the weights."""
+    lr_min: float = 0.001
+    """Learning rate after the last epoch (cosine)."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    weight_decay: float = 3e-4
+    """Weight decay of the weights."""
+    clip: float = 5.0
+    """Largest norm of the gradient of all weights."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 …; auto takes a GPU if there is one."""
+    threads: int | None = None
+    """CPU threads; None leaves PyTorch's choice. Another number gives other last bits."""
+
+    def __post_init__(self) -> None:
+        for name in ("cells", "channels", "epochs", "batch"):
+            _check(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
+        for name in ("seed", "lr", "lr_min", "weight_decay"):
+            _check(getattr(self, name) >= 0, name, ">= 0", getattr(self, name))
+        _check(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
+        _check(self.clip > 0, "clip", "> 0", self.clip)
+        _check(self.threads is None or self.threads >= 1, "threads", ">= 1 or None", self.threads)
+        self.torch_device()
+
+    def torch_device(self) -> torch.device:
+        """The device to run on.
+
+        Raises:  ValueError: if it is no device, or a GPU that PyTorch does not see.
+        """
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+        except RuntimeError as error:
+            raise ValueError(
+                f"expected device to be auto, cpu, cuda or cuda:<n>, got {self.device!r}"
+            ) from error
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ValueError(
+                f"expected device to be one of the {torch.cuda.device_count()} GPUs that PyTorch sees, "
+                f"got {self.device!r}"
+            )
+        return device
+
+    def to_json(self) -> str:
+        """Text that ``from_json`` reads back to an equal configuration."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls: type[_C], text: str) -> _C:
+        """Read a configuration; fields that are missing keep their default.
+
+        Raises:  ValueError: if the text is no JSON object, or names an unknown field.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"expected a configuration as JSON, got text that is none: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"expected a configuration as a JSON object, got {type(values).__name__}")
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = [name for name in values if name not in known]
+        if unknown:
+            raise ValueError(f"expected the fields {', '.join(known)}, got {', '.join(unknown)}")
+        for name, value in values.items():
+            _check_type(name, str(known[name].type), value)
+        return cls(**values)
+
+    @classmethod
+    def from_file(cls: type[_C], path: Path) -> _C:
+        """``from_json`` of a file; errors name it."""
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"{path}: expected a readable configuration file: {error.strerror}") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def differences(self, other: dict[str, Any]) -> str:
+        """The fields in which ``other`` (as ``dataclasses.asdict``) differs, as text; empty if none."""
+        mine = dataclasses.asdict(self)
+        names = [name for name in {**mine, **other} if mine.get(name) != other.get(name)]
+        return ", ".join(f"{name} {other.get(name)!r} → {mine.get(name)!r}" for name in names)
+
+
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+    "None": (type(None),),
+}
+
+
+def _check_type(name: str, annotation: str, value: Any) -> None:
+    parts = [part.strip() for part in annotation.split("|")]
+    allowed = tuple(t for part in parts for t in _JSON_TYPES[part])
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise ValueError(f"expected {name} to be {annotation}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class SearchConfig(TrainingConfig):
+    """A search on half of the training images, validated and steered by the other half."""
+
+    warmup_epochs: int = 0
+    """First epochs in which A rests and the weights train at uniformly random architectures."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(0 <= self.warmup_epochs < self.epochs, "warmup_epochs", "in [0, epochs)", self.warmup_epochs)
+
+
+@dataclass(frozen=True)
+class SearchRun(SearchConfig):
+    """A search with everything it needs to be run again: what ``nasp-ext search`` writes to config.json."""
+
+    data: str = "digits"
+    """digits, fashion-mnist, cifar10, or a path: a folder of IDX files or CIFAR-10 batches, an .npz file."""
+    data_dir: str | None = None
+    """Where to look for a named data set."""
+    limit: int | None = None
+    """Use at most this many images of each part."""
+    space: str = "darts"
+    """Search space."""
+    strategy: str = "nasp"
+    """Search strategy."""
+    preset: str = "official"
+    """NASP as in the authors' code (official) or as printed (paper)."""
+    arch_lr: float = 3e-4
+    """Learning rate of A."""
+    eta: float = 0.0
+    """Weight of the complexity regulariser: larger gives smaller networks."""
+    edges_per_node: int | str = "preset"
+    """Edges kept per node: a number, all, or what the preset says."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self.arch_lr >= 0, "arch_lr", ">= 0", self.arch_lr)
+        _check(self.eta >= 0, "eta", ">= 0", self.eta)
+        edges = self.edges_per_node
+        known = edges >= 1 if isinstance(edges, int) else edges in ("preset", "all")
+        _check(known, "edges_per_node", "a number >= 1, 'all' or 'preset'", edges)
+
+
+@dataclass(frozen=True)
+class RetrainConfig(TrainingConfig):
+    """Training of a derived network on all training images; the defaults are the usual ones for CIFAR-10."""
+
+    cells: int = 20
+    channels: int = 36
+    epochs: int = 600
+    batch: int = 96
+    lr_min: float = 0.0
+    auxiliary: float = 0.4
+    """Weight of the loss of the auxiliary head; 0 = no such head."""
+    drop_path: float = 0.2
+    """Probability of dropping a path in the last epoch, growing linearly from 0."""
+    cutout: int = 16
+    """Side of the square that is blanked in each training image; 0 = none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self.auxiliary >= 0, "auxiliary", ">= 0", self.auxiliary)
+        _check(0 <= self.drop_path < 1, "drop_path", "in [0, 1)", self.drop_path)
+        _check(self.cutout >= 0, "cutout", ">= 0", self.cutout)
+
+
+@dataclass(frozen=True)
+class RetrainRun(RetrainConfig):
+    """A retraining with everything it needs to be run again: what ``nasp-ext retrain`` writes."""
+
+    genotype: str = "runs/search"
+    """A genotype.json, the folder of a search, or the name of a published genotype."""
+    data: str = "digits"
+    """digits, fashion-mnist, cifar10, or a path, as for search."""
+    data_dir: str | None = None
+    """Where to look for a named data set."""
+    limit: int | None = None
+    """Use at most this many images of each part."""
+
+
+# What the commands start from on the 8×8 digits: a search and a retraining within two minutes on two cores.
+DIGITS_SEARCH: dict[str, Any] = {"cells": 4, "channels": 8, "epochs": 10, "batch": 32}
+DIGITS_RETRAIN: dict[str, Any] = {
+    "cells": 4,
+    "channels": 16,
+    "epochs": 20,
+    "batch": 64,
+    "auxiliary": 0.0,
+    "drop_path": 0.0,
+    "cutout": 0,
+}

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""From the folder of a search to its genotype, and to the network with the weights of the search."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nasp_ext.config import SearchConfig
+from nasp_ext.derive import derive, genotype_of
+from nasp_ext.engine.checkpoint import load_checkpoint, write_atomic
+from nasp_ext.engine.evaluate import evaluate
+from nasp_ext.engine.folder import CHECKPOINT, GENOTYPE
+from nasp_ext.engine.search import SearchState
+from nasp_ext.engine.task import ClassificationTask
+from nasp_ext.genotypes import GENOTYPES, Genotype
+from nasp_ext.nn import Network
+from nasp_ext.plots import write_cell_svgs
+from nasp_ext.space import SearchSpace
+from nasp_ext.strategies import Strategy
+
+WEIGHTS = "derived.pt"
+
+
+@dataclass(frozen=True)
+class DeriveResult:
+    """The network that a search stands for, with the weights it has there."""
+
+    genotype: Genotype
+    network: Network
+    parameters: int
+    test_accuracy: float
+    files: tuple[Path, ...]
+
+
+def derive_run(
+    space: SearchSpace,
+    strategy: Strategy,
+    task: ClassificationTask,
+    config: SearchConfig,
+    run: Path,
+    out: Path | None = None,
+) -> DeriveResult:
+    """Derive the network of a search, finished or not, from its checkpoint.
+
+    Args:
+        space, strategy, task, config: as the search was started with; the strategy takes the stored state.
+        run: folder of the search.
+        out: folder for genotype.json, derived.pt and the cell drawings; None writes nothing.
+    Raises:
+        ValueError: the checkpoint is missing, damaged, or of another space or strategy.
+    """
+    device = config.torch_device()
+    state = SearchState(space, strategy, task, config, device)
+    file = run / CHECKPOINT
+    state.load_state_dict(load_checkpoint(file, "search"), file)
+    gates = strategy.best()
+    genotype = genotype_of(space, gates)
+    network = derive(state.network, gates, inherit_weights=True)
+    _, accuracy = evaluate(network, network, task, task.test_batches(config, device))
+    files: list[Path] = []
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomic(out / GENOTYPE, (genotype.to_json() + "\n").encode())
+        buffer = io.BytesIO()
+        torch.save(network.state_dict(), buffer)
+        write_atomic(out / WEIGHTS, buffer.getvalue())
+        files = [out / GENOTYPE, out / WEIGHTS, *write_cell_svgs(genotype, out)]
+    parameters = sum(p.numel() for p in network.parameters())
+    return DeriveResult(genotype, network, parameters, accuracy, tuple(files))
+
+
+def read_genotype(source: str) -> Genotype:
+    """A genotype from a JSON file, from the folder of a run, or a published one by name.
+
+    Raises:  ValueError: there is none; the message says what was looked for.
+    """
+    if source in GENOTYPES:
+        return GENOTYPES[source]
+    path = Path(source)
+    file = path / GENOTYPE if path.is_dir() else path
+    if not file.is_file():
+        names = ", ".join(GENOTYPES)
+        raise ValueError(
+            f"expected a genotype: a JSON file, the folder of a finished search, or one of {names}; found no "
+            f"file {file}"
+        )
+    try:
+        return Genotype.from_json(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error

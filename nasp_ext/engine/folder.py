@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""The output folder of a run: refused before any work if it cannot be used, consistent at every moment."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nasp_ext.config import TrainingConfig
+from nasp_ext.engine.checkpoint import load_checkpoint, save_checkpoint, write_atomic
+
+CONFIG, HISTORY, CHECKPOINT, GENOTYPE = "config.json", "history.jsonl", "checkpoint.pt", "genotype.json"
+_OWN = (CONFIG, HISTORY, CHECKPOINT, GENOTYPE, "cell_normal.svg", "cell_reduce.svg")
+
+
+def check_output(path: Path, *, resume: bool, overwrite: bool) -> None:
+    """Raise ValueError if a run cannot write to ``path``; changes nothing, so it can come first."""
+    if resume and overwrite:
+        raise ValueError("expected resume or overwrite, got both")
+    try:
+        present = [name for name in _OWN if (path / name).exists()]
+        existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    except OSError as error:
+        raise ValueError(f"{path}: expected a folder to write to: {error.strerror}") from error
+    if present and not (resume or overwrite):
+        raise ValueError(
+            f"{path}: expected an empty output folder, found {', '.join(present)} of another run: "
+            "choose another folder, or use --resume or --overwrite"
+        )
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{path}: expected a folder to write to, found that {existing} is none")
+
+
+class RunFolder:
+    """config.json, checkpoint.pt, history.jsonl and whatever the run adds.
+
+    The checkpoint holds the history too and is the truth: history.jsonl is made equal to it on resuming, so
+    that no line is lost or doubled wherever the run was cut.
+
+    Args:
+        path: made if it does not exist.
+        kind: "search" or "retrain".
+        config: of the run; written to config.json.
+        resume: go on from the checkpoint, if there is one.
+        overwrite: remove the files of an earlier run.
+    Raises:
+        ValueError: another run is in there (and neither resume nor overwrite), the run to resume has another
+            configuration, or the folder cannot be written.
+    """
+
+    def __init__(
+        self, path: Path, kind: str, config: TrainingConfig, *, resume: bool = False, overwrite: bool = False
+    ) -> None:
+        self.path = path
+        self._kind = kind
+        check_output(path, resume=resume, overwrite=overwrite)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self.checkpoint = self._load(config) if resume else None
+            if self.checkpoint is None:
+                for file in self.files():
+                    file.unlink()
+            self.write(CONFIG, config.to_json())
+        except OSError as error:
+            raise ValueError(f"{path}: expected a folder to write to: {error.strerror}") from error
+
+    def _load(self, config: TrainingConfig) -> dict[str, Any] | None:
+        file = self.path / CHECKPOINT
+        if not file.exists():
+            return None
+        checkpoint = load_checkpoint(file, self._kind)
+        differences = config.differences(checkpoint["config"])
+        if differences:
+            raise ValueError(
+                f"{file}: expected the configuration of this run, found another ({differences}): "
+                "resume with the same options, or choose another folder"
+            )
+        return checkpoint
+
+    def write(self, name: str, text: str) -> None:
+        """Write one text file atomically."""
+        write_atomic(self.path / name, text.encode("utf-8"))
+
+    def reset_history(self, history: Sequence[dict[str, Any]]) -> None:
+        """Make history.jsonl hold exactly these lines."""
+        self.write(HISTORY, "".join(json.dumps(line) + "\n" for line in history))
+
+    def end_epoch(self, checkpoint: dict[str, Any], line: dict[str, Any]) -> None:
+        """Save the checkpoint, then add the line of the epoch it ends."""
+        save_checkpoint(self.path / CHECKPOINT, {"kind": self._kind, **checkpoint})
+        with open(self.path / HISTORY, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def files(self) -> list[Path]:
+        """The files of the run that exist."""
+        return [self.path / name for name in _OWN if (self.path / name).exists()]

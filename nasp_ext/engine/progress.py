@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""A bar with loss, accuracy and time left on a terminal; a line per epoch everywhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+from nasp_ext.engine.training import Totals
+
+_SECONDS_BETWEEN_READS = 0.5  # reading the loss is a device-to-host copy
+
+
+class Progress:
+    """Shows how far a run is; silent unless ``shown``, and without a bar unless stderr is a terminal.
+
+    Args:
+        title: what runs.
+        total: steps of the whole run.
+        done: steps a resumed run has behind it.
+    """
+
+    def __init__(self, title: str, total: int, done: int = 0, *, shown: bool = True) -> None:
+        self._shown = shown
+        self._bar: tqdm[None] | None = None
+        if shown and sys.stderr.isatty():
+            self._bar = tqdm(
+                total=total, initial=done, desc=title, unit="step", dynamic_ncols=True, leave=False
+            )
+        self._next_read = 0.0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, totals: Totals) -> None:
+        """One step is done; shows the running means now and then."""
+        if self._bar is None:
+            return
+        if time.monotonic() >= self._next_read:
+            loss, accuracy = totals.means()
+            self._bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}", refresh=False)
+            self._next_read = time.monotonic() + _SECONDS_BETWEEN_READS
+        self._bar.update()
+
+    def line(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stdout)
+        elif self._shown:
+            print(text, flush=True)

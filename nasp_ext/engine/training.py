@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""What the search and the retraining share: SGD with a cosine rate, sums without syncs, fixed randomness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nasp_ext.config import TrainingConfig
+
+
+def cosine(epoch: int, epochs: int, first: float, last: float) -> float:
+    """Learning rate of an epoch: from ``first`` down to (one step before) ``last`` along half a cosine.
+
+    >>> [round(cosine(e, 4, 1.0, 0.0), 3) for e in range(4)]
+    [1.0, 0.854, 0.5, 0.146]
+    """
+    return last + (first - last) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+class WeightStep:
+    """SGD on the weights of a network with clipped gradients."""
+
+    def __init__(self, parameters: Iterable[Tensor], config: TrainingConfig) -> None:
+        self._config = config
+        self._parameters = list(parameters)
+        self.optimizer = torch.optim.SGD(
+            self._parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+
+    def start_epoch(self, epoch: int) -> float:
+        """Set and return the learning rate of this epoch."""
+        lr = cosine(epoch, self._config.epochs, self._config.lr, self._config.lr_min)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def __call__(self, loss: Tensor) -> None:
+        """One step down ``loss``; weights that took no part in it stay as they are."""
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
+        self.optimizer.step()
+
+
+class Totals:
+    """Sums of loss and correct answers, kept on the device until somebody reads them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._count = 0
+
+    def add(self, loss: Tensor, correct: Tensor, count: int) -> None:
+        """Add a batch: its mean loss, its number of correct answers, its size."""
+        self._sums += torch.stack((loss.detach().double() * count, correct.double()))
+        self._count += count
+
+    def means(self) -> tuple[float, float]:
+        """Loss and accuracy so far; one host copy.
+
+        Raises:  FloatingPointError: the loss is no number any more.
+        """
+        loss, correct = (value / max(self._count, 1) for value in self._sums.tolist())
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"expected a finite loss, found {loss}: use a smaller learning rate (--lr)"
+            )
+        return loss, correct
+
+
+@contextmanager
+def fixed_randomness(config: TrainingConfig, device: torch.device) -> Iterator[None]:
+    """Seed PyTorch and set its threads inside; both are as before outside."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(config.seed)
+        try:
+            if config.threads is not None:
+                torch.set_num_threads(config.threads)
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The state of PyTorch's generators, for a checkpoint."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Go on with the random numbers that ``random_state`` was taken before."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
