@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""A search that takes a fraction of a second: two edges per cell, 8×8 images, three cells of two channels."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from nasp_ext.config import SearchConfig
+from nasp_ext.data import ImageData
+from nasp_ext.engine import ClassificationTask, SearchResult, search
+from nasp_ext.space import SearchSpace
+from nasp_ext.strategies import strategy
+
+OPTIONS = ("none", "skip_connect", "max_pool_3x3", "conv_1x1")
+TINY = SearchSpace("tiny", OPTIONS, OPTIONS, nodes=1)
+CONFIG = SearchConfig(cells=3, channels=2, epochs=4, batch=8, seed=3, lr=0.1, device="cpu", threads=1)
+
+
+def tiny_data(images: int = 50) -> ImageData:
+    """Two classes that differ in brightness; crops and flips are on, so that their randomness matters."""
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(images) % 2
+    noise = torch.randint(0, 100, (images, 1, 8, 8), generator=generator)
+    pixels = (noise + 100 * labels[:, None, None, None]).to(torch.uint8)
+    parts = (pixels, labels, pixels[:9], labels[:9])
+    return ImageData("tiny", *parts, ("dark", "light"), (0.4,), (0.2,), crop_padding=1, flip=True)
+
+
+class CutTask(ClassificationTask):
+    """A task that calls ``cut`` at its n-th loss."""
+
+    def __init__(self, data: ImageData, at: int, cut) -> None:
+        super().__init__(data)
+        self._left, self._cut = at, cut
+
+    def loss(self, logits, target):
+        self._left -= 1
+        if self._left == 0:
+            self._cut()
+        return super().loss(logits, target)
+
+
+def run(name: str = "nasp", task: ClassificationTask | None = None, config=CONFIG, **options) -> SearchResult:
+    """A tiny search; the strategy breaks ties at random and moves fast."""
+    options_of = {"seed": 5, "lr": 0.05} if name == "nasp" else {"seed": 5}
+    task = task if task is not None else ClassificationTask(tiny_data())
+    found = strategy(name, TINY, device=config.torch_device(), **options_of)
+    return search(TINY, found, task, config, **options)
+
+
+def timeless(lines) -> list[dict]:
+    """History lines without their seconds."""
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def history_file(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def assert_same_run(folder: Path, whole, part) -> None:
+    """Bit for bit the same weights and history, in memory and in the files."""
+    assert timeless(part.history) == timeless(whole.history)
+    assert timeless(history_file(folder)) == timeless(whole.history)
+    one, two = whole.network.state_dict(), part.network.state_dict()
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
