@@ -99,8 +99,9 @@ def build_options() -> dict[str, Any]:
     print(f"nasp_ext: PyTorch {torch.__version__}: building {what} ({reason})", file=sys.stderr)
 
     # -ffp-contract=off and -fmad=false: the same bits from every instruction set and from the GPU.
+    # -fno-math-errno: a square root is an instruction, not a call, so loops with one are vectorised.
     common = ["-O3", "-std=c++17", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"]
-    cxx = [*common, "-ffp-contract=off", "-fvisibility=hidden", "-Wno-psabi"]
+    cxx = [*common, "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wno-psabi"]
     nvcc = [*common, "-fmad=false", "-Xcompiler=-fvisibility=hidden"]
     files, libraries, library_dirs, include_dirs = sources(*CPU_SOURCES), [], [], [str(ROOT / "csrc")]
     if with_cuda and cuda_home:

@@ -4,57 +4,40 @@
 #include <tuple>
 #include <vector>
 
-#include "../common/simd.h"
 #include "branches.h"
-#include "mixture_math.h"
+#include "mixture_simd.h"
 
 namespace nasp_ext {
 namespace {
 
 constexpr int64_t kBlocksPerThread = 8;  // a thread takes at least this many blocks
 
-// The sum of a block by the tree of mixture_math.h.
-template <class T>
-NASP_SIMD_CLONES accumulate_t<T> block_dot(const T* g, const T* y, int64_t n) {
-  using Acc = accumulate_t<T>;
-  Acc lane[kDotLanes] = {};
-  const int64_t whole = n - n % kDotLanes;
-  for (int64_t i = 0; i < whole; i += kDotLanes)
-    for (int64_t l = 0; l < kDotLanes; ++l) lane[l] = dot_next(lane[l], g[i + l], y[i + l]);
-  for (int64_t i = whole; i < n; ++i) lane[i - whole] = dot_next(lane[i - whole], g[i], y[i]);
-  return lane_tree(lane);
-}
-
-template <class T>
-NASP_SIMD_CLONES void scale_block(const T* __restrict__ g, accumulate_t<T> weight, int64_t n,
-                                  T* __restrict__ out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(mix_first(weight, g[i]));
-}
-
-// sum: the running mixture of a block, in the arithmetic type.
-template <class T>
-NASP_SIMD_CLONES void mix_block_first(const T* __restrict__ y, accumulate_t<T> weight, int64_t n,
-                                      accumulate_t<T>* __restrict__ sum) {
-  for (int64_t i = 0; i < n; ++i) sum[i] = mix_first(weight, y[i]);
-}
-
-template <class T>
-NASP_SIMD_CLONES void mix_block_next(const T* __restrict__ y, accumulate_t<T> weight, int64_t n,
-                                     accumulate_t<T>* __restrict__ sum) {
-  for (int64_t i = 0; i < n; ++i) sum[i] = mix_next(sum[i], weight, y[i]);
-}
-
-template <class T>
-NASP_SIMD_CLONES void round_block(const accumulate_t<T>* __restrict__ sum, int64_t n,
-                                  T* __restrict__ out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(sum[i]);
-}
-
 template <class T>
 std::vector<const T*> data_of(const std::vector<Tensor>& tensors) {
   std::vector<const T*> data;
   for (const Tensor& t : tensors) data.push_back(static_cast<const T*>(t.const_data_ptr()));
   return data;
+}
+
+// The block sums of all branches, whose blocks begin at element `begin`.
+template <class T>
+void block_dots_all(const std::vector<const T*>& tensors,  // g, y_0, y_1, ...
+                    int64_t begin, int64_t size, accumulate_t<T>* out) {
+  const T* at[kMaxBranches + 1];
+  const auto count = static_cast<int64_t>(tensors.size()) - 1;
+  for (size_t i = 0; i < tensors.size(); ++i) at[i] = tensors[i] + begin;
+  const T* const* y = at + 1;
+  int64_t k = 0;
+  for (; k + kGroup <= count; k += kGroup) block_dots<kGroup>(at[0], y + k, size, out + k);
+  if (k + 4 <= count) {
+    block_dots<4>(at[0], y + k, size, out + k);
+    k += 4;
+  }
+  if (k + 2 <= count) {
+    block_dots<2>(at[0], y + k, size, out + k);
+    k += 2;
+  }
+  if (k < count) block_dots<1>(at[0], y + k, size, out + k);
 }
 
 // body(block, first element, number of elements) for every block, in threads.
@@ -80,7 +63,7 @@ class BlockSums {
         branches_(branches),
         sums_(static_cast<size_t>(blocks_ * branches)) {}
 
-  Acc& at(int64_t block, int64_t k) { return sums_[static_cast<size_t>(block * branches_ + k)]; }
+  Acc* of_block(int64_t block) { return sums_.data() + block * branches_; }
   void write_totals(Acc* out) const {
     for (int64_t k = 0; k < branches_; ++k)
       out[k] = static_cast<Acc>(blocks_total(sums_.data() + k, blocks_, branches_));
@@ -106,8 +89,7 @@ Tensor branch_dots(const Tensor& grad,  // any shape
     const auto data = data_of<T>(tensors);
     BlockSums<Acc> sums(n, branches);
     for_blocks(n, [&](int64_t block, int64_t begin, int64_t size) {
-      for (int64_t k = 0; k < branches; ++k)
-        sums.at(block, k) = block_dot(data[0] + begin, data[k + 1] + begin, size);
+      block_dots_all(data, begin, size, sums.of_block(block));
     });
     sums.write_totals(static_cast<Acc*>(dots.mutable_data_ptr()));
   });
@@ -127,10 +109,9 @@ Tensor mixed_sum(std::vector<Tensor> outputs, const Tensor& weights) {
     const Acc* w = static_cast<const Acc*>(row.const_data_ptr());
     T* out = static_cast<T*>(mixture.mutable_data_ptr());
     for_blocks(mixture.numel(), [&](int64_t, int64_t begin, int64_t size) {
-      Acc sum[kDotBlock];
-      mix_block_first(data[0] + begin, w[0], size, sum);
-      for (size_t k = 1; k < data.size(); ++k) mix_block_next(data[k] + begin, w[k], size, sum);
-      round_block(sum, size, out + begin);
+      const T* y[kMaxBranches];
+      for (size_t k = 0; k < data.size(); ++k) y[k] = data[k] + begin;
+      mix_block(y, w, static_cast<int64_t>(data.size()), size, out + begin);
     });
   });
   return mixture;
@@ -157,10 +138,9 @@ std::tuple<std::vector<Tensor>, Tensor> mixed_sum_backward(const Tensor& grad,
     const Acc* w = static_cast<const Acc*>(row.const_data_ptr());
     BlockSums<Acc> sums(grad.numel(), branches);
     for_blocks(grad.numel(), [&](int64_t block, int64_t begin, int64_t size) {
-      for (int64_t k = 0; k < branches; ++k) {
-        sums.at(block, k) = block_dot(data[0] + begin, data[k + 1] + begin, size);
-        scale_block(data[0] + begin, w[k], size, out[k] + begin);
-      }
+      block_dots_all(data, begin, size, sums.of_block(block));
+      for (int64_t k = 0; k < branches; ++k)
+        scale_block(data[0] + begin, w[k], size, out[static_cast<size_t>(k)] + begin);
     });
     sums.write_totals(static_cast<Acc*>(grad_weights.mutable_data_ptr()));
   });
