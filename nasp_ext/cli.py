@@ -108,8 +108,9 @@ def _strategy(run: settings.SearchRun, found: SearchSpace, task: ClassificationT
         elif value != getattr(default, field):
             raise ValueError(f"strategy {run.strategy!r} has no option {field}, got {field}={value!r}")
     if run.eta and "costs" in known:
-        with torch.device("meta"):
-            options["costs"] = task.supernet(found, run).option_costs()
+        with torch.device("meta"):  # counting parameters needs no memory
+            network = task.supernet(found, run)
+        options["costs"] = network.option_costs()
     return strategy(run.strategy, found, **options)
 
 
