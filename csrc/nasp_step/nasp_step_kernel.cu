@@ -12,7 +12,8 @@ namespace nasp_ext {
 namespace {
 
 constexpr int kWarp = 32;
-constexpr int kWarps = 4;             // nodes of a block: many small blocks for few nodes
+constexpr int kWarps = 4;     // nodes of a block: many small blocks for few nodes
+constexpr int kResident = 2;  // blocks of a multiprocessor; without it ptxas spills for sm_100
 constexpr int kNodesPerLaunch = 256;  // 2 KiB of the 4 KiB of a kernel's parameters
 
 struct NodeRange {
@@ -114,7 +115,7 @@ __device__ __forceinline__ Candidate<accumulate_t<T>> chosen_entry(const DeviceS
 }
 
 template <class T, class Step>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kResident)
     select_rows_of_8_kernel(const DeviceSelection<T> s, const Step step) {
   for (int64_t row = first_item(); row < s.rows; row += item_stride()) {
     T a[8];
@@ -138,7 +139,7 @@ __device__ __forceinline__ void write_row(const DeviceSelection<T>& s, int64_t r
 }
 
 template <class T, class Step>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kResident)
     select_rows_kernel(const DeviceSelection<T> s, const Step step) {
   for (int64_t row = first_item(); row < s.rows; row += item_stride()) {
     const bool finite = step_row(s, step, row);
@@ -148,7 +149,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // One warp per node.
 template <class T, class Step>
-__global__ void __launch_bounds__(kWarp* kWarps)
+__global__ void __launch_bounds__(kWarp* kWarps, kResident)
     select_nodes_kernel(const DeviceSelection<T> s, const Step step,
                         const __grid_constant__ NodeRange nodes) {
   const int node = static_cast<int>(blockIdx.x * kWarps + threadIdx.y);

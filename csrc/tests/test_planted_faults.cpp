@@ -34,7 +34,7 @@ void expect_report(void (*fault)(float*, stream_t), const std::string& problem) 
     nasp_ext::testing::context = "seed " + std::to_string(seed);
     const std::string error = report(fault, seed);
     CHECK_CONTAINS(error, problem);
-    CHECK_CONTAINS(error, "planted_faults_kernel.cu:");
+    CHECK_CONTAINS(error, "planted_faults.cu:");
   }
 }
 
@@ -98,5 +98,5 @@ TEST(the_order_of_float_atomics_shows_in_the_bits) {
 TEST(a_report_names_the_line_of_the_access) {
   if (!checked_build()) return;
   const std::string error = report(faults::global_out_of_bounds, 0);
-  CHECK_CONTAINS(error, "by block (2,0,0) thread (0,0,0) at planted_faults_kernel.cu:");
+  CHECK_CONTAINS(error, "by block (2,0,0) thread (0,0,0) at planted_faults.cu:");
 }
