@@ -65,7 +65,11 @@ def _host_row(row: Tensor, matrix: Tensor) -> list[float]:
 def _is_stale(copy: _Copy, matrix: Tensor, row: Tensor, start: int) -> bool:
     if (copy.version, copy.address) != (matrix._version, matrix.data_ptr()):
         return True
-    return row.device.type == "cpu" and not row.equal(copy.host.as_strided(row.shape, row.stride(), start))
+    return row.device.type == "cpu" and _differs(row, copy, start)
+
+
+def _differs(row: Tensor, copy: _Copy, start: int) -> bool:
+    return not row.equal(copy.host.as_strided(row.shape, row.stride(), start))
 
 
 def _span(matrix: Tensor) -> int:

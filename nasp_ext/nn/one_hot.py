@@ -63,7 +63,7 @@ def without_graph(autocast: AutocastState) -> Iterator[None]:
         if autocast is None:
             yield
             return
-        # Without its cache: a weight that is cast here has no graph, and a later forward must not reuse it.
+        # Without its cache, which would keep the cast weights of every branch to the end of the region.
         with torch.autocast(*autocast, cache_enabled=False):
             yield
 
@@ -170,7 +170,7 @@ def frozen_statistics(module: nn.Module, frozen: bool) -> Iterator[None]:
     norms = [
         part
         for part in (module.modules() if frozen else ())
-        if isinstance(part, nn.modules.batchnorm._NormBase) and part.training and part.track_running_stats
+        if isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats
     ]
     try:
         for norm in norms:

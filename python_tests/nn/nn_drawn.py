@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Random architectures."""
+"""Random architectures, and the mixture written out."""
 
 from itertools import pairwise
 
 import torch
 
 from nasp_ext.gates import Gates
+from nasp_ext.nn import MixedOp
 
 
 def random_gates(cells, generator, *, edges=2, value=None, dtype=torch.float64):
@@ -22,3 +23,8 @@ def random_gates(cells, generator, *, edges=2, value=None, dtype=torch.float64):
             active[row] = int(torch.randint(options, (1,), generator=generator))
             weight[row, active[row]] = 1.0 if value is None else float(torch.rand(1, generator=generator))
     return Gates(weight, tuple(active), unit=value is None)
+
+
+def mixture(op: MixedOp, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The specification: every branch runs."""
+    return sum(weight * branch(x) for weight, branch in zip(weights, op._ops, strict=True))

@@ -5,6 +5,7 @@ import copy
 
 import pytest
 import torch
+from nn_drawn import mixture
 from torch import nn
 from torch.nn.functional import one_hot
 
@@ -12,11 +13,6 @@ from nasp_ext.nn import DARTS_PRIMITIVES, MixedOp
 
 K = len(DARTS_PRIMITIVES)
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
-
-
-def mixture(op: MixedOp, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The specification: every branch runs."""
-    return sum(weight * branch(x) for weight, branch in zip(weights, op._ops, strict=True))
 
 
 def row(option: int, value: float = 1.0) -> torch.Tensor:
@@ -69,6 +65,8 @@ def test_statistics_of_unselected_branches_stay_untouched_on_request():
     torch.testing.assert_close(found, gradients(mixture, plain, row(4)), **EXACT)
     changed = {name.split(".")[1] for name, value in op.state_dict().items() if not value.equal(before[name])}
     assert changed == {"4"}
+    gradients(run, op, row(5))
+    assert op._ops[5].op[3].num_batches_tracked == 1
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -88,7 +86,20 @@ def test_zeros_are_sized_without_touching_statistics_or_flags():
     out = op(torch.randn(2, 4, 5, 5), torch.zeros(K))
     assert out.shape == (2, 4, 3, 3)
     torch.testing.assert_close(op.state_dict(), before, rtol=0, atol=0)
+    op(torch.randn(2, 4, 5, 5), row(1).float())
+    assert op._ops[1][1].num_batches_tracked == 1
     assert [part.training for part in op._ops[4].op] == [True] * 3 + [False] + [True] * 4
+
+
+def test_sizing_zeros_draws_no_number_and_updates_no_statistics():
+    op = MixedOp.from_modules([nn.Sequential(nn.Dropout(), nn.BatchNorm1d(3))])
+    state = torch.get_rng_state()
+    for count, training in ((2, True), (5, False)):
+        op.train(training)
+        op._ops[0][1].train()
+        assert op(torch.ones(count, 3), torch.zeros(1)).shape == (count, 3)
+    assert torch.get_rng_state().equal(state)
+    assert op._ops[0][1].num_batches_tracked == 0
 
 
 def test_a_thousand_input_shapes_do_not_pile_up():
@@ -117,15 +128,18 @@ def test_unit_weight_skips_the_product():
     x = torch.randn(2, 4, 5, 5)
     doubled = torch.full((K,), 2.0)
     torch.testing.assert_close(op(x, doubled, 4, True) * 2, op(x, doubled, 4))
+    with torch.no_grad():
+        torch.testing.assert_close(op(x, doubled.requires_grad_(), 4, True) * 2, op(x, doubled, 4))
 
 
 def calls(op):
-    """Count the runs of every branch from here on."""
+    """Count the runs of every branch from here on; those in backward must leave no graph."""
     counts = [0] * len(op._ops)
 
     def count(option):
-        def hook(*_):
+        def hook(module, args, out):
             counts[option] += 1
+            assert not (torch._C._current_graph_task_id() != -1 and out.requires_grad)
 
         return hook
 
@@ -150,6 +164,13 @@ def test_each_other_branch_runs_once_in_backward_and_none_never():
     out = op(torch.randn(2, 4, 5, 5), row(5).float().requires_grad_())
     assert counts == [0, 0, 0, 0, 0, 1, 0, 0]
     out.sum().backward()
+    assert counts == [0, 1, 1, 1, 1, 1, 1, 1]
+
+
+def test_none_does_not_run_in_a_dense_mixture():
+    op = MixedOp(4, 1)
+    counts = calls(op)
+    op(torch.randn(2, 4, 5, 5), torch.ones(8))
     assert counts == [0, 1, 1, 1, 1, 1, 1, 1]
 
 

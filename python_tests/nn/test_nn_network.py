@@ -5,7 +5,7 @@ import copy
 
 import pytest
 import torch
-from nn_drawn import random_gates
+from nn_drawn import mixture, random_gates
 
 from nasp_ext.gates import Gates
 from nasp_ext.genotypes import GENOTYPES, Genotype
@@ -39,9 +39,7 @@ def every_branch(net, gates):
     plain = copy.deepcopy(net)
     for module in plain.modules():
         if isinstance(module, MixedOp):
-            module.forward = lambda x, weights, active, unit, op=module: sum(
-                weight * branch(x) for weight, branch in zip(weights, op._ops, strict=True)
-            )
+            module.forward = lambda x, weights, active, unit, op=module: mixture(op, x, weights)
     return plain, Gates(gates.weight)
 
 
