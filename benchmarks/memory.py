@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""Peak memory of one step, each method in a process of its own.
+
+On the CPU: the highest resident size during two steps minus that before the first; Linux only, because the
+peak has to be reset after the network was built. On a GPU: the allocator's peak minus what was allocated before.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from benchmarks.cases import steps
+from benchmarks.framework import Settings
+
+_RESET_PEAK = "5"  # what /proc/self/clear_refs takes to set VmHWM to VmRSS
+
+
+def peak_of(name: str, phase: str, settings: Settings, batch: int, layout: str) -> int:
+    """Bytes that a step of a method needs beyond the network, its optimizers and the batch; in a new process.
+
+    Raises:  RuntimeError: if that process fails; with what it wrote.
+    """
+    request = json.dumps([name, phase, asdict(settings), batch, layout, torch.get_num_threads()])
+    command = [sys.executable, "-m", "benchmarks.memory", request]
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent
+    )
+    if run.returncode:
+        raise RuntimeError(f"{name}, {phase}: the measuring process failed:\n{run.stderr[-2000:]}")
+    return int(run.stdout.split()[-1])
+
+
+def measure_here(name: str, phase: str, settings: Settings, batch: int, layout: str) -> int:
+    """The same in this process."""
+    subject = steps.stepper(name, settings, batch, layout)
+    step = steps.phases(subject)[phase]
+    before = _start_peak(settings.device)
+    for _ in range(2):
+        step()
+    return _peak(settings.device) - before
+
+
+def _start_peak(device: str) -> int:
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
+    return _status("VmRSS")
+
+
+def _peak(device: str) -> int:
+    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"expected {field} in /proc/self/status, found none")
+
+
+if __name__ == "__main__":
+    name, phase, settings, batch, layout, threads = json.loads(sys.argv[1])
+    torch.set_num_threads(threads)
+    print(measure_here(name, phase, Settings(**settings), batch, layout))

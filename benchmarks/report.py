@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""python -m benchmarks.report: check all variants, time them in turns, print the ratios, save JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import tyro
+
+from benchmarks.cases import all_cases, steps
+from benchmarks.framework import Case, Settings
+from benchmarks.machine import describe
+from benchmarks.memory import peak_of
+from benchmarks.timing import Timing, measure
+
+MEMORY = "peak memory"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Time nasp_ext against its baselines.
+
+    Args:
+        quick: small sizes, few samples: shows that everything runs; its figures mean nothing.
+        only: run the cases whose name contains one of these words, e.g. prox update mixed_sum steps memory.
+        threads: threads of PyTorch; 0 = its own choice.
+        batch: batch sizes of the network cases.
+        device: cpu or cuda.
+        rounds: samples per variant.
+        seconds: a variant that has been timed for this long gets no further samples (after three).
+        out: the JSON file.
+    """
+
+    quick: bool = False
+    only: tuple[str, ...] = ()
+    threads: int = 0
+    batch: tuple[int, ...] = (16, 64)
+    device: str = "cpu"
+    rounds: int = 25
+    seconds: float = 20.0
+    out: Path = Path("runs/benchmarks.json")
+
+    def __post_init__(self) -> None:
+        if self.rounds < 3 or self.threads < 0 or self.seconds < 0 or any(size < 2 for size in self.batch):
+            raise ValueError(f"expected rounds >= 3, threads and seconds >= 0, batches >= 2, got {self}")
+        if self.device not in ("cpu", "cuda"):
+            raise ValueError(f"expected device cpu or cuda, got {self.device!r}")
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(self.quick, self.device, self.batch)
+
+    def wants(self, name: str) -> bool:
+        return not self.only or any(word in name for word in self.only)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a median with its quartiles and the ratio to ours, or why there is none."""
+
+    case: str
+    phase: str
+    variant: str
+    median: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    samples: int = 0
+    unit: str = "s"
+    ratio: float = 0.0
+    missing: str = ""
+
+
+def main(options: Options) -> list[Row]:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    facts = describe(options.settings)
+    print("\n".join(f"{key}: {value}" for key, value in facts.items()))
+    rows: list[Row] = []
+    for row in _rows(options):
+        if not rows or (row.case, row.phase) != (rows[-1].case, rows[-1].phase):
+            print(f"\n{row.case}{', ' if row.phase else ''}{row.phase}")
+        rows.append(row)
+        print(f"  {_line(row)}", flush=True)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    document = {"machine": facts, "options": asdict(options), "rows": [asdict(row) for row in rows]}
+    options.out.write_text(json.dumps(document, indent=1, default=str) + "\n", encoding="utf-8")
+    print(f"\nratio = variant / first variant of its group; figures saved to {options.out}")
+    return rows
+
+
+def _rows(options: Options) -> Iterator[Row]:
+    for case in all_cases(options.settings):
+        if options.wants(case.name):
+            torch.manual_seed(0)
+            yield from _timed(case, options)
+    for layout in steps.LAYOUTS:
+        for batch in options.batch[:1] if options.quick else options.batch:
+            for phase in (steps.ARCHITECTURE, steps.WEIGHT):
+                name = f"{MEMORY}, batch {batch}, {layout}"
+                if options.wants(name):
+                    yield from _memory(name, phase, batch, layout, options)
+
+
+def _timed(case: Case, options: Options) -> Iterator[Row]:
+    ready = case.build()
+    timings = measure(ready.variants, rounds=options.rounds, seconds=options.seconds, device=options.device)
+    for phase in dict.fromkeys(phase for _, phase in timings):
+        of_phase = {name: timings[name, phase] for name in ready.variants if (name, phase) in timings}
+        ours = next(iter(of_phase.values()))
+        for name, timing in of_phase.items():
+            yield _row(case.name, phase, name, timing, ours)
+    for name, reason in ready.missing.items():
+        yield Row(case.name, "", name, missing=reason)
+
+
+def _row(case: str, phase: str, variant: str, timing: Timing, ours: Timing) -> Row:
+    ratio = timing.median / ours.median
+    return Row(case, phase, variant, timing.median, timing.low, timing.high, timing.samples, ratio=ratio)
+
+
+def _memory(case: str, phase: str, batch: int, layout: str, options: Options) -> Iterator[Row]:
+    ours = 0
+    for name in steps.STEPPERS:
+        if phase == steps.ARCHITECTURE and name == "plain discrete network":
+            continue
+        peak = peak_of(name, phase, options.settings, batch, layout)
+        ours = ours or peak
+        yield Row(case, phase, name, peak, peak, peak, 1, "B", peak / max(ours, 1))
+
+
+def _line(row: Row) -> str:
+    if row.missing:
+        return f"{row.variant:36} not run: {row.missing}"
+    if row.unit == "B":
+        return f"{row.variant:36} {row.median / 2**20:10.1f} MiB {row.ratio:8.2f}x"
+    scale, unit = (1e6, "us") if row.median < 1e-3 else (1e3, "ms")
+    time = f"{row.median * scale:10.4g} {unit}"
+    spread = f"[{row.low * scale:.4g}, {row.high * scale:.4g}]"
+    return f"{row.variant:36} {time} {spread:>22} n={row.samples:<3} {row.ratio:8.2f}x"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
