@@ -18,7 +18,10 @@ except ImportError as error:
 __version__ = "0.1.0"
 
 from . import nn, ops, strategies
+from .config import RetrainConfig, SearchConfig
+from .data import load_data
 from .derive import derive, genotype_of
+from .engine import ClassificationTask, retrain, search
 from .gates import PRUNED, Gates
 from .genotypes import GENOTYPES, Genotype
 from .nn import MixedOp, derived_network, supernet
@@ -30,16 +33,22 @@ __all__ = [
     "GENOTYPES",
     "NASP",
     "PRUNED",
+    "ClassificationTask",
     "Gates",
     "Genotype",
     "MixedOp",
+    "RetrainConfig",
+    "SearchConfig",
     "SearchSpace",
     "derive",
     "derived_network",
     "genotype_of",
+    "load_data",
     "nn",
     "ops",
     "register_space",
+    "retrain",
+    "search",
     "space",
     "strategies",
     "strategy",

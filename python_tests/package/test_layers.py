@@ -27,6 +27,7 @@ ALLOWED = {
         *("ops", "gates", "space", "genotypes", "nn", "derive", "optim", "strategies"),
         *("data", "plots", "config"),
     },
+    "__main__": {"cli"},
     "cli": {
         *("_info", "gates", "space", "genotypes", "nn", "derive", "strategies", "engine"),
         *("data", "plots", "config"),
