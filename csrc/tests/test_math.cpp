@@ -190,11 +190,15 @@ TEST(a_weight_entry_is_one_or_the_clipped_value) {
   CHECK(weight_entry(0.25f, 0, kPruned, true) == 0.0f);
 }
 
-TEST(the_first_step_of_adam_moves_by_the_learning_rate) {
-  const auto rule = make_step_rule<double>(true, 1, 0.1, 0.5, 0.999, 0.0, 0.0, 0.0);
-  double first = 0.0, second = 0.0;
-  CHECK(std::abs(adam_step(rule, 0.5, 2.0, first, second) - 0.4) < 1e-15);
-  CHECK(first == 1.0 && std::abs(second - 0.004) < 1e-15);
+// Bias correction makes both moments of a constant gradient g exactly g and g^2.
+TEST(adam_along_a_constant_gradient_moves_by_the_learning_rate) {
+  double a = 0.5, first = 0.0, second = 0.0;
+  for (int64_t step = 1; step <= 3; ++step) {
+    const auto rule = make_step_rule<double>(true, step, 0.1, 0.5, 0.75, 0.0, 0.0, 0.0);
+    a = adam_step(rule, a, 2.0, first, second);
+    CHECK(std::abs(a - (0.5 - 0.1 * static_cast<double>(step))) < 1e-15);
+  }
+  CHECK(first == 1.75 && second == 4.0 * (1.0 - 0.421875));  // 1 - 0.5^3, 1 - 0.75^3
 }
 
 TEST(a_plain_step_ends_in_the_box) {
