@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The Python entry point. Loading it runs the static initialisers of the other files, which register the operators.
+// The Python entry point. Loading it runs the static initialisers of the other files, which
+// register the operators.
 #include <Python.h>
 
 PyMODINIT_FUNC PyInit__C(void) {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Facts about this build and this processor. Includes no PyTorch header, so it is bound with plain pybind11.
+// Facts about this build and this processor. Includes no PyTorch header, so it is bound with plain
+// pybind11.
 #include <pybind11/pybind11.h>
 
 namespace py = pybind11;
 
 namespace {
 
-// Which clone of the CPU kernels the dynamic loader picks; the levels of NASP_CLONES in csrc/common.
+// Which clone of the CPU kernels the dynamic loader picks; the levels of NASP_CLONES in
+// csrc/common.
 const char* instruction_set() {
 #if defined(__x86_64__) && defined(__GNUC__)
   __builtin_cpu_init();
