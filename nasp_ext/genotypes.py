@@ -16,7 +16,7 @@ class Genotype:
 
     Args:
         normal, reduce: the edges; source 0 and 1 are the two cells before, 2 the first intermediate node, …
-        normal_concat, reduce_concat: the states whose concatenation is the output of the cell.
+        normal_concat, reduce_concat: the nodes whose concatenation is the output (2 is the first).
         normal_nodes, reduce_nodes: how many of the pairs enter each intermediate node; None = two each.
     Raises:
         ValueError: if an edge names a source that does not exist yet, or the counts do not add up.
@@ -111,9 +111,11 @@ def _check_cell(
             found = f"({name!r}, {source})"
             raise ValueError(f"expected the sources of node {node} of {cell} in 0..{last}, got {found}")
     states = _INPUTS + len(nodes)
-    existing = all(_is_int(state) and 0 <= state < states for state in concat)
+    existing = all(_is_int(state) and _INPUTS <= state < states for state in concat)
     if not concat or len(set(concat)) != len(concat) or not existing:
-        raise ValueError(f"expected {cell}_concat to name different states in 0..{states - 1}, got {concat}")
+        raise ValueError(
+            f"expected {cell}_concat to name different nodes, {_INPUTS}..{states - 1}, got {concat}"
+        )
 
 
 def _is_int(value: object) -> bool:

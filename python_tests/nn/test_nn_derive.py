@@ -46,6 +46,12 @@ def test_derived_network_keeps_training_mode_dtype_and_statistics():
     assert net.stem[0].weight.ne(0).any()
 
 
+def test_unit_weights_leave_no_factors():
+    gates = random_gates(DARTS, torch.Generator().manual_seed(5), dtype=torch.float32)
+    derived = derive(supernet(DARTS, 2, 3), gates, inherit_weights=True)
+    assert not any("coefficients" in name for name in derived.state_dict())
+
+
 def test_factors_of_edges_are_in_the_state_dict():
     net = supernet(DARTS, 2, 3).double()
     gates = random_gates(DARTS, torch.Generator().manual_seed(1), edges=None, value="random")

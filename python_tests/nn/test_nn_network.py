@@ -95,6 +95,16 @@ def test_nodes_without_edges_are_zero_at_any_size(size):
     torch.testing.assert_close(logits, net.classifier.bias.expand(2, 10))
 
 
+def test_a_node_without_edges_stands_beside_others_in_a_reduction():
+    edge = (("max_pool_3x3", 0),)
+    genotype = Genotype(edge, (2, 3), edge, (2, 3), (1, 0), (0, 1))
+    net = derived_network(genotype, 2, 1)
+    out = net.cells[0](torch.randn(2, 6, 7, 8), torch.randn(2, 6, 7, 8), None)
+    assert out.shape == (2, 8, 4, 4)
+    assert out[:, :4].eq(0).all()
+    assert out[:, 4:].ne(0).any()
+
+
 @pytest.mark.parametrize("cells", [1, 2, 8])
 def test_derived_network_of_any_depth_trains_on_small_images(cells):
     net = derived_network(GENOTYPES["DARTS_V2"], 4, cells, 10, in_channels=1)

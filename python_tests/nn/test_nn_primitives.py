@@ -73,14 +73,23 @@ def test_affine_gives_each_batch_norm_a_scale_and_a_shift():
     assert count(affine) - count(plain) == 2 * 2 * C
 
 
-def test_dilated_convolution_reaches_two_pixels_away():
-    conv = build_primitive("dil_conv_3x3", 1, 1).eval()
+@pytest.mark.parametrize(
+    "name, window",
+    [
+        ("dil_conv_3x3", (1, 3, 5)),
+        ("conv_3x1_1x3", (2, 3, 4)),
+        ("sep_conv_3x3", (1, 2, 3, 4, 5)),
+        ("conv_1x1", (3,)),
+    ],
+)
+def test_one_pixel_spreads_over_the_window_of_the_kernel(name, window):
+    conv = build_primitive(name, 1, 1).eval()
     for weight in conv.parameters():
         nn.init.ones_(weight)
     x = torch.zeros(1, 1, 7, 7)
     x[0, 0, 3, 3] = 1
     out = conv(x)[0, 0]
-    assert sorted(map(tuple, out.nonzero().tolist())) == [(r, c) for r in (1, 3, 5) for c in (1, 3, 5)]
+    assert sorted(map(tuple, out.nonzero().tolist())) == [(r, c) for r in window for c in window]
 
 
 def test_factorized_reduce_sees_every_second_pixel_and_its_diagonal_neighbour():

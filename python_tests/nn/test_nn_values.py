@@ -129,6 +129,7 @@ CELL = {"normal": EDGES, "normal_concat": [2], "reduce": EDGES, "reduce_concat":
         ({"reduce_nodes": [1]}, "count the 2 edges"),
         ({"reduce_concat": [3]}, "reduce_concat"),
         ({"reduce_concat": []}, "reduce_concat"),
+        ({"reduce_concat": [1, 2]}, "different nodes"),
         ({"recurrent": []}, "fields"),
     ],
 )
