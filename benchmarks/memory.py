@@ -2,7 +2,7 @@
 """Peak memory of one step, each method in a process of its own.
 
 On the CPU: the highest resident size during two steps minus that before the first; Linux only, because the
-peak has to be reset after the network was built. On a GPU: the allocator's peak minus what was allocated before.
+peak has to be reset after the network was built. On a GPU: the allocator's peak minus what was there before.
 """
 
 from __future__ import annotations

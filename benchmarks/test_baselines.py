@@ -86,7 +86,7 @@ def test_the_agreement_check_notices_a_wrong_gradient(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(AuthorsNASP, "architecture_gradient", off_by_little)
     with pytest.raises(AssertionError, match="dF/dA"):
-        steps.check_agreement("cpu")
+        steps.check_agreement("cpu", ("authors' NASP", "MixedOp + NASP"))
 
 
 def test_rows_are_chosen_as_by_hand() -> None:

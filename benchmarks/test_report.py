@@ -18,7 +18,13 @@ def test_report_prints_every_variant_and_saves_the_same_rows(
 ) -> None:
     out = tmp_path / "new" / "figures.json"
     rows = main(Options(quick=True, only=("prox_c 14x8",), rounds=3, seconds=0, out=out))
-    assert [row.variant for row in rows] == ["prox_c", "composite", "reference", "compiled composite"]
+    assert [row.variant for row in rows] == [
+        "prox_c",
+        "composite",
+        "lean composite",
+        "reference",
+        "compiled composite",
+    ]
     assert rows[0].ratio == 1
     assert rows[1].ratio == rows[1].median / rows[0].median
     saved = json.loads(out.read_text())

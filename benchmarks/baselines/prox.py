@@ -13,6 +13,13 @@ from torch import Tensor
 def prox_c_composite(a: Tensor) -> tuple[Tensor, Tensor]:
     """prox_C by clamp, argmax and scatter: (values, index)."""
     index = a.argmax(-1, keepdim=True)
+    values = torch.zeros_like(a).scatter_(-1, index, a.clamp(0, 1).gather(-1, index))
+    return values, index.squeeze(-1)
+
+
+def prox_c_lean_composite(a: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, clamping only what is kept: the best we found from ordinary calls."""
+    index = a.argmax(-1, keepdim=True)
     values = torch.zeros_like(a).scatter_(-1, index, a.gather(-1, index).clamp(0, 1))
     return values, index.squeeze(-1)
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks.baselines.prox import prox_c_composite
+from benchmarks.baselines.prox import prox_c_composite, prox_c_lean_composite
 from benchmarks.framework import Case, Phases, Prepared, Settings, assert_equal, try_compile
 from nasp_ext import ops
 
 _OPTIONS = 8
 _LARGE = 1_000_000
-_OURS, _COMPOSITE, _COMPILED, _REFERENCE = "prox_c", "composite", "compiled composite", "reference"
+_OURS, _COMPOSITE, _LEAN = "prox_c", "composite", "lean composite"
+_COMPILED, _REFERENCE = "compiled composite", "reference"
 _COPY_NEW, _COPY = "copy into new memory", "copy in place"
 
 
@@ -23,7 +24,7 @@ def cases(settings: Settings) -> list[Case]:
 
 def _case(settings: Settings, rows: int) -> Case:
     large = rows == _LARGE
-    names = (_OURS, _COMPOSITE, _COMPILED, *((_COPY_NEW, _COPY) if large else (_REFERENCE,)))
+    names = (_OURS, _COMPOSITE, _LEAN, _COMPILED, *((_COPY_NEW, _COPY) if large else (_REFERENCE,)))
 
     def build() -> Prepared:
         a = torch.randn(rows, _OPTIONS, generator=settings.generator()).to(settings.device)
@@ -31,6 +32,7 @@ def _case(settings: Settings, rows: int) -> Case:
         variants: dict[str, Phases] = {
             _OURS: {"": lambda: ops.prox_c(a)},
             _COMPOSITE: {"": lambda: prox_c_composite(a)},
+            _LEAN: {"": lambda: prox_c_lean_composite(a)},
         }
         missing = {_COMPILED: "not compiled in a quick run"}
         if not settings.quick:
@@ -54,6 +56,7 @@ def _check(a: Tensor) -> None:
     values, index = ops.prox_c(a)
     for name, (other_values, other_index) in {
         _COMPOSITE: prox_c_composite(a),
+        _LEAN: prox_c_lean_composite(a),
         _REFERENCE: ops.reference.prox_c(a[:1000]),
     }.items():
         count = len(other_index)
