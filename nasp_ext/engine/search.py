@@ -28,8 +28,6 @@ from nasp_ext.plots import write_cell_svgs
 from nasp_ext.space import SearchSpace
 from nasp_ext.strategies import RandomStrategy, Strategy
 
-_STEER_SEED = 1 << 32  # the steering half is walked in another order than the training half
-
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -162,7 +160,7 @@ class SearchState:
         self.network.train()
         pairs = zip(
             batches.train.epoch(config.seed, number),
-            batches.steer.epoch(config.seed + _STEER_SEED, number),
+            batches.steer.epoch(config.seed, number),
             strict=True,
         )
         for (x, y), (steer_x, steer_y) in pairs:

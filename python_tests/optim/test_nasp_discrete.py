@@ -75,3 +75,13 @@ def test_restoring_keeps_the_seeded_selection():
         with optimizer.discrete():
             pass
     assert optimizer.gates()[0].active == before
+
+
+def test_leaving_does_not_make_the_selection_anew(a, monkeypatch):
+    optimizer = NASP([a])
+    optimizer.gates()
+    monkeypatch.setattr("nasp_ext.ops.select_active", None)  # a call would fail
+    for _ in range(2):
+        with optimizer.discrete():
+            pass
+    optimizer.gates()

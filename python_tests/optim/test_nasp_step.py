@@ -177,6 +177,18 @@ def test_seeded_ties_differ_from_the_lowest_index_and_repeat():
     assert len(set(active(1))) > 1
 
 
+def test_seeded_ties_are_broken_anew_after_each_step():
+    a = torch.full((14, 8), 0.5, requires_grad=True)
+    generator = torch.Generator().manual_seed(1)
+    optimizer = NASP([a], preset="paper", generator=generator)
+    seen = set()
+    for _ in range(4):
+        a.grad = torch.zeros_like(a)
+        optimizer.step()
+        seen.add(optimizer.gates()[0].active)
+    assert len(seen) == 4
+
+
 def test_one_host_copy_gives_the_gates_of_all_parameters(monkeypatch):
     copies = []
     tolist = Tensor.tolist

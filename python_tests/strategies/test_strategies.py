@@ -120,3 +120,13 @@ def test_unknown_option_lists_the_known_ones(name):
 def test_a_name_can_be_registered_once_only():
     with pytest.raises(ValueError, match="'nasp', which is taken"):
         strategies.register_strategy("nasp", strategies.RandomStrategy)
+
+
+def test_random_search_remembers_the_lowest_loss():
+    search = strategy("random", space("darts"), seed=1)
+    seen = {}
+    for _ in range(10):
+        gates = search.propose()
+        seen[float(search.step(loss_fn))] = gates.active
+    assert search.best().active == seen[min(seen)]
+    assert len(seen) == 10
