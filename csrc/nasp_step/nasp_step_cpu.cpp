@@ -114,21 +114,22 @@ NASP_SIMD_CLONES bool all_finite(const T* x, int64_t n) {
   return bad == 0;
 }
 
-// Before anything is written: a step along a gradient that is not finite would ruin A and its
+// Before anything is written: a step from or along a number that is not finite would ruin A and its
 // state.
 template <class T>
-void check_gradient(const T* grad, const RowMask& mask, const Rows& rows) {
+void check_finite(const char* what, const T* x, const RowMask& mask, const Rows& rows) {
   std::atomic<bool> finite{true};
   for_rows(rows, [&](int64_t begin, int64_t end) {
-    if (!all_finite(grad + begin * rows.options, (end - begin) * rows.options)) finite = false;
+    if (!all_finite(x + begin * rows.options, (end - begin) * rows.options)) finite = false;
   });
   if (finite) return;
   for (int64_t i = 0; i < rows.count * rows.options; ++i) {
     const bool* exists = mask.row(i / rows.options, rows.options);
     if (exists && !exists[i % rows.options]) continue;
-    if (!all_finite(grad + i, 1))
-      fail("nasp_step_: expected a finite gradient, found ", grad[i], " in row ", i / rows.options,
-           ", option ", i % rows.options, "; a and its state are unchanged, check the loss");
+    if (!all_finite(x + i, 1))
+      fail("nasp_step_: expected a finite ", what, ", found ", x[i], " in row ", i / rows.options,
+           ", option ", i % rows.options,
+           "; a and its state are unchanged: look at the loss, lower lr or clip");
   }
 }
 
@@ -150,7 +151,8 @@ void step_typed(StepArguments& call, const StepNumbers& n, const Ties& ties, boo
                            call.exp_avg_sq ? data_of<T>(*call.exp_avg_sq) : nullptr,
                            nullptr,
                            nullptr};
-  check_gradient(all.grad, call.mask, call.rows);
+  check_finite("gradient", all.grad, call.mask, call.rows);
+  check_finite("architecture matrix", all.a, call.mask, call.rows);
   Table<T> cost = {call.cost ? static_cast<const T*>(call.cost->const_data_ptr()) : nullptr,
                    call.cost_rows};
   std::vector<T> cost_rows;

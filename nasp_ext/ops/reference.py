@@ -84,8 +84,8 @@ def nasp_step_(
 ) -> None:
     """Gradient of the regularised loss, Adam or a plain step, clip, select."""
     exists = _exists(a, mask)
-    if not bool(torch.isfinite(grad)[exists].all()):
-        raise ValueError("expected a finite gradient")
+    if not bool((torch.isfinite(grad) & torch.isfinite(a))[exists].all()):
+        raise ValueError("expected a finite gradient and a finite architecture matrix")
     with torch.no_grad():
         g = grad + weight_decay * a
         if cost is not None:

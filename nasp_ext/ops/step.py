@@ -47,8 +47,8 @@ def nasp_step_(
         cost: (K,) or (R, K), relative cost of each option, p_k divided by the sum of p.
         node_offsets, edges_per_node, mask, keep_value, generator: as in ``select_active``.
     Raises:
-        ValueError: arguments that do not fit; a gradient that is not finite (nothing is changed); a NaN in
-            ``a`` afterwards. On CUDA neither is checked: the row's ``active`` is NAN_ROW.
+        ValueError: arguments that do not fit; a gradient or ``a`` that is not finite (nothing is changed).
+            On CUDA neither is checked: the row's ``active`` is NAN_ROW.
     >>> a, weight, active = torch.tensor([[0.5, 0.5]]), torch.zeros(1, 2), torch.zeros(1, dtype=torch.int32)
     >>> nasp_step_(a, torch.tensor([[1.0, -1.0]]), weight, active, step=1, lr=0.25)
     >>> a, weight, active

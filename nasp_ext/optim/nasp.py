@@ -106,7 +106,6 @@ class NASP(Optimizer):
         """Add a group of parameters with its own options; checked before it is added."""
         super().add_param_group(complete_group(param_group, self.defaults))
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step on every parameter that has a gradient; none is touched if one holds a NaN.
 
@@ -124,8 +123,9 @@ class NASP(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         pairs = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
-        for group, p in pairs:
-            check_finite(p, group["mask"])
+        if len(pairs) > 1:  # the fused call looks at its own matrix before it writes
+            for group, p in pairs:
+                check_finite(p, group["mask"])
         for group, p in pairs:
             self._update(group, p)
         return loss
@@ -137,8 +137,9 @@ class NASP(Optimizer):
             state["exp_avg"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
             state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
         assert p.grad is not None
-        state["step"] += 1
-        state["tie_seed"] = self._draw_seed()
+        if p.grad.is_sparse:
+            raise TypeError("expected a dense gradient, got a sparse one")
+        step, seed = state["step"] + 1, self._draw_seed()
         ops.nasp_step_(
             p.detach(),
             p.grad,
@@ -146,18 +147,18 @@ class NASP(Optimizer):
             selection.active,
             state.get("exp_avg"),
             state.get("exp_avg_sq"),
-            step=state["step"],
+            step=step,
             lr=float(group["lr"]),
             betas=group["betas"],
             eps=group["eps"],
             weight_decay=group["weight_decay"],
             cost=self._relative_cost(group, p) if group["eta"] else None,
             eta=group["eta"],
-            **selection_options(group, p, state["tie_seed"]),
+            **selection_options(group, p, seed),
         )
+        state["step"], state["tie_seed"] = step, seed
         selection.made_from = mark(p)
 
-    @torch.no_grad()
     def _select(self, group: dict[str, Any], p: Tensor) -> Selection:
         """The present Ā of ``p``: from the last step, or made anew if ``p`` was changed since."""
         state = self.state[p]
