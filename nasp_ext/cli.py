@@ -20,8 +20,8 @@ from nasp_ext import config as settings
 from nasp_ext._info import info_lines
 from nasp_ext.data import load_data
 from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retrain, search
-from nasp_ext.engine.folder import CONFIG, check_output
-from nasp_ext.plots import write_cell_svgs
+from nasp_ext.engine.folder import CONFIG, HISTORY, check_output, read_history
+from nasp_ext.plots import history_svg, write_cell_svgs
 from nasp_ext.space import SearchSpace, space
 from nasp_ext.strategies import Strategy, strategy
 from nasp_ext.strategies.base import strategy_options
@@ -70,12 +70,12 @@ class Derive:
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw the two cells of a genotype as SVG files."""
+    """Draw the two cells of a genotype, and the history if it is a run, as SVG files."""
 
     genotype: str = "runs/search"
     """A genotype.json, the folder of a run, or the name of a published genotype."""
     out: str = "."
-    """Folder for cell_normal.svg and cell_reduce.svg."""
+    """Folder for cell_normal.svg, cell_reduce.svg and history.svg."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,14 @@ def _derive(command: Derive) -> None:
 def _plot(command: Plot) -> None:
     genotype = read_genotype(command.genotype)
     folder = Path(command.out)
+    history = Path(command.genotype) / HISTORY
+    drawing = history_svg(read_history(history)) if history.is_file() else None
     folder.mkdir(parents=True, exist_ok=True)
-    _print_files(write_cell_svgs(genotype, folder))
+    files = list(write_cell_svgs(genotype, folder))
+    if drawing is not None:
+        files.append(folder / "history.svg")
+        files[-1].write_text(drawing, encoding="utf-8")
+    _print_files(files)
 
 
 def _info(_: Info) -> None:

@@ -99,3 +99,23 @@ class RunFolder:
     def files(self) -> list[Path]:
         """The files of the run that exist."""
         return [self.path / name for name in _OWN if (self.path / name).exists()]
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's history.jsonl, an epoch each.
+
+    Raises:  ValueError: if it cannot be read, or a line is no JSON object; names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ValueError(f"{path}: expected a readable history: {error.strerror}") from error
+    history = []
+    for number, line in enumerate(lines, 1):
+        try:
+            history.append(dict(json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{path}: expected a JSON object in line {number}, found {line[:40]!r}"
+            ) from error
+    return history

@@ -106,10 +106,17 @@ def test_derive_prints_the_genotype_and_writes_the_weights(capsys, searched, tmp
 def test_plot_draws_a_named_or_stored_genotype(capsys, searched, tmp_path, source):
     where = {"folder": searched, "file": searched / "genotype.json"}.get(source, source)
     assert call(capsys, "plot", "--genotype", where, "--out", tmp_path / "new")[0] == 0
-    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == [
-        "cell_normal.svg",
-        "cell_reduce.svg",
-    ]
+    history = ["history.svg"] if source == "folder" else []
+    written = sorted(file.name for file in (tmp_path / "new").iterdir())
+    assert written == ["cell_normal.svg", "cell_reduce.svg", *history]
+
+
+def test_plot_names_the_damaged_line_of_a_history(capsys, searched, tmp_path):
+    (tmp_path / "genotype.json").write_text((searched / "genotype.json").read_text())
+    (tmp_path / "history.jsonl").write_text('{"epoch": 1, "train_loss": 2.0}\n{"epoch": 2, "tra')
+    message = error_of(capsys, "plot", "--genotype", tmp_path, "--out", tmp_path / "new")
+    assert "history.jsonl: expected a JSON object in line 2" in message
+    assert not (tmp_path / "new").exists()
 
 
 def test_info_tells_versions_and_why_a_part_is_missing(capsys):
