@@ -105,7 +105,7 @@ def _strategy(run: settings.SearchRun, found: SearchSpace, task: ClassificationT
         value = getattr(run, field)
         if name in known:
             options[name] = None if value == "all" else value
-        elif value != getattr(default, field):
+        elif value not in (getattr(default, field), settings.DIGITS_SEARCH.get(field)):
             raise ValueError(f"strategy {run.strategy!r} has no option {field}, got {field}={value!r}")
     if run.eta and "costs" in known:
         with torch.device("meta"):  # counting parameters needs no memory
