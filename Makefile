@@ -60,7 +60,7 @@ $(VENV)/installed: $(VENV)/torch $(SOURCES)
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet pytest pytest-benchmark hypothesis ruff mypy clang-format build
+	$(BIN)/python -m pip install --quiet pytest pytest-benchmark hypothesis pillow ruff mypy clang-format build
 	touch $@
 
 clean:
