@@ -221,7 +221,7 @@ class RetrainRun(RetrainConfig):
 DIGITS_SEARCH: dict[str, Any] = {
     "cells": 3,
     "channels": 8,
-    "epochs": 6,
+    "epochs": 5,
     "batch": 64,
     "lr": 0.1,
     "arch_lr": 3e-3,
@@ -230,12 +230,12 @@ DIGITS_SEARCH: dict[str, Any] = {
 DIGITS_RETRAIN: dict[str, Any] = {
     "cells": 4,
     "channels": 16,
-    "epochs": 15,
+    "epochs": 9,
     "batch": 32,
-    "lr": 0.05,
-    "weight_decay": 1e-3,
+    "lr": 0.1,
+    "weight_decay": 2e-3,
     "auxiliary": 0.0,
-    "drop_path": 0.0,
-    "cutout": 0,
+    "drop_path": 0.1,
+    "cutout": 2,
     "threads": 1,
 }
