@@ -62,7 +62,7 @@ def prox_c2(a: Tensor, mask: Tensor | None = None) -> Tensor:
     Args:
         a: architecture matrix, (..., R, K), float32, float64, bfloat16 or float16.
         mask: bool, broadcastable to ``a``; True = the option exists.
-    Returns: values, (..., R, K). The gradient is that of ``clamp``.
+    Returns: values, (..., R, K). The gradient passes where 0 <= a <= 1.
     Raises:  ValueError: a NaN in ``a`` (on CUDA the value is NaN), K = 0, a mask that does not fit.
     >>> prox_c2(torch.tensor([[-1.0, 0.5, 2.0]]))
     tensor([[0.0000, 0.5000, 1.0000]])

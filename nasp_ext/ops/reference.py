@@ -18,7 +18,7 @@ def prox_c(
 ) -> tuple[Tensor, Tensor]:
     """Keep the largest entry of each row, clipped to [0, 1]."""
     index = _select(a, a, mask, seed_of(generator))
-    return _keep(a.clamp(0, 1), index), index
+    return _keep(_clip(a), index), index
 
 
 def prox_c1(
@@ -34,7 +34,7 @@ def prox_c2(a: Tensor, mask: Tensor | None = None) -> Tensor:
     exists = _exists(a, mask)
     if bool(torch.isnan(a)[exists].any()):
         raise ValueError("expected numbers, found NaN")
-    return torch.where(exists, a.clamp(0, 1), 0.0)
+    return torch.where(exists, _clip(a), 0.0)
 
 
 def select_active(
@@ -118,6 +118,11 @@ def mixed_sum(outputs: Sequence[Tensor], weights: Tensor) -> Tensor:
     arithmetic = torch.float64 if outputs[0].dtype == torch.float64 else torch.float32
     terms = [w * y.to(arithmetic) for w, y in zip(weights.to(arithmetic), outputs, strict=True)]
     return torch.stack(terms).sum(0).to(outputs[0].dtype)
+
+
+def _clip(a: Tensor) -> Tensor:
+    """Nearest point of [0, 1]; the gradient passes on the bounds too (clamp: not since torch 2.14)."""
+    return torch.where((a >= 0) & (a <= 1), a, a.detach().clamp(0, 1))
 
 
 def _exists(a: Tensor, mask: Tensor | None) -> Tensor:

@@ -159,7 +159,7 @@ def test_results_past_the_caches_equal_those_within():
 @pytest.mark.parametrize("name", [*PROX, "prox_c2"])
 def test_gradient_is_that_of_the_reference(name):
     a = torch.randn(6, 5, dtype=torch.float64) + 0.5
-    a[0, 0], a[1, 1] = 1.0, 0.0  # on the bounds: the gradient passes, as in clamp
+    a[0, 0], a[1, 1] = 1.0, 0.0  # on the bounds: the gradient passes
     a[2] = torch.tensor([5.0, 1, 2, 3, 4])
     mask = torch.rand(6, 5) < 0.8
     upstream = torch.randn(6, 5, dtype=torch.float64)
