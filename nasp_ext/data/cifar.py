@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nasp_ext.data.images import subset
+
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _SIDE = 32
 _FILES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
@@ -25,7 +27,7 @@ def has_python_batches(folder: Path) -> bool:
 
 
 def read_python_batches(folder: Path, part: str, limit: int | None) -> tuple[Tensor, Tensor]:
-    """Images (N, 3, 32, 32) uint8 and labels (N,) int64 of "train" or "test", the first ``limit`` of them.
+    """Images (N, 3, 32, 32) uint8 and labels (N,) int64 of "train" or "test", ``limit`` of them.
 
     The batches are pickles; only arrays, bytes and plain containers are unpickled, nothing else is imported.
 
@@ -36,12 +38,11 @@ def read_python_batches(folder: Path, part: str, limit: int | None) -> tuple[Ten
     images: list[Tensor] = []
     labels: list[Tensor] = []
     for name in _FILES[part]:
-        if limit is not None and sum(map(len, labels)) >= limit:
-            break
         pixels, classes = _read_batch(folder / name)
         images.append(pixels)
         labels.append(classes)
-    return torch.cat(images)[:limit], torch.cat(labels)[:limit]
+    chosen = subset(sum(map(len, labels)), limit)
+    return torch.cat(images)[chosen], torch.cat(labels)[chosen]
 
 
 def read_jpeg_npz(path: Path, part: str, limit: int | None) -> tuple[Tensor, Tensor]:
@@ -63,15 +64,16 @@ def read_jpeg_npz(path: Path, part: str, limit: int | None) -> tuple[Tensor, Ten
         )
     if offsets[0] != 0 or offsets[-1] != len(blob) or bool((np.diff(offsets.astype(np.int64)) <= 0).any()):
         raise ValueError(f"{path}: expected {part}_offsets to rise from 0 to the blob's {len(blob)} bytes")
-    labels = labels[:limit].astype(np.int64)
+    chosen = subset(len(labels), limit).tolist()
     decode = _jpeg_decoder()
-    pixels = np.empty((len(labels), _SIDE, _SIDE, 3), np.uint8)
-    for i in range(len(labels)):
+    pixels = np.empty((len(chosen), _SIDE, _SIDE, 3), np.uint8)
+    for place, i in enumerate(chosen):
         try:
-            pixels[i] = decode(blob[offsets[i] : offsets[i + 1]].tobytes())
+            pixels[place] = decode(blob[offsets[i] : offsets[i + 1]].tobytes())
         except (OSError, SyntaxError, ValueError) as error:
             raise ValueError(f"{path}: {part} image {i} is not a 32x32 RGB JPEG ({error})") from error
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+    return images, torch.from_numpy(labels[chosen].astype(np.int64))
 
 
 def _jpeg_decoder() -> Callable[[bytes], np.ndarray[Any, np.dtype[np.uint8]]]:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nasp_ext.data.images import subset
+
 # The third byte says "unsigned byte", the fourth the number of dimensions.
 _UINT8 = 0x08
 _DIMENSIONS = {"images": 3, "labels": 1}
@@ -22,7 +24,7 @@ def has_idx(folder: Path) -> bool:
 
 
 def read_idx_part(folder: Path, part: str, limit: int | None) -> tuple[Tensor, Tensor]:
-    """Images (N, 1, H, W) uint8 and labels (N,) int64 of "train" or "test", the first ``limit`` of them.
+    """Images (N, 1, H, W) uint8 and labels (N,) int64 of "train" or "test", ``limit`` of them.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -41,7 +43,8 @@ def read_idx_part(folder: Path, part: str, limit: int | None) -> tuple[Tensor, T
         raise ValueError(
             f"{folder}: expected a label per image, got {len(images)} {prefix} images, {len(labels)} labels"
         )
-    return images[:limit, None], labels[:limit].long()
+    chosen = subset(len(labels), limit)
+    return images[chosen, None], labels[chosen].long()
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nasp_ext.data.cifar import CIFAR10_CLASSES, has_python_batches, read_jpeg_npz, read_python_batches
 from nasp_ext.data.idx import has_idx, read_idx_part
-from nasp_ext.data.images import ImageData, channel_statistics
+from nasp_ext.data.images import ImageData, channel_statistics, subset
 
 DATA_NAMES = ("digits", "fashion-mnist", "cifar10")
 
@@ -50,7 +50,7 @@ def load_data(
         name_or_path: "digits" (comes with the package), "fashion-mnist", "cifar10", or a path: a folder of
             IDX files, a folder of CIFAR-10 python batches, or a CIFAR-10 .npz of JPEG copies.
         data_dir: where to look for a named data set; None = its usual places.
-        limit: at most this many images of each part, the first ones (mean and std are then theirs).
+        limit: at most this many images of each part, a fixed random choice (mean and std are then theirs).
 
     Raises:
         FileNotFoundError: if the files are not there; the message lists the places and how to get them.
@@ -134,4 +134,5 @@ def _build(name: str, read: _Reader, classes: tuple[str, ...], crop_padding: int
 def _read_digits(part: str, limit: int | None) -> tuple[Tensor, Tensor]:
     with as_file(files("nasp_ext.data") / "digits.npz") as path, np.load(path, allow_pickle=False) as archive:
         images, labels = archive[f"{part}_images"], archive[f"{part}_labels"]
-    return torch.from_numpy(images[:limit])[:, None], torch.from_numpy(labels[:limit].astype(np.int64))
+    chosen = subset(len(labels), limit)
+    return torch.from_numpy(images)[chosen, None], torch.from_numpy(labels.astype(np.int64))[chosen]

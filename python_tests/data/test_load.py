@@ -59,11 +59,25 @@ def test_digits_are_those_of_scikit_learn():
     assert torch.equal(data.test_labels, labels[test])
 
 
-def test_limit_takes_the_first_images_of_both_parts(idx_folder):
+def test_limit_takes_the_same_images_of_both_parts_in_every_call(idx_folder):
     whole, limited = load_data(idx_folder), load_data(idx_folder, limit=5)
-    assert torch.equal(limited.train_images, whole.train_images[:5])
-    assert torch.equal(limited.test_labels, whole.test_labels[:5])
+    assert len(limited.train_labels) == len(limited.test_labels) == 5
+    for image, label in zip(limited.train_images, limited.train_labels, strict=True):
+        place = (whole.train_images == image).flatten(1).all(1).nonzero()
+        assert whole.train_labels[place.item()] == label
+    assert torch.equal(limited.train_images, load_data(idx_folder, limit=5).train_images)
     assert len(load_data("digits", limit=400).test_images) == 360
+
+
+def test_limit_reaches_every_class_of_a_sorted_file(tmp_path):
+    labels = np.arange(400) // 40
+    for part in PARTS:
+        images = np.zeros((400, 2, 2)) + labels[:, None, None]
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+    data = load_data(tmp_path, limit=100)
+    assert torch.bincount(data.train_labels, minlength=10).min() >= 3
+    assert torch.equal(data.train_images[:, 0, 0, 0].long(), data.train_labels)
 
 
 @pytest.mark.parametrize("limit", [0, -3])
@@ -97,8 +111,8 @@ def test_a_named_set_is_found_in_data_dir_and_in_its_subfolder(idx_folder):
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
 def test_debians_fashion_mnist_is_read():
-    data = load_data("fashion-mnist", limit=100)
-    assert data.train_images.shape == (100, 1, 28, 28)
+    data = load_data("fashion-mnist")
+    assert data.train_images.shape == (60_000, 1, 28, 28)
     assert data.train_labels[:5].tolist() == [9, 0, 0, 3, 0]
 
 

@@ -48,7 +48,7 @@ def test_cifar_batches_are_read_in_order(cifar_folder):
     assert data.train_labels.tolist() == [0, 5, 9] * 5
     first = np.random.default_rng(0).integers(0, 256, (3, 3072), dtype=np.uint8)
     assert torch.equal(data.train_images[:3].flatten(1), torch.from_numpy(first))
-    assert load_data(cifar_folder, limit=4).train_labels.tolist() == [0, 5, 9, 0]
+    assert len(load_data(cifar_folder, limit=4).train_labels) == 4
 
 
 def test_a_pickle_that_asks_for_code_is_refused(cifar_folder):
@@ -93,8 +93,9 @@ def test_jpeg_archives_are_decoded_and_named_as_copies(tmp_path):
     data = load_data(path, limit=3)
     assert data.name == "cifar10-jpeg"
     assert data.train_images.shape == (3, 3, 32, 32)
-    assert (data.train_images[2, :, :, :16].int() - 40).abs().max() <= 2
-    assert (data.train_images[2, :, :, 16:].int() - 200).abs().max() <= 2
+    left = 20 * data.train_labels[:, None, None, None]  # the grey of image i is 20 i, its label i
+    assert (data.train_images[..., :16].int() - left).abs().max() <= 2
+    assert (data.train_images[..., 16:].int() - 200).abs().max() <= 2
     assert data.test_labels.tolist() == [0, 1]
 
 
