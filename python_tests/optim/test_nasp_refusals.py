@@ -29,6 +29,22 @@ def test_a_bad_number_is_an_error_and_no_parameter_moves(where, value):
     assert torch.equal(bad.nan_to_num(9), before.nan_to_num(9))
 
 
+def test_a_refused_step_of_one_matrix_leaves_no_trace():
+    bad, good = (NASP([matrix()], lr=0.1, generator=torch.Generator()) for _ in range(2))
+    for optimizer, gradients in ((bad, (1.0, float("nan"), 1.0)), (good, (1.0, 1.0))):
+        (a,) = optimizer.param_groups[0]["params"]
+        for value in gradients:
+            a.grad = torch.linspace(-1, 1, a.numel()).view_as(a) * value
+            if value == value:
+                optimizer.step()
+                continue
+            with pytest.raises(ValueError, match="finite gradient, found"):
+                optimizer.step()
+    (refused,), (plain,) = (o.param_groups[0]["params"] for o in (bad, good))
+    assert torch.equal(refused, plain)
+    assert bad.state[refused]["step"] == good.state[plain]["step"] == 2
+
+
 def test_a_bad_number_under_the_mask_is_nothing():
     a = matrix()
     mask = torch.arange(8) < 7
