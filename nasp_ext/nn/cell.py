@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from ..gates import PRUNED, Choice
 from ..genotypes import Genotype
 from ..space import SearchSpace
+from .fused import run_cell
+from .fusion import Fusion, why_not_fused
 from .mixed_op import MixedOp
+from .plan import CellPlan
 from .primitives import FactorizedReduce, build_primitive, relu_conv_bn, zeros_after_stride
 
 _INPUTS = 2
@@ -82,7 +85,7 @@ class Cell(nn.Module):
         coefficients: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.layout, self.reduction = layout, reduction
+        self.layout, self.channels, self.reduction = layout, channels, reduction
         if shrunk:
             self.preprocess0: nn.Module = FactorizedReduce(previous[0], channels, norms.affine)
         else:
@@ -92,22 +95,37 @@ class Cell(nn.Module):
             _edge_module(edge, channels, self._stride(edge), norms) for edge in layout.edges
         )
         self.register_buffer("coefficients", coefficients)
+        self._fusion = Fusion()
 
     def forward(
-        self, s0: Tensor, s1: Tensor, choices: Sequence[Choice] | None, drop_path_prob: float = 0.0
+        self,
+        s0: Tensor,
+        s1: Tensor,
+        choices: Sequence[Choice] | None,
+        drop_path_prob: float = 0.0,
+        gates: Tensor | None = None,
     ) -> Tensor:
         """(B, C0, ·, ·), (B, C1, H, W) -> (B, len(concat) · C, H / s, W / s).
 
         Args:
             choices: the gates' rows, by row number; None for a cell without mixed edges.
             drop_path_prob: probability with which an edge of a sample is zeroed while training.
+            gates: (R, K), the matrix of the rows; without it a cell with mixed edges is not fused.
         """
+        drop = drop_path_prob if self.training else 0.0
+        if self._why_not_fused(s0, choices, drop, gates) is None:
+            plan = self._fusion.plan(self, self._plan)
+            if plan is not None:
+                return self._fused(plan, s0, s1, choices, drop, gates)
+        return self._plain(s0, s1, choices, drop)
+
+    def _plain(self, s0: Tensor, s1: Tensor, choices: Sequence[Choice] | None, drop: float) -> Tensor:
         states = [self.preprocess0(s0), self.preprocess1(s1)]
         sums: list[Tensor | None] = [None] * self.layout.nodes
         position = 0
         for node in range(self.layout.nodes):
             while position < len(self.layout.edges) and self.layout.edges[position].node == node:
-                out = self._edge(position, states, choices, drop_path_prob)
+                out = self._edge(position, states, choices, drop)
                 total = sums[node]
                 if out is not None:
                     sums[node] = out if total is None else total + out
@@ -116,6 +134,66 @@ class Cell(nn.Module):
             empty = total is None
             states.append(zeros_after_stride(states[0], 1 + self.reduction) if empty else total)
         return torch.cat([states[state] for state in self.layout.concat], 1)
+
+    def _plan(self) -> CellPlan:
+        """The cell in the form of the fused engine. Raises NotFusedError."""
+        edges: list[tuple[int, int, Sequence[nn.Module], int | None, bool]] = []
+        watched = [self._modules, self._ops._modules]
+        for edge, module in zip(self.layout.edges, self._ops, strict=True):
+            modules: Sequence[nn.Module] = [module]
+            update = True
+            if isinstance(module, MixedOp):
+                modules, update = list(module._ops), module.update_unselected_stats
+                watched.append(module._ops._modules)
+            edges.append((edge.node, edge.source, modules, edge.row, update))
+        inputs = (self.preprocess0, self.preprocess1)
+        return CellPlan(inputs, edges, self.layout.nodes, self.layout.concat, watched)
+
+    def _why_not_fused(
+        self, x: Tensor, choices: Sequence[Choice] | None, drop: float, gates: Tensor | None
+    ) -> str | None:
+        """Why this call runs the plain modules; the plan has its own reasons."""
+        if choices is not None:
+            if gates is None or gates.dtype != x.dtype or gates.device != x.device:
+                return "the gates are of another dtype or device than the input"
+            if any(edge.row is not None and choices[edge.row].active is None for edge in self.layout.edges):
+                return "an edge runs several options"
+            if drop > 0 and gates.requires_grad:
+                return "an edge with a gradient of its gates is dropped for some samples"
+        return why_not_fused(x)
+
+    def _fused(
+        self,
+        plan: CellPlan,
+        s0: Tensor,
+        s1: Tensor,
+        choices: Sequence[Choice] | None,
+        drop: float,
+        gates: Tensor | None,
+    ) -> Tensor:
+        active, factors = [], []
+        weighted = False
+        for position, edge in enumerate(self.layout.edges):
+            option, factor = 0, None
+            if edge.row is not None and choices is not None:
+                weights, chosen, unit = choices[edge.row]
+                assert chosen is not None
+                option = chosen
+                if option != PRUNED and not unit:
+                    factor, weighted = weights.detach()[option], True
+            if self.coefficients is not None:
+                factor = self.coefficients[position]
+            if drop > 0 and option != PRUNED and not isinstance(self._ops[position], nn.Identity):
+                kept = _kept(s0, drop)
+                factor = kept if factor is None else factor * kept
+            active.append(option)
+            factors.append(factor)
+        wanted = gates if gates is not None and gates.requires_grad and torch.is_grad_enabled() else None
+        stride = 1 + self.reduction
+        size = (self.channels, -(-s1.shape[2] // stride), -(-s1.shape[3] // stride))
+        return run_cell(
+            plan, (s0, s1), wanted, active, factors=factors, weighted=weighted and wanted is not None, size=size
+        )
 
     def mixed_edges(self) -> list[tuple[int, MixedOp]]:
         """(row of the gates, module) of every mixed edge, in the order of the layout."""
@@ -140,8 +218,8 @@ class Cell(nn.Module):
             out = module(x, weights[: len(edge.primitives)], active, unit)
         if self.coefficients is not None:
             out = out * self.coefficients[position]
-        if drop > 0 and self.training and not isinstance(module, nn.Identity):
-            out = _drop_path(out, drop)
+        if drop > 0 and not isinstance(module, nn.Identity):
+            out = out * _kept(out, drop).view(-1, 1, 1, 1)
         return out
 
 
@@ -159,7 +237,7 @@ def _edge_module(edge: EdgeLayout, channels: int, stride: int, norms: Norms) -> 
     )
 
 
-def _drop_path(x: Tensor, probability: float) -> Tensor:
-    """Zero whole samples, scale the others to keep the mean (Larsson et al. 2017, FractalNet)."""
-    keep = 1 - probability
-    return x * (x.new_empty(len(x), 1, 1, 1).bernoulli_(keep) / keep)
+def _kept(x: Tensor, drop: float) -> Tensor:
+    """(B,): 0 for samples that are dropped, else what keeps the mean (Larsson et al. 2017, FractalNet)."""
+    keep = 1 - drop
+    return x.new_empty(len(x)).bernoulli_(keep) / keep

@@ -12,6 +12,9 @@ from ..gates import Choice, Gates
 from ..genotypes import Genotype
 from ..space import SearchSpace
 from .cell import Cell, CellLayout, Norms
+from .fused import run_cell
+from .fusion import Fusion, why_not_fused
+from .plan import CellPlan
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Network(nn.Module):
         self.space: SearchSpace | None = None
         self.genotype: Genotype | None = None
         self.drop_path_prob = drop_path
+        self._fusion = Fusion()
         width = sizes.stem_multiplier * sizes.channels
         stem_conv = nn.Conv2d(sizes.in_channels, width, 3, padding=1, bias=False)
         self.stem = nn.Sequential(stem_conv, nn.BatchNorm2d(width))
@@ -106,14 +110,26 @@ class Network(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.sizes.in_channels:
             raise ValueError(f"expected x (B, {self.sizes.in_channels}, H, W), got {tuple(x.shape)}")
         choices = self._choices(gates)
-        s0 = s1 = self.stem(x)
+        gates_weight = None if gates is None else gates.weight
+        s0 = s1 = self._stem(x)
         auxiliary_logits = None
         for number, cell in enumerate(self.cells):
-            s0, s1 = s1, cell(s1 if number == 0 else s0, s1, choices, self.drop_path_prob)
+            s0, s1 = s1, cell(s0, s1, choices, self.drop_path_prob, gates_weight)
             if self.auxiliary and self.training and number == self._auxiliary_cell:
                 auxiliary_logits = self.auxiliary_head(s1)
         logits: Tensor = self.classifier(F.adaptive_avg_pool2d(s1, 1).flatten(1))
         return logits if auxiliary_logits is None else (logits, auxiliary_logits)
+
+    def _stem(self, x: Tensor) -> Tensor:
+        if why_not_fused(x) is None:
+            plan = self._fusion.plan(self, self._stem_plan)
+            if plan is not None:
+                return run_cell(plan, (x,), None, (0,))
+        out: Tensor = self.stem(x)
+        return out
+
+    def _stem_plan(self) -> CellPlan:
+        return CellPlan((None,), [(0, 0, [self.stem], None, True)], 1, (1,), [self._modules])
 
     def weight_parameters(self) -> list[nn.Parameter]:
         """What the weight optimizer trains: all parameters, for the architecture is none of the network's."""

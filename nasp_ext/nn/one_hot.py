@@ -22,7 +22,8 @@ AutocastState = tuple[str, torch.dtype, bool] | None  # device type, dtype, enab
 
 _ONCE = (
     "expected at most one backward through the one-hot path of MixedOp, got a second differentiation "
-    "(create_graph=True): its unselected branches leave no graph. Pass active=None to run the full mixture"
+    "(create_graph=True): its unselected branches leave no graph. Pass active=None to run the full mixture; "
+    "derived networks and weights: run inside nasp_ext.nn.plain_modules()"
 )
 
 
@@ -104,7 +105,7 @@ class _OneHot(Function):
             if _weights_asked_for(ctx):
                 grad_weights = _dots(branches, grad, x, y).to(ctx.dtype)
         if torch.is_grad_enabled():
-            grad_y, grad_weights = _once(grad_y), _once(grad_weights)
+            grad_y, grad_weights = once(grad_y), once(grad_weights)
         return grad_y, None, grad_weights, None
 
 
@@ -141,7 +142,7 @@ class _Once(Function):
         raise RuntimeError(_ONCE)
 
 
-def _once(grad: Tensor | None) -> Tensor | None:
+def once(grad: Tensor | None) -> Tensor | None:
     """The gradient, refusing to be differentiated: the result would lack the unselected branches."""
     if grad is None:
         return None

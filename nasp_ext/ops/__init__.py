@@ -2,6 +2,17 @@
 """Operators with C++ and CUDA kernels; ``reference`` has the same names in plain PyTorch."""
 
 from . import reference as reference
+from .blocks import (
+    NormParts,
+    block_backward,
+    block_forward,
+    node_gradient_sums,
+    node_sum_,
+    pool_backward_,
+    pool_forward,
+    source_dots,
+    update_statistics_,
+)
 from ._native import NAN_ROW, PRUNED, check_selection
 from .mixture import branch_dots, mixed_sum
 from .prox import prox_c, prox_c1, prox_c2, select_active
@@ -10,13 +21,22 @@ from .step import nasp_step_
 __all__ = [
     "NAN_ROW",
     "PRUNED",
+    "NormParts",
+    "block_backward",
+    "block_forward",
     "branch_dots",
     "check_selection",
     "mixed_sum",
     "nasp_step_",
+    "node_gradient_sums",
+    "node_sum_",
+    "pool_backward_",
+    "pool_forward",
     "prox_c",
     "prox_c1",
     "prox_c2",
     "reference",
     "select_active",
+    "source_dots",
+    "update_statistics_",
 ]

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT
+// The statistics of a BN as a (5, C) tensor: mean, biased variance, 1 / std, scale, shift, where
+// y = scale * z + shift; and what follows from them.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <vector>
+
+#include "../common/tensors.h"
+#include "block.h"
+
+namespace nasp_ext {
+
+constexpr int64_t kNormRows = 5;
+enum NormRow : int64_t { kMean = 0, kVar = 1, kRstd = 2, kScale = 3, kShift = 4 };
+
+// The affine map of a BN module and, in evaluation mode, its running statistics.
+struct NormArguments {
+  std::optional<Tensor> weight, bias;  // (C,) both or none
+  std::optional<Tensor> mean, var;     // (C,) both or none: then those of the batch
+  double eps;
+};
+
+template <class T>
+const T* data_of(const Tensor& t) {
+  return static_cast<const T*>(t.const_data_ptr());
+}
+template <class T>
+T* mutable_data_of(const Tensor& t) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
+
+inline void check_vector(const Tensor& t, int64_t channels, const Tensor& like, const char* op,
+                         const char* name) {
+  if (t.dim() != 1 || t.size(0) != channels || t.scalar_type() != like.scalar_type() ||
+      !t.is_contiguous())
+    fail(op, ": expected ", name, " of shape (", channels, ",) in ",
+         torch::headeronly::toString(like.scalar_type()), ", contiguous, found ", shape_text(t),
+         " in ", torch::headeronly::toString(t.scalar_type()));
+  check_device(t, like, op, name);
+}
+
+inline void check_norm_arguments(const NormArguments& norm, int64_t channels, const Tensor& like,
+                                 const char* op) {
+  if (norm.weight.has_value() != norm.bias.has_value() ||
+      norm.mean.has_value() != norm.var.has_value())
+    fail(op, ": expected weight and bias, mean and var, in pairs, found one without the other");
+  if (norm.weight) check_vector(*norm.weight, channels, like, op, "weight");
+  if (norm.bias) check_vector(*norm.bias, channels, like, op, "bias");
+  if (norm.mean) check_vector(*norm.mean, channels, like, op, "mean");
+  if (norm.var) check_vector(*norm.var, channels, like, op, "var");
+}
+
+// A (5, C) tensor of a BN, or an empty one where no BN is.
+inline const Tensor& check_norm(const Tensor& norm, int64_t channels, const Tensor& like,
+                                const char* op, const char* name) {
+  const bool fits = norm.dim() == 2 && norm.size(0) == kNormRows && norm.size(1) == channels;
+  if (norm.numel() && (!fits || norm.scalar_type() != like.scalar_type() || !norm.is_contiguous()))
+    fail(op, ": expected ", name, " of shape (5, ", channels, ") in ",
+         torch::headeronly::toString(like.scalar_type()), ", contiguous, or empty, found ",
+         shape_text(norm), " in ", torch::headeronly::toString(norm.scalar_type()));
+  check_device(norm, like, op, name);
+  return norm;
+}
+
+// Sums over a batch that the gradient of a BN needs: of grad and of grad * xhat, see node_gradient_sums.
+inline void check_sums(const Tensor& sums, int64_t channels, bool needed, const Tensor& like,
+                       const char* op) {
+  const bool fits = sums.dim() == 2 && sums.size(0) == 2 && sums.size(1) == channels;
+  if (needed && (!fits || sums.scalar_type() != ScalarType::Double || !sums.is_contiguous()))
+    fail(op, ": expected sums of shape (2, ", channels, ") in Double, contiguous, found ",
+         shape_text(sums), " in ", torch::headeronly::toString(sums.scalar_type()));
+  check_device(sums, like, op, "sums");
+}
+
+inline Tensor empty_matrix(const Tensor& like, int64_t rows, int64_t columns, ScalarType dtype) {
+  const int64_t sizes[] = {rows, columns}, strides[] = {columns, 1};
+  return empty_strided_on(like, 2, sizes, strides, dtype);
+}
+
+// A row of channels, padded with zeros to whole vectors.
+template <class T>
+std::vector<T> padded(const T* row, int64_t channels, int64_t lanes) {
+  std::vector<T> out(static_cast<size_t>(round_up(channels, lanes)), T(0));
+  std::copy(row, row + channels, out.begin());
+  return out;
+}
+
+// The rows of a norm tensor in the padded form that the kernels read; parts of channels lie apart.
+template <class T>
+class PaddedNorm {
+ public:
+  PaddedNorm() = default;
+  PaddedNorm(const T* norm, int64_t channels, int64_t parts, int64_t lanes) {
+    const int64_t of_part = channels / parts, part_pad = round_up(of_part, lanes);
+    stride_ = parts * part_pad;
+    rows_.assign(static_cast<size_t>(kNormRows * stride_), T(0));
+    for (int64_t row = 0; row < kNormRows; ++row)
+      for (int64_t part = 0; part < parts; ++part)
+        std::copy(norm + row * channels + part * of_part,
+                  norm + row * channels + (part + 1) * of_part,
+                  rows_.begin() + row * stride_ + part * part_pad);
+  }
+  const T* row(NormRow row) const { return rows_.empty() ? nullptr : rows_.data() + row * stride_; }
+  Affine<T> affine() const { return {row(kScale), row(kShift)}; }
+
+ private:
+  int64_t stride_ = 0;
+  std::vector<T> rows_;
+};
+
+// Writes scale and shift from mean and 1 / std.
+template <class T>
+void write_affine(const NormArguments& norm, int64_t channels, T* rows) {
+  const T* const weight = norm.weight ? data_of<T>(*norm.weight) : nullptr;
+  const T* const bias = norm.bias ? data_of<T>(*norm.bias) : nullptr;
+  for (int64_t c = 0; c < channels; ++c) {
+    const T scale = rows[kRstd * channels + c] * (weight ? weight[c] : T(1));
+    rows[kScale * channels + c] = scale;
+    rows[kShift * channels + c] = (bias ? bias[c] : T(0)) - rows[kMean * channels + c] * scale;
+  }
+}
+
+template <class T>
+void write_running_norm(const NormArguments& norm, int64_t channels, T* rows) {
+  const T* const mean = data_of<T>(*norm.mean);
+  const T* const var = data_of<T>(*norm.var);
+  for (int64_t c = 0; c < channels; ++c) {
+    rows[kMean * channels + c] = mean[c];
+    rows[kVar * channels + c] = var[c];
+    rows[kRstd * channels + c] = static_cast<T>(1 / std::sqrt(static_cast<double>(var[c]) + norm.eps));
+  }
+  write_affine(norm, channels, rows);
+}
+
+// The sums of all images of a batch: (images, packed) of each kind.
+template <class T>
+class BatchSums {
+ public:
+  BatchSums() = default;
+  BatchSums(int64_t images, int64_t packed, int64_t dots = 0)
+      : images_(images),
+        packed_(packed),
+        dots_(dots),
+        shift_(static_cast<size_t>(images * packed)),
+        sums_(static_cast<size_t>(images * packed * (2 + dots))) {}
+
+  ImageSums<T> of_image(int64_t n) {
+    double* const sums = sums_.data() + n * packed_ * (2 + dots_);
+    return {shift_.data() + n * packed_, sums, sums + packed_, dots_ ? sums + 2 * packed_ : nullptr};
+  }
+
+  struct Moments {
+    double mean, var;
+  };
+  // Mean and biased variance of a packed channel, from the images in order (Chan et al. 1983).
+  Moments moments(int64_t k, int64_t pixels) const {
+    double total = 0;
+    for (int64_t n = 0; n < images_; ++n) total += image_mean(n, k, pixels);
+    const double mean = total / static_cast<double>(images_);
+    double squares = 0;
+    for (int64_t n = 0; n < images_; ++n) {
+      const double sum = at(n, 0, k), of_image = image_mean(n, k, pixels) - mean;
+      squares += at(n, 1, k) - sum * sum / static_cast<double>(pixels) +
+                 static_cast<double>(pixels) * of_image * of_image;
+    }
+    return {mean, std::max(squares, 0.0) / static_cast<double>(images_ * pixels)};
+  }
+  // sum of grad * (z - mean); grad_sums: (images, grad_stride), the sums of grad.
+  double dot(int64_t d, int64_t k, double mean, const double* grad_sums, int64_t grad_stride,
+             int64_t channel) const {
+    double total = 0;
+    for (int64_t n = 0; n < images_; ++n)
+      total += at(n, 2 + d, k) + (static_cast<double>(shift_[index(n, k)]) - mean) *
+                                     grad_sums[n * grad_stride + channel];
+    return total;
+  }
+
+ private:
+  size_t index(int64_t n, int64_t k) const { return static_cast<size_t>(n * packed_ + k); }
+  double at(int64_t n, int64_t kind, int64_t k) const {
+    return sums_[static_cast<size_t>((n * (2 + dots_) + kind) * packed_ + k)];
+  }
+  double image_mean(int64_t n, int64_t k, int64_t pixels) const {
+    return static_cast<double>(shift_[index(n, k)]) + at(n, 0, k) / static_cast<double>(pixels);
+  }
+
+  int64_t images_ = 0, packed_ = 0, dots_ = 0;
+  std::vector<T> shift_;
+  std::vector<double> sums_;
+};
+
+// Where a channel lies in packed rows.
+inline int64_t packed_index(int64_t channel, int64_t part_channels, int64_t lanes) {
+  const int64_t part = channel / part_channels;
+  return part * round_up(part_channels, lanes) + channel % part_channels;
+}
+
+// Writes mean, var and 1 / std of a batch.
+template <class T>
+void write_batch_norm(const NormArguments& norm, const BatchSums<T>& sums, int64_t pixels,
+                      int64_t channels, int64_t parts, int64_t lanes, T* rows) {
+  for (int64_t c = 0; c < channels; ++c) {
+    const auto moments = sums.moments(packed_index(c, channels / parts, lanes), pixels);
+    rows[kMean * channels + c] = static_cast<T>(moments.mean);
+    rows[kVar * channels + c] = static_cast<T>(moments.var);
+    rows[kRstd * channels + c] = static_cast<T>(1 / std::sqrt(moments.var + norm.eps));
+  }
+  write_affine(norm, channels, rows);
+}
+
+// The running statistics of a BN module.
+template <class T>
+struct Running {
+  T* mean;
+  T* var;
+  int64_t* batches;
+};
+
+// rows: those of a norm tensor; count: elements of a channel in the batch.
+template <class T>
+void update_running(const Running<T>& running, const T* rows, int64_t channels, int64_t count,
+                    double momentum) {
+  const double unbiased = static_cast<double>(count) / static_cast<double>(count - 1);
+  const auto mix = [momentum](T old, double now) {
+    return static_cast<T>((1 - momentum) * static_cast<double>(old) + momentum * now);
+  };
+  for (int64_t c = 0; c < channels; ++c) {
+    running.mean[c] = mix(running.mean[c], static_cast<double>(rows[kMean * channels + c]));
+    running.var[c] = mix(running.var[c], static_cast<double>(rows[kVar * channels + c]) * unbiased);
+  }
+  ++*running.batches;
+}
+
+}  // namespace nasp_ext

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+// Sums over the pixels of an image: of node terms, and of what their BNs need backwards.
+#pragma once
+
+#include "../simd/vector.h"
+#include "node.h"
+
+namespace nasp_ext {
+namespace NASP_ISA {
+
+constexpr int64_t kRunPixels = 64;  // added up in T before the sum goes on in double
+
+// Adds a run of z less its shift, and its squares.
+template <class T>
+NASP_INLINE void add_row_sums(const T* z, int64_t pad, int64_t pixels, const ImageSums<T>& sums) {
+  for (int64_t c = 0; c < pad; c += kLanes<T>) {
+    const Vec<T> shift = load(sums.shift + c);
+    Vec<T> sum = {}, square = {};
+    for (int64_t p = 0; p < pixels; ++p) {
+      const Vec<T> d = load(z + p * pad + c) - shift;
+      sum = sum + d;
+      square = fma(d, d, square);
+    }
+    add_to<T>(sums.sum + c, sum);
+    add_to<T>(sums.square + c, square);
+  }
+}
+
+// dot[c] += sum over a run of grad * (z - shift); shift null: 0.
+template <class T>
+NASP_INLINE void add_row_dots(Pixels<const T> z, Pixels<const T> grad, int64_t pixels,
+                              int64_t channels, const T* shift, double* dot) {
+  for (int64_t c = 0; c < channels; c += kLanes<T>) {
+    const int64_t n = channels - c;
+    const Vec<T> less = shift ? load(shift + c) : Vec<T>{};
+    Vec<T> sum = {};
+    for (int64_t p = 0; p < pixels; ++p)
+      sum = fma(load_upto(grad.data + p * grad.pitch + c, n),
+                load_upto(z.data + p * z.pitch + c, n) - less, sum);
+    add_to<T>(dot + c, sum);
+  }
+}
+
+template <class T>
+NASP_INLINE void add_row(Pixels<const T> x, int64_t pixels, int64_t channels, double* sum) {
+  for (int64_t c = 0; c < channels; c += kLanes<T>) {
+    Vec<T> total = {};
+    for (int64_t p = 0; p < pixels; ++p)
+      total = total + load_upto(x.data + p * x.pitch + c, channels - c);
+    add_to<T>(sum + c, total);
+  }
+}
+
+template <class T>
+void channel_sums_image(const Pixels<const T>& x, int64_t pixels, int64_t channels, double* sums) {
+  for (int64_t c = 0; c < round_up(channels, kLanes<T>); ++c) sums[c] = 0;
+  for (int64_t first = 0; first < pixels; first += kRunPixels)
+    add_row<T>({x.data + first * x.pitch, x.pitch},
+               first + kRunPixels < pixels ? kRunPixels : pixels - first, channels, sums);
+}
+
+template <class T>
+void node_sum_image(const NodeImage<T>& node) {
+  for (int64_t first = 0; first < node.pixels; first += kRunPixels) {
+    const int64_t end = first + kRunPixels < node.pixels ? first + kRunPixels : node.pixels;
+    for (int64_t c = 0; c < node.channels; c += kLanes<T>) {
+      const int64_t n = node.channels - c;
+      for (int64_t e = 0; e < node.count; ++e) {
+        const Term<T>& term = node.terms[e];
+        const Vec<T> factor = splat(term.factor);
+        const Vec<T> scale = term.norm.scale ? factor * load(term.norm.scale + c) : factor;
+        const Vec<T> shift = term.norm.shift ? factor * load(term.norm.shift + c) : Vec<T>{};
+        for (int64_t p = first; p < end; ++p) {
+          T* const out = node.out.data + p * node.out.pitch + c;
+          const Vec<T> before = e ? load_upto(out, n) + shift : shift;
+          store_upto(out, fma(load_upto(term.z.data + p * term.z.pitch + c, n), scale, before), n);
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+void node_gradient_sums_image(const NodeImage<T>& node) {
+  const int64_t pad = round_up(node.channels, kLanes<T>);
+  for (int64_t e = 0; e < node.count; ++e)
+    for (int64_t c = 0; c < pad; ++c) node.terms[e].sum[c] = node.terms[e].dot[c] = 0;
+  for (int64_t first = 0; first < node.pixels; first += kRunPixels) {
+    const int64_t size = first + kRunPixels < node.pixels ? kRunPixels : node.pixels - first;
+    const auto run = [&](Pixels<const T> x) __attribute__((always_inline)) {
+      return Pixels<const T>{x.data + first * x.pitch, x.pitch};
+    };
+    add_row<T>(run(node.grad), size, node.channels, node.terms[0].sum);
+    for (int64_t e = 0; e < node.count; ++e) {
+      const Term<T>& term = node.terms[e];
+      add_row_dots<T>(run(term.z), run(node.grad), size, node.channels, term.mean, term.dot);
+    }
+  }
+  for (int64_t e = 1; e < node.count; ++e)
+    for (int64_t c = 0; c < pad; ++c) node.terms[e].sum[c] = node.terms[0].sum[c];
+}
+
+}  // namespace NASP_ISA
+}  // namespace nasp_ext

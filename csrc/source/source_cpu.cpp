@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT
+// source_dots on the CPU: the gradient of all options of all edges that leave one node.
+//
+// <G, BN(z)> = sum_c scale_c (sum g z - mean_c sum g): the last block of an option is computed row by row,
+// multiplied with G and forgotten. Only what lies between two blocks is stored, because a BN needs the
+// whole batch: the options of an edge run in one sweep over the images, their second blocks in the sweep
+// of the next edge, so that two edges' worth of memory serves all.
+#include <array>
+#include <map>
+
+#include "../simd/kernels.h"
+#include "../simd/threads.h"
+#include "program.h"
+
+namespace nasp_ext {
+namespace {
+
+template <class T>
+class SourceDots {
+ public:
+  SourceDots(const Tensor& x, const std::vector<Tensor>& grads, std::vector<ProgramOption>& options,
+             T* out)
+      : kernel_(kernels<T>()),
+        lanes_(kernel_.lanes),
+        in_(as_images(x, "source_dots", "x")),
+        x_{data_of<T>(x), in_.pitch},
+        options_(options),
+        out_(out) {
+    for (const Tensor& grad : grads) {
+      const Images images = as_images(grad, "source_dots", "grads");
+      grads_.push_back({{data_of<T>(grad), images.pitch}, images.pixels(), images.channels,
+                        std::vector<double>(static_cast<size_t>(
+                            in_.count * round_up(images.channels, lanes_)))});
+    }
+    for (size_t i = 0; i < options_.size(); ++i) plan(i);
+    for (auto& [key, pool] : pools_)
+      pool.sums = BatchSums<T>(in_.count, round_up(pool.shape.channels, lanes_),
+                               static_cast<int64_t>(pool.options.size()));
+  }
+
+  void run() {
+    const auto edges = static_cast<int64_t>(grads_.size());
+    const int64_t sweeps = chains_.empty() ? 1 : edges + depth_ - 1;
+    SharedScratch shared(slots_ * slot_bytes_);
+    for (int64_t i = 0; i < slots_; ++i) slot_.push_back(shared.take<T>(slot_size_));
+    for (int64_t sweep = 0; sweep < sweeps; ++sweep) {
+      std::vector<Stage> stages;
+      for (Chain& chain : chains_) {
+        const int64_t depth = sweep - chain.grad;
+        if (depth >= 0 && depth < static_cast<int64_t>(chain.option->blocks.size()))
+          stages.push_back(stage(chain, depth));
+      }
+      for_image_chunks(in_.count, [&](int64_t, int64_t first, int64_t last) {
+        if (sweep == 0) sweep_free_options(first, last);
+        sweep_stages(stages, first, last);
+      });
+      for (Stage& s : stages) finish(s);
+      if (sweep == 0)
+        for (auto& [key, pool] : pools_) finish_pool(pool);
+    }
+  }
+
+ private:
+  struct Grad {
+    Pixels<const T> data;
+    int64_t pixels, channels;
+    std::vector<double> sums;  // (images, pad)
+  };
+  struct Pool {
+    PoolShape shape;
+    std::vector<size_t> options;
+    BatchSums<T> sums;
+    std::vector<Pixels<const T>> grads;
+  };
+  struct Chain {
+    ProgramOption* option;
+    int64_t number, grad, index;  // index: among the chains of its edge
+    PaddedNorm<T> before;         // the BN of the block that ran last
+    std::vector<T> rows;          // the same, not padded
+  };
+  // One block of one chain, for all images.
+  struct Stage {
+    Chain* chain;
+    int64_t depth;
+    const BlockShape* shape;
+    bool last;
+    const T* from;  // null: x
+    T* to;          // null: not stored
+    std::vector<T> taps, matrix;
+    BatchSums<T> sums;
+  };
+
+  ProgramBlock& block_of(const Stage& s) const {
+    return s.chain->option->blocks[static_cast<size_t>(s.depth)];
+  }
+
+  void plan(size_t i) {
+    ProgramOption& o = options_[i];
+    if (o.kind != OptionKind::kChain) {
+      Pool& pool = pools_[{o.pool.max, o.pool.kernel, o.pool.stride, o.norm.exists}];
+      pool.shape = o.pool;
+      pool.options.push_back(i);
+      pool.grads.push_back(grads_[static_cast<size_t>(o.grad)].data);
+      return;
+    }
+    int64_t index = 0;
+    for (const Chain& other : chains_) index += other.grad == o.grad;
+    chains_.push_back({&o, static_cast<int64_t>(i), o.grad, index, {}, {}});
+    depth_ = std::max(depth_, static_cast<int64_t>(o.blocks.size()));
+    chains_of_edge_ = std::max(chains_of_edge_, index + 1);
+    for (size_t d = 0; d + 1 < o.blocks.size(); ++d)
+      slot_size_ = std::max(slot_size_, in_.count * o.blocks[d].shape.out_pixels() *
+                                            o.blocks[d].shape.out_channels);
+    // A sweep reads what the sweep before wrote: slots for each edge under way, and two in turn.
+    slots_ = depth_ > 1 ? depth_ * chains_of_edge_ * 2 : 0;
+    slot_bytes_ = Scratch::bytes<T>(slot_size_);
+    for (const ProgramBlock& b : o.blocks) {
+      input_size_ = std::max(input_size_, b.shape.reach_h() * b.shape.reach_w() *
+                                              round_up(b.shape.in_channels, lanes_));
+      group_size_ = std::max(group_size_, forward_scratch(b.shape, lanes_));
+    }
+  }
+
+  T* slot(const Chain& chain, int64_t depth) {
+    const int64_t edge = chain.grad % depth_;
+    return slot_[static_cast<size_t>((edge * chains_of_edge_ + chain.index) * 2 + depth % 2)];
+  }
+
+  Stage stage(Chain& chain, int64_t depth) {
+    const ProgramBlock& b = chain.option->blocks[static_cast<size_t>(depth)];
+    const BlockShape& s = b.shape;
+    const bool last = depth + 1 == static_cast<int64_t>(chain.option->blocks.size());
+    return {&chain,
+            depth,
+            &s,
+            last,
+            depth ? slot(chain, depth - 1) : nullptr,
+            last ? nullptr : slot(chain, depth),
+            pack_depthwise<T>(s, b.weights, lanes_, false),
+            pack_forward<T>(s, b.weights, lanes_),
+            BatchSums<T>(in_.count, s.parts * round_up(s.part_channels(), lanes_), last)};
+  }
+
+  // Pools and skips, once for all edges; and the sums of the gradients.
+  void sweep_free_options(int64_t first, int64_t last) {
+    for (Grad& g : grads_)
+      for (int64_t n = first; n < last; ++n) {
+        double* const sums = g.sums.data() + n * round_up(g.channels, lanes_);
+        kernel_.channel_sums_image(g.data.image(n, g.pixels), g.pixels, g.channels, sums);
+      }
+    for (auto& [key, pool] : pools_) {
+      const int64_t pad = round_up(pool.shape.channels, lanes_);
+      const auto count = static_cast<int64_t>(pool.grads.size());
+      Scratch scratch(Scratch::bytes<T>(pool.shape.out_width * pad));
+      PoolForwardImage<T> f{};
+      f.scratch = scratch.take<T>(pool.shape.out_width * pad);
+      std::vector<Pixels<const T>> grads(pool.grads.size());
+      for (int64_t n = first; n < last; ++n) {
+        for (size_t g = 0; g < grads.size(); ++g)
+          grads[g] = pool.grads[g].image(n, pool.shape.out_pixels());
+        f.x = x_.image(n, in_.pixels());
+        f.sums = pool.sums.of_image(n);
+        f.grads = grads.data();
+        f.grad_count = count;
+        kernel_.pool_forward_image(pool.shape, f);
+      }
+    }
+  }
+
+  void sweep_stages(std::vector<Stage>& stages, int64_t first, int64_t last) {
+    if (stages.empty()) return;
+    Scratch scratch(Scratch::bytes<T>(group_size_) + Scratch::bytes<T>(input_size_));
+    T* const group = scratch.take<T>(group_size_);
+    T* const inside = scratch.take<T>(input_size_);
+    for (Stage& s : stages) {
+      const BlockShape& shape = *s.shape;
+      const ProgramBlock& block = block_of(s);
+      const int64_t pad = round_up(shape.in_channels, lanes_);
+      const Padded<T> input{inside, shape.reach_w() * pad, pad};
+      if (!shape.is_pointwise()) std::fill(inside, inside + shape.reach_h() * input.row, T(0));
+      const Grad& grad = grads_[static_cast<size_t>(s.chain->grad)];
+      ForwardImage<T> f{};
+      f.in = s.chain->before.affine();
+      f.depthwise = s.taps.data();
+      f.pointwise = s.matrix.data();
+      f.scratch = group;
+      f.input = {input.data, input.row, input.pitch};
+      const int64_t in_pixels = shape.height * shape.width;
+      for (int64_t n = first; n < last; ++n) {
+        f.x = s.from ? Pixels<const T>{s.from, shape.in_channels}.image(n, in_pixels)
+                     : x_.image(n, in_pixels);
+        if (s.to) f.z = Pixels<T>{s.to, shape.out_channels}.image(n, shape.out_pixels());
+        if (s.last) f.grad = grad.data.image(n, shape.out_pixels());
+        f.sums = s.sums.of_image(n);
+        if (!block.shape.is_pointwise()) kernel_.pad_image(shape, f.x, f.in, input);
+        kernel_.forward_image(shape, f);
+      }
+    }
+  }
+
+  // The norm of what was summed up: (5, channels), and its running statistics moved.
+  std::vector<T> finish_norm(const ProgramNorm& norm, const BatchSums<T>& sums, int64_t pixels,
+                             int64_t channels, int64_t parts) {
+    if (!norm.exists) return {};
+    std::vector<T> rows(static_cast<size_t>(kNormRows * channels));
+    if (norm.arguments.mean)
+      write_running_norm(norm.arguments, channels, rows.data());
+    else
+      write_batch_norm(norm.arguments, sums, pixels, channels, parts, lanes_, rows.data());
+    if (norm.updates)
+      update_running<T>({mutable_data_of<T>(*norm.mean), mutable_data_of<T>(*norm.var),
+                         mutable_data_of<int64_t>(*norm.batches)},
+                        rows.data(), channels, in_.count * pixels, norm.momentum);
+    return rows;
+  }
+
+  // <G, scale * z + shift> from the sums; without a BN, of z itself.
+  T dot(const Grad& grad, const BatchSums<T>& sums, int64_t kind, const std::vector<T>& rows,
+        int64_t channels, int64_t parts) const {
+    const int64_t stride = round_up(grad.channels, lanes_);
+    double total = 0;
+    for (int64_t c = 0; c < channels; ++c) {
+      const auto row = [&](NormRow r) { return static_cast<double>(rows[static_cast<size_t>(r * channels + c)]); };
+      const double mean = rows.empty() ? 0 : row(kMean), scale = rows.empty() ? 1 : row(kScale);
+      const double bias = rows.empty() ? 0 : row(kShift) + mean * scale;
+      double grad_sum = 0;
+      for (int64_t n = 0; bias != 0 && n < in_.count; ++n)
+        grad_sum += grad.sums[static_cast<size_t>(n * stride + c)];
+      total += scale * sums.dot(kind, packed_index(c, channels / parts, lanes_), mean,
+                                grad.sums.data(), stride, c) +
+               bias * grad_sum;
+    }
+    return static_cast<T>(total);
+  }
+
+  void finish(Stage& s) {
+    const ProgramBlock& b = block_of(s);
+    Chain& chain = *s.chain;
+    chain.rows = finish_norm(b.norm, s.sums, s.shape->out_pixels(), s.shape->out_channels, s.shape->parts);
+    if (s.last)
+      out_[chain.number] = dot(grads_[static_cast<size_t>(chain.grad)], s.sums, 0, chain.rows,
+                               s.shape->out_channels, s.shape->parts);
+    else
+      chain.before = chain.rows.empty()
+                         ? PaddedNorm<T>()
+                         : PaddedNorm<T>(chain.rows.data(), s.shape->out_channels, 1, lanes_);
+  }
+
+  void finish_pool(Pool& pool) {
+    for (size_t i = 0; i < pool.options.size(); ++i) {
+      const ProgramOption& o = options_[pool.options[i]];
+      const auto rows = finish_norm(o.norm, pool.sums, pool.shape.out_pixels(), pool.shape.channels, 1);
+      out_[pool.options[i]] = dot(grads_[static_cast<size_t>(o.grad)], pool.sums,
+                                  static_cast<int64_t>(i), rows, pool.shape.channels, 1);
+    }
+  }
+
+  const Kernels<T>& kernel_;
+  int64_t lanes_;
+  Images in_;
+  Pixels<const T> x_;
+  std::vector<ProgramOption>& options_;
+  T* out_;
+  std::vector<Grad> grads_;
+  std::map<std::array<int64_t, 4>, Pool> pools_;
+  std::vector<Chain> chains_;
+  std::vector<T*> slot_;
+  int64_t depth_ = 1, chains_of_edge_ = 0, slots_ = 0, slot_size_ = 0, slot_bytes_ = 0;
+  int64_t input_size_ = 0, group_size_ = 0;
+};
+
+Tensor source_dots(const Tensor& x,                   // (N, C, H, W), channels_last
+                   const std::vector<Tensor>& grads,  // one for each edge
+                   const std::vector<int64_t>& program, const std::vector<Tensor>& weights,
+                   const std::vector<Tensor>& statistics, const std::vector<double>& numbers) {
+  auto options = ProgramReader("source_dots", x, grads, program, weights, statistics, numbers).read();
+  Tensor dots = empty_vector(x, static_cast<int64_t>(options.size()), x.scalar_type());
+  if (options.empty()) return dots;
+  if (x.numel() == 0) fail("source_dots: expected at least one image, found x of shape ", shape_text(x));
+  dispatch_single_double(x.scalar_type(), "source_dots", [&](auto zero) {
+    using T = decltype(zero);
+    SourceDots<T>(x, grads, options, mutable_data_of<T>(dots)).run();
+  });
+  return dots;
+}
+
+}  // namespace
+}  // namespace nasp_ext
+
+STABLE_TORCH_LIBRARY_IMPL(nasp_ext, CPU, m) {
+  m.impl("source_dots", TORCH_BOX(&nasp_ext::source_dots));
+}

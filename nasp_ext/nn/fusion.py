@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""When the fused operators run in the place of the plain modules, and why not when they do not."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as module_globals
+from torch.utils.hooks import RemovableHandle
+
+from .lowering import NotFusedError
+from .plan import CellPlan
+
+_LOG = logging.getLogger("nasp_ext.fusion")
+_ALLOWED: ContextVar[bool] = ContextVar("nasp_ext_fused", default=True)
+_PLAIN_TENSORS = (Tensor, nn.Parameter)
+_SWITCHED_OFF = "fused operators are switched off by nasp_ext.nn.plain_modules()"
+
+
+@contextmanager
+def plain_modules(plain: bool = True) -> Iterator[None]:
+    """Inside, cells and MixedOps run the plain PyTorch modules: for comparisons and second derivatives.
+
+    >>> with plain_modules():
+    ...     why_not_fused(torch.zeros(1, 2, 3, 3))
+    'fused operators are switched off by nasp_ext.nn.plain_modules()'
+    """
+    token = _ALLOWED.set(not plain)
+    try:
+        yield
+    finally:
+        _ALLOWED.reset(token)
+
+
+def why_not_fused(x: Tensor) -> str | None:
+    """Why a call with this input runs the plain modules; None if nothing about the call says so."""
+    if not _ALLOWED.get():
+        return _SWITCHED_OFF
+    if type(x) not in _PLAIN_TENSORS or x.dim() != 4 or x.numel() == 0:
+        return "fused operators take plain tensors (N, C, H, W) that are not empty"
+    if x.dtype not in (torch.float32, torch.float64):
+        return f"fused operators run in float32 and float64, not in {x.dtype}"
+    kind = x.device.type
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("nasp_ext::block_forward", kind.upper()):
+        return f"fused operators have no kernels for {kind}"
+    if torch.is_autocast_enabled(kind):
+        return "autocast chooses the dtype of each layer"
+    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
+        return "torch.func and forward-mode differentiation go through each layer"
+    if module_globals._global_forward_hooks or module_globals._global_forward_pre_hooks:
+        return "global module hooks watch each layer"
+    return None
+
+
+class Fusion:
+    """The plan of one module, made when it is first asked for and again when its layers have changed.
+
+    Copies and pickles of a module start without one.
+    """
+
+    def __init__(self) -> None:
+        self._plan: CellPlan | None = None
+        self._owner: object = None
+        self._hooks = -1
+        self.reason: str | None = None
+
+    def __reduce__(self) -> tuple[type["Fusion"], tuple[()]]:
+        return Fusion, ()
+
+    def plan(self, owner: nn.Module, build: Callable[[], CellPlan]) -> CellPlan | None:
+        """The plan, or None with ``reason`` saying why there is none.
+
+        Args:    owner: the module, which is not kept; build: makes the plan.
+        """
+        # Every hook put anywhere draws a number; a replica of a module has a dict of its own.
+        hooks = RemovableHandle.next_id
+        fresh = self._owner is owner._modules and self._hooks == hooks
+        if fresh and (self._plan is None or self._plan.is_current()):
+            return self._plan
+        self._owner, self._hooks, self.reason = owner._modules, hooks, None
+        try:
+            self._plan = build()
+        except NotFusedError as reason:
+            self._plan, self.reason = None, str(reason)
+            _LOG.debug("%s runs plain modules: %s", type(owner).__name__, reason)
+        return self._plan

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""A cell, or a single mixed edge, as data for the fused engine: which options it has and which of them run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .lowering import Block, NotFusedError, Option, containers, lower, moves_statistics, uses_batch
+
+_PROGRAMS_KEPT = 64  # selections whose programs are remembered
+
+
+@dataclass(frozen=True)
+class PlanEdge:
+    """An edge from state ``source`` into node ``node`` (counted from 0, behind the inputs)."""
+
+    node: int
+    source: int
+    options: tuple[Option, ...]
+    row: int | None  # of the gates; None: its one option always runs
+    update_unselected: bool = True
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An edge that runs, and the option that does."""
+
+    position: int  # in the plan
+    edge: PlanEdge
+    option: Option
+    number: int  # of the option
+
+
+class CellPlan:
+    """What a fused cell runs.
+
+    Args:
+        preprocess: the module in front of each input, None for an input that is used as it is.
+        edges: (node, source, candidate modules, row, whether unselected statistics move) in any order.
+        nodes: how many; concat: the states (inputs first) that make up the output, in order.
+        watched: the children of further modules; the plan is outdated when they change.
+    Raises:
+        NotFusedError: if a module has no fused form.
+    """
+
+    def __init__(
+        self,
+        preprocess: Sequence[nn.Module | None],
+        edges: Sequence[tuple[int, int, Sequence[nn.Module], int | None, bool]],
+        nodes: int,
+        concat: Sequence[int],
+        watched: Sequence[dict[str, nn.Module | None]] = (),
+    ) -> None:
+        self.preprocess = tuple(None if module is None else _block(module) for module in preprocess)
+        self.edges = tuple(
+            PlanEdge(node, source, tuple(_lowered(module) for module in modules), row, update)
+            for node, source, modules, row, update in edges
+        )
+        self.inputs, self.nodes, self.concat = len(preprocess), nodes, tuple(concat)
+        if len(set(self.concat)) < len(self.concat) or any(s < self.inputs for s in self.concat):
+            raise NotFusedError("its output repeats a node or holds an input")
+        modules = [module for module in preprocess if module is not None]
+        modules += [module for edge in edges for module in edge[2]]
+        # What the plan was read from: each container and the children that it had.
+        self._read = [(held, list(held.values())) for module in modules for held in containers(module)]
+        self._read += [(held, list(held.values())) for held in watched]
+        self._programs: dict[tuple[int, tuple[int | None, ...]], SourceProgram] = {}
+
+    def is_current(self) -> bool:
+        """Whether the modules are still made of the layers that the plan was read from."""
+        return all(list(held.values()) == children for held, children in self._read)
+
+    def chosen(self, active: Sequence[int | None]) -> list[Chosen]:
+        """The edges that run; ``active``: the option of each edge, -1 for none, in the order of the plan."""
+        return [
+            Chosen(position, edge, edge.options[option], option)
+            for position, (edge, option) in enumerate(zip(self.edges, active, strict=True))
+            if option is not None and option >= 0 and not edge.options[option].none
+        ]
+
+    def program(self, source: int, active: tuple[int, ...]) -> "SourceProgram":
+        """The options of all mixed edges out of a state that do not run, for ``ops.source_dots``."""
+        key = (source, active)
+        program = self._programs.get(key)
+        if program is None:
+            if len(self._programs) >= _PROGRAMS_KEPT * (self.inputs + self.nodes):
+                self._programs.clear()
+            program = self._programs[key] = SourceProgram(self.edges, source, active)
+        return program
+
+
+def _lowered(module: nn.Module) -> Option:
+    try:
+        return lower(module)
+    except NotFusedError as reason:
+        raise NotFusedError(f"{type(module).__name__}: {reason}") from None
+
+
+def _block(module: nn.Module) -> Option:
+    option = _lowered(module)
+    if not option.chain:
+        raise NotFusedError(f"{type(module).__name__} in front of an input is no convolution")
+    return option
+
+
+class SourceProgram:
+    """The arguments of ``ops.source_dots`` for the unselected options of the edges out of one state."""
+
+    def __init__(self, edges: Sequence[PlanEdge], source: int, active: Sequence[int]) -> None:
+        self.nodes: list[int] = []  # whose gradient each edge of the program takes
+        self.entries: list[tuple[int, int]] = []  # (row, option) of each number of the result
+        self._parts: list[tuple[int, Option, bool]] = []
+        for edge, selected in zip(edges, active, strict=True):
+            if edge.source != source or edge.row is None:
+                continue
+            options = [k for k, o in enumerate(edge.options) if k != selected and not o.none]
+            if options:
+                self.nodes.append(edge.node)
+            for k in options:
+                self.entries.append((edge.row, k))
+                self._parts.append((len(self.nodes) - 1, edge.options[k], edge.update_unselected))
+        self._norms = [norm for _, option, _ in self._parts for norm in option.norms()]
+        self._state: list[tuple[object, ...]] = []
+        self._ints: list[int] = []
+        self._numbers: list[float] = []
+        self._weights: list[tuple[dict[str, Tensor | None], str]] = []
+        self._statistics: list[tuple[dict[str, Tensor | None], str]] = []
+
+    def arguments(self) -> tuple[list[int], list[Tensor | None], list[Tensor | None], list[float]]:
+        """program, weights, statistics, numbers, as the modules are now."""
+        state = [(n.training, n.track_running_stats, n.momentum, n.eps) for n in self._norms]
+        if state != self._state or not self._ints:
+            self._write()
+            self._state = state
+        weights = [tensors[name] for tensors, name in self._weights]
+        statistics = [tensors[name] for tensors, name in self._statistics]
+        return self._ints, weights, statistics, self._numbers
+
+    def _write(self) -> None:
+        self._ints, self._numbers, self._weights, self._statistics = [], [], [], []
+        for edge, option, update in self._parts:
+            self._ints.append(edge)
+            if option.pool is not None:
+                pool = option.pool
+                self._ints += [1, int(pool.max), pool.kernel, pool.stride]
+                self._norm(pool.norm, update)
+            elif option.chain:
+                self._ints += [2, len(option.chain)]
+                for block in option.chain:
+                    self._block(block, update)
+            else:
+                self._ints.append(0)
+
+    def _block(self, block: Block, update: bool) -> None:
+        self._ints += [int(block.depthwise is not None), len(block.products), *block.geometry]
+        self._ints.append(int(block.relu))
+        convs = block.products if block.depthwise is None else (block.depthwise, *block.products)
+        self._weights += [(_parameters(conv), "weight") for conv in convs]
+        self._norm(block.norm, update)
+
+    def _norm(self, norm: nn.BatchNorm2d | None, update: bool) -> None:
+        if norm is None:
+            self._ints += [0, 0, 0, 0]
+            return
+        batch, moves = uses_batch(norm), update and moves_statistics(norm)
+        self._ints += [1, int(norm.affine), int(batch), int(moves)]
+        if norm.affine:
+            self._weights += [(_parameters(norm), "weight"), (_parameters(norm), "bias")]
+        if moves or not batch:
+            self._statistics += [(norm._buffers, "running_mean"), (norm._buffers, "running_var")]
+        if moves:
+            self._statistics.append((norm._buffers, "num_batches_tracked"))
+        assert norm.momentum is not None
+        self._numbers += [norm.eps, norm.momentum]
+
+
+def _parameters(module: nn.Module) -> dict[str, Tensor | None]:
+    parameters: dict[str, Tensor | None] = module._parameters  # type: ignore[assignment]
+    return parameters
