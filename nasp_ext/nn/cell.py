@@ -12,6 +12,7 @@ from ..genotypes import Genotype
 from ..space import SearchSpace
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
+from .lowering import check_plain
 from .mixed_op import MixedOp
 from .plan import CellPlan
 from .primitives import FactorizedReduce, build_primitive, relu_conv_bn, zeros_after_stride
@@ -143,6 +144,7 @@ class Cell(nn.Module):
             modules: Sequence[nn.Module] = [module]
             update = True
             if isinstance(module, MixedOp):
+                check_plain(module)
                 modules, update = list(module._ops), module.update_unselected_stats
                 watched.append(module._ops._modules)
             edges.append((edge.node, edge.source, modules, edge.row, update))

@@ -15,7 +15,7 @@ from torch.autograd import Function
 
 from .. import ops
 from .lowering import Option, moves_statistics, norm_parts, uses_batch
-from .plan import CellPlan, Chosen
+from .plan import CellPlan, Chosen, ProgramArguments, SourceProgram
 
 _CHANNELS_LAST = torch.channels_last
 
@@ -28,7 +28,9 @@ class CellCall:
         active: the option of each edge of the plan, -1 = none; chosen: the edges that run.
         factors: of each chosen edge, (N,) or () or None = 1.
         weighted: the factors hold the gates' weights.
-        size: (height, width) of the nodes.
+        size: channels, height, width of a node, for cells in which no edge may run.
+        programs: for each state the options out of it that do not run, in the mode of the forward; empty
+            if the gradient of the gates is not wanted.
     """
 
     plan: CellPlan
@@ -37,6 +39,7 @@ class CellCall:
     factors: tuple[Tensor | None, ...]
     weighted: bool
     size: tuple[int, int, int] | None
+    programs: tuple[tuple[SourceProgram, ProgramArguments], ...]
 
     def parameters(self) -> list[nn.Parameter]:
         """Those of the preprocessing, then those of the chosen options."""
@@ -69,7 +72,10 @@ def run_cell(
 
     chosen = plan.chosen(active)
     of_chosen = tuple(None if factors is None else factors[c.position] for c in chosen)
-    call = CellCall(plan, tuple(active), tuple(chosen), of_chosen, weighted, size)
+    active = tuple(active)
+    states = range(0 if gates is None else plan.inputs + plan.nodes)
+    programs = tuple((p, p.arguments()) for p in (plan.program(state, active) for state in states))
+    call = CellCall(plan, active, tuple(chosen), of_chosen, weighted, size, programs)
     parameters: Sequence[Tensor] = call.parameters()
     if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
         parameters = _Alias.apply(*parameters)  # type: ignore[no-untyped-call]
@@ -101,7 +107,8 @@ class _Cell(Function):
         ctx.call, ctx.reverse, ctx.tape = call, backward, forward.tape
         ctx.gates_leaf = gates is not None and gates.is_leaf
         gates_kept = gates if call.weighted else None
-        ctx.save_for_backward(out, gates_kept, *inputs, *forward.tape.saved)
+        kept = out if call.plan.reads_nodes else None  # else the caller may change it in place
+        ctx.save_for_backward(kept, gates_kept, *inputs, *forward.tape.saved)
         forward.tape.saved = []
         ctx.gates_shape = None if gates is None else (gates.shape, gates.dtype)
         return out

@@ -68,12 +68,13 @@ class _Reverse:
             x if number < 0 else self._saved[number]
             for number, x in zip(tape.inputs, self._inputs, strict=True)
         ]
-        self._states += [
-            node_slice(out, plan, s) if s in plan.concat else self._saved[tape.loose[s]] for s in states
-        ]
+        if plan.reads_nodes:
+            self._states += [
+                node_slice(out, plan, s) if s in plan.concat else self._saved[tape.loose[s]] for s in states
+            ]
         self._grads: list[Tensor | None] = [None] * plan.inputs
         self._grads += [node_slice(grad, plan, s) if s in plan.concat else None for s in states]
-        self._owned = [False] * len(self._states)  # gradients that may be written to
+        self._owned = [False] * (plan.inputs + plan.nodes)  # gradients that may be written to
         self._state_wanted = [
             inputs_wanted[i] or (weights_wanted and option is not None)
             for i, option in enumerate(plan.preprocess)
@@ -103,14 +104,14 @@ class _Reverse:
 
     def _source_dots(self, source: int) -> None:
         call = self._call
-        program = call.plan.program(source, call.active)
+        program, arguments = call.programs[source]
         grads = [self._grads[call.plan.inputs + node] for node in program.nodes]
         if not program.entries or all(grad is None for grad in grads):
             return
         x = self._states[source]
         zeros = next(grad for grad in grads if grad is not None)
         filled = [torch.zeros_like(zeros) if grad is None else grad for grad in grads]
-        self._dots.append(ops.source_dots(x, filled, *program.arguments()))
+        self._dots.append(ops.source_dots(x, filled, *arguments))
         self._entries += program.entries
 
     def _gates_grad(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:

@@ -113,7 +113,7 @@ def lower(module: nn.Module) -> Option:
 
     Raises:  NotFusedError: if there is none; its text says which layer stands in the way.
     """
-    _check_plain(module)
+    check_plain(module)
     layers = _layers(module)
     if not layers:
         return Option()  # an empty nn.Sequential
@@ -138,7 +138,7 @@ def _layers(module: nn.Module) -> list[nn.Module]:
     return [module]
 
 
-def _check_plain(module: nn.Module) -> None:
+def check_plain(module: nn.Module) -> None:
     """Hooks and parametrizations are Python that only the module itself runs."""
     for part in module.modules():
         if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from .. import ops
 from ..gates import PRUNED
 from .host_rows import active_option
+from .fused import run_cell
+from .fusion import Fusion, why_not_fused
 from .one_hot import Branches, autocast_state, frozen_statistics, one_hot, training_mode, without_graph
+from .plan import CellPlan
 from .primitives import DARTS_PRIMITIVES, Zero, build_primitive
 
 
@@ -97,6 +100,7 @@ class MixedOp(nn.Module):
         self.primitives = names
         self.update_unselected_stats = update_stats
         self._ops = nn.ModuleList(branches)
+        self._fusion = Fusion()
         self._shapes: dict[object, tuple[torch.Size, torch.dtype]] = {}
 
     def extra_repr(self) -> str:
@@ -132,6 +136,10 @@ class MixedOp(nn.Module):
             raise ValueError(f"expected active in {PRUNED}..{len(self._ops) - 1} or None, got {active}")
         if active is None:
             return self._mixture(x, weights)
+        if why_not_fused(x) is None and weights.dtype == x.dtype:
+            plan = self._fusion.plan(self, self._plan)
+            if plan is not None:
+                return self._fused(plan, x, weights, active, unit)
         y: Tensor | None = None if active == PRUNED else self._ops[active](x)
         if weights.requires_grad and torch.is_grad_enabled():
             zeros = self._output_of_zeros(x) if y is None else None
@@ -145,6 +153,24 @@ class MixedOp(nn.Module):
         # Without the product the output would be x itself, which a caller may go on to change in place.
         aliased = y is x or (y._base is not None and y._base is (x if x._base is None else x._base))
         return y if unit and not aliased else y * weights[active]
+
+    def _plan(self) -> CellPlan:
+        """The edge as a cell of one node. Raises NotFusedError."""
+        edge = (0, 0, list(self._ops), 0, self.update_unselected_stats)
+        return CellPlan((None,), [edge], 1, (1,), [self._modules, self._ops._modules])
+
+    def _fused(self, plan: CellPlan, x: Tensor, weights: Tensor, active: int, unit: bool) -> Tensor:
+        wanted = weights.requires_grad and torch.is_grad_enabled()
+        factor = None if unit or active == PRUNED else weights.detach()[active]
+        return run_cell(
+            plan,
+            (x,),
+            weights.unsqueeze(0) if wanted else None,
+            (active,),
+            factors=(factor,),
+            weighted=wanted and factor is not None,
+            size=self._output_of_zeros(x)[0][1:] if plan.gives_no_size((active,)) else None,
+        )
 
     def _check_weights(self, x: Tensor, weights: Tensor) -> None:
         count = len(self._ops)

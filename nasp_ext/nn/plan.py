@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ..gates import PRUNED
 from .lowering import Block, NotFusedError, Option, containers, lower, moves_statistics, uses_batch
+
+# program, weights, statistics, numbers of ``ops.source_dots``
+ProgramArguments = tuple[list[int], list[Tensor | None], list[Tensor | None], list[float]]
 
 _PROGRAMS_KEPT = 64  # selections whose programs are remembered
 
@@ -58,6 +62,7 @@ class CellPlan:
             for node, source, modules, row, update in edges
         )
         self.inputs, self.nodes, self.concat = len(preprocess), nodes, tuple(concat)
+        self.reads_nodes = any(edge.source >= self.inputs for edge in self.edges)
         if len(set(self.concat)) < len(self.concat) or any(s < self.inputs for s in self.concat):
             raise NotFusedError("its output repeats a node or holds an input")
         modules = [module for module in preprocess if module is not None]
@@ -65,19 +70,26 @@ class CellPlan:
         # What the plan was read from: each container and the children that it had.
         self._read = [(held, list(held.values())) for module in modules for held in containers(module)]
         self._read += [(held, list(held.values())) for held in watched]
-        self._programs: dict[tuple[int, tuple[int | None, ...]], SourceProgram] = {}
+        self._programs: dict[tuple[int, tuple[int, ...]], SourceProgram] = {}
 
     def is_current(self) -> bool:
         """Whether the modules are still made of the layers that the plan was read from."""
         return all(list(held.values()) == children for held, children in self._read)
 
-    def chosen(self, active: Sequence[int | None]) -> list[Chosen]:
+    def chosen(self, active: Sequence[int]) -> list[Chosen]:
         """The edges that run; ``active``: the option of each edge, -1 for none, in the order of the plan."""
-        return [
-            Chosen(position, edge, edge.options[option], option)
-            for position, (edge, option) in enumerate(zip(self.edges, active, strict=True))
-            if option is not None and option >= 0 and not edge.options[option].none
-        ]
+        found = []
+        for position, (edge, option) in enumerate(zip(self.edges, active, strict=True)):
+            if option is None or not PRUNED <= option < len(edge.options):
+                last = len(edge.options) - 1
+                raise ValueError(f"expected active in {PRUNED}..{last} or None, got {option}")
+            if option != PRUNED and not edge.options[option].none:
+                found.append(Chosen(position, edge, edge.options[option], option))
+        return found
+
+    def gives_no_size(self, active: Sequence[int]) -> bool:
+        """Whether no option of this selection gives the size of a node."""
+        return not self.chosen(active)
 
     def program(self, source: int, active: tuple[int, ...]) -> "SourceProgram":
         """The options of all mixed edges out of a state that do not run, for ``ops.source_dots``."""
@@ -127,7 +139,7 @@ class SourceProgram:
         self._weights: list[tuple[dict[str, Tensor | None], str]] = []
         self._statistics: list[tuple[dict[str, Tensor | None], str]] = []
 
-    def arguments(self) -> tuple[list[int], list[Tensor | None], list[Tensor | None], list[float]]:
+    def arguments(self) -> ProgramArguments:
         """program, weights, statistics, numbers, as the modules are now."""
         state = [(n.training, n.track_running_stats, n.momentum, n.eps) for n in self._norms]
         if state != self._state or not self._ints:
