@@ -61,6 +61,9 @@ STABLE_TORCH_LIBRARY(nasp_ext, m) {
   // (E, 2, C) float64: the sums of factors[e] * grad for each term.
   m.def(
       "node_gradient_sums(Tensor grad, Tensor[] terms, Tensor[] norms, Tensor? factors) -> Tensor");
+  // Of the fused operators on the CPU: 0 = any processor, 1 = AVX2, 2 = AVX-512. Uses none above `most`
+  // from now on (-1 changes nothing) and returns the one in use; for tests.
+  m.def("instruction_set(int most) -> int");
   // <grads[edge], O(x)> of every option of the program, see csrc/source/program.h.
   m.def(
       "source_dots(Tensor x, Tensor[] grads, int[] program, Tensor[] weights, "

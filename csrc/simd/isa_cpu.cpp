@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Which instruction set runs.
+#include <torch/csrc/stable/library.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -53,7 +55,15 @@ const Kernels<T>& kernels() {
       return pick(base::kFloat, base::kDouble);
   }
 }
+int64_t instruction_set(int64_t most) {
+  return static_cast<int64_t>(most < 0 ? current_isa() : set_isa(static_cast<Isa>(most)));
+}
+
 template const Kernels<float>& kernels<float>();
 template const Kernels<double>& kernels<double>();
 
 }  // namespace nasp_ext
+
+STABLE_TORCH_LIBRARY_IMPL(nasp_ext, CompositeExplicitAutograd, m) {
+  m.impl("instruction_set", TORCH_BOX(&nasp_ext::instruction_set));
+}
