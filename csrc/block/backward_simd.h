@@ -20,6 +20,11 @@ NASP_INLINE void behind_norm(const BlockShape& s, const BackwardImage<T>& b, int
       const Vec<T> scale_g = load(b.norm.scale_g + k), scale_z = load(b.norm.scale_z + k);
       const Vec<T> mean = load(b.norm.mean + k), offset = load(b.norm.offset + k);
       const T* const grad = b.grad.data + pixel * b.grad.pitch + part * channels + c;
+      if (!b.z.data) {
+        for (int64_t p = 0; p < pixels; ++p)
+          store(out + p * packed + k, scale_g * load_upto(grad + p * b.grad.pitch, n));
+        continue;
+      }
       const T* const z = b.z.data + pixel * b.z.pitch + part * channels + c;
       for (int64_t p = 0; p < pixels; ++p) {
         const Vec<T> d = load_upto(z + p * b.z.pitch, n) - mean;
