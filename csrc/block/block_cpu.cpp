@@ -48,7 +48,7 @@ std::tuple<Tensor, Tensor> block_forward(
   const BlockShape s = block_shape(in, weights, check_geometry(geometry, op), relu, x, op);
   const NormArguments bn{weight, bias, mean, var, eps};
   check_norm_arguments(bn, s.out_channels, x, op);
-  if (in_norm) check_norm(*in_norm, s.in_channels, x, op, "in_norm");
+  check_in_norm(in_norm, s.in_channels, x, op);
   Tensor z = empty_images(x, in.count, s.out_channels, s.out_height, s.out_width);
   Tensor rows = empty_matrix(x, norm ? kNormRows : 0, s.out_channels, x.scalar_type());
   if (in.count == 0 || s.out_channels == 0) return {z, rows};
@@ -115,7 +115,7 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
                              s.out_channels, s.out_height, s.out_width, op);
   const bool with_norm = norm.numel() > 0, batch_norm = with_norm && batch_stats;
   const bool chained = in_norm.has_value();
-  if (chained) check_norm(*in_norm, s.in_channels, x, op, "in_norm");
+  check_in_norm(in_norm, s.in_channels, x, op);
   const bool sums_wanted = out && chained;
   Tensor in_sums = empty_matrix(x, sums_wanted ? 2 : 0, s.in_channels, ScalarType::Double);
   std::vector<Tensor> grad_products;
