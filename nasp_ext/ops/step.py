@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
-from ._native import call, check_tensor, row_mask, seed_of
+from ._native import call, check_tensor, mark_changed, row_mask, seed_of
 
 _NASP_STEP = torch.ops.nasp_ext.nasp_step_.default
 
@@ -63,10 +63,7 @@ def nasp_step_(
             call(_NASP_STEP, *tensors, *adam, cost, eta, *selection)
     else:
         call(_NASP_STEP, *tensors, *adam, cost, eta, *selection)
-    if not torch.compiler.is_compiling():  # a compiled graph sees to the versions itself
-        torch.autograd.graph.increment_version(
-            [t for t in (a, weight, active, exp_avg, exp_avg_sq) if t is not None]
-        )
+    mark_changed(a, weight, active, exp_avg, exp_avg_sq)
 
 
 def _fake_step(*arguments: Any) -> None:
