@@ -155,6 +155,8 @@ class Cell(nn.Module):
         self, x: Tensor, choices: Sequence[Choice] | None, drop: float, gates: Tensor | None
     ) -> str | None:
         """Why this call runs the plain modules; the plan has its own reasons."""
+        if self.coefficients is not None and (choices is not None or self.coefficients.requires_grad):
+            return "its coefficients are learnt, or stand beside gates"
         if choices is not None:
             if gates is None or gates.dtype != x.dtype or gates.device != x.device:
                 return "the gates are of another dtype or device than the input"
@@ -182,7 +184,7 @@ class Cell(nn.Module):
                 assert chosen is not None
                 option = chosen
                 if option != PRUNED and not unit:
-                    factor, weighted = weights.detach()[option], True
+                    factor, weighted = weights.detach()[option].clone(), True  # kept for the backward
             if self.coefficients is not None:
                 factor = self.coefficients[position]
             if drop > 0 and option != PRUNED and not isinstance(self._ops[position], nn.Identity):
@@ -194,7 +196,13 @@ class Cell(nn.Module):
         stride = 1 + self.reduction
         size = (self.channels, -(-s1.shape[2] // stride), -(-s1.shape[3] // stride))
         return run_cell(
-            plan, (s0, s1), wanted, active, factors=factors, weighted=weighted and wanted is not None, size=size
+            plan,
+            (s0, s1),
+            wanted,
+            active,
+            factors=factors,
+            weighted=weighted and wanted is not None,
+            size=size,
         )
 
     def mixed_edges(self) -> list[tuple[int, MixedOp]]:

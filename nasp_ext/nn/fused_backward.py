@@ -2,9 +2,9 @@
 """The backward of a fused cell.
 
 It goes through the nodes from the last to the first. When the gradients of all nodes behind a state are
-known, ``ops.source_dots`` gives the gradients of all options of the edges out of it: G_j = dL/dx_j is the same
-for every edge into node j, so that the architecture gradient <G_j, O_k(x_i)> takes no graph, no gradient of
-the weights and the memory of one path (Yao et al. 2020, eq. 7 at one-hot rows).
+known, ``ops.source_dots`` gives the gradients of all options of the edges out of it: G_j = dL/dx_j is the
+same for every edge into node j, so that the architecture gradient <G_j, O_k(x_i)> takes no graph, no gradient
+of the weights and the memory of one path (Yao et al. 2020, eq. 7 at one-hot rows).
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from .. import ops
 from .fused import BlockTape, CellCall, Tape, empty_images, factor_matrix, node_slice
-from .lowering import Option
+from .lowering import Option, affine_of
 from .one_hot import once
+from .plan import Chosen
 
 _ACCUMULATE = "AccumulateGrad"  # the autograd node of a leaf
 
@@ -59,9 +60,11 @@ class _Reverse:
         inputs_wanted: list[bool],
     ) -> None:
         plan = call.plan
-        out, self._gates, *rest = saved
+        out, *rest = saved
         self._call, self._tape = call, tape
-        self._inputs, self._saved = rest[: plan.inputs], rest[plan.inputs :]
+        # The parameters as the forward saw them: functional_call puts others into the modules after it.
+        end = plan.inputs + len(call.parameters())
+        self._inputs, self._parameters, self._saved = rest[: plan.inputs], rest[plan.inputs : end], rest[end:]
         self._weights_wanted, self._inputs_wanted = weights_wanted, inputs_wanted
         states = range(plan.inputs, plan.inputs + plan.nodes)
         self._states = [
@@ -79,7 +82,7 @@ class _Reverse:
             inputs_wanted[i] or (weights_wanted and option is not None)
             for i, option in enumerate(plan.preprocess)
         ] + [True] * plan.nodes
-        # The gradients of the parameters, in the order of CellCall.parameters.
+        # Where the parameters of each option begin, in the order of CellCall.parameters.
         self._offsets: list[int] = []
         count = 0
         for option in (*(o for o in plan.preprocess if o is not None), *(c.option for c in call.chosen)):
@@ -137,33 +140,34 @@ class _Reverse:
         ]
         norms = [grad.new_empty(0, 0) if tape is None else self._saved[tape.norm] for tape in last]
         factors = factor_matrix([call.factors[i] for i in numbers], grad)
-        sums = ops.node_gradient_sums(grad, terms, norms, factors)
-        if dots:
-            rows = [(i, c) for i, c in enumerate(chosen) if c.edge.row is not None]
-            self._active_dots(sums, rows)
+        # The gradient of a gate is that in front of its weight, which may be 0.
+        weights = factors[:, :1].unsqueeze(-1) if call.weighted and factors is not None else None
+        sums = ops.node_gradient_sums(grad, terms, norms, factors if weights is None else None)
         first = sum(option is not None for option in call.plan.preprocess)
-        for i, (number, c, tape) in enumerate(zip(numbers, chosen, tapes, strict=True)):
+        offsets = [self._offsets[first + number] for number in numbers]
+        if dots:
+            self._active_dots(sums, chosen, offsets)
+        if weights is not None:
+            sums = sums * weights
+        for i, (c, tape) in enumerate(zip(chosen, tapes, strict=True)):
             factor = None if factors is None else factors[i]
-            self._edge(c.option, tape, c.edge.source, grad, factor, sums[i], self._offsets[first + number])
+            self._edge(c.option, tape, c.edge.source, grad, factor, sums[i], offsets[i])
 
-    def _active_dots(self, sums: Tensor, chosen: list[Any]) -> None:
+    def _active_dots(self, sums: Tensor, chosen: list[Chosen], offsets: list[int]) -> None:
         """<G, O_k(x)> of the options that ran, from the sums of their BatchNorms."""
-        if not chosen:
-            return
-        with_bias = []
-        for i, c in chosen:
-            norms = c.option.norms()
-            norm = norms[-1] if norms and (c.option.pool or c.option.chain[-1].norm is not None) else None
-            dot = sums[i, 1]
-            if norm is not None and norm.affine:
-                dot = dot * norm.weight + sums[i, 0] * norm.bias
-            with_bias.append(dot)
-        values = torch.stack(with_bias).sum(-1)
-        if self._call.weighted:
-            weights = [self._gates[c.edge.row, c.number] for _, c in chosen]
-            values = values / torch.stack(weights)
-        self._dots.append(values)
-        self._entries += [(c.edge.row, c.number) for _, c in chosen]
+        dots = []
+        for (of_grad, of_product), c, offset in zip(sums, chosen, offsets, strict=True):
+            if c.edge.row is None:
+                continue
+            dot = of_product
+            if affine_of(c.option.last_norm()):
+                end = offset + len(c.option.parameters())
+                weight, bias = self._parameters[end - 2 : end]
+                dot = of_product * weight + of_grad * bias
+            dots.append(dot.sum())
+            self._entries.append((c.edge.row, c.number))
+        if dots:
+            self._dots.append(torch.stack(dots))
 
     def _edge(
         self,
@@ -232,7 +236,9 @@ class _Reverse:
             block = option.chain[i]
             if out is None and not self._weights_wanted:
                 return
-            depthwise, products = block.weights()
+            convs = len(block.products) + (block.depthwise is not None)
+            products = list(self._parameters[ends[i] : ends[i] + convs])
+            depthwise = products.pop(0) if block.depthwise is not None else None
             before_x = x if i == 0 else self._saved[tape[i - 1].z]
             in_norm = None if i == 0 or option.chain[i - 1].norm is None else self._saved[tape[i - 1].norm]
             to = out if i == 0 else empty_images(before_x, before_x.shape)

@@ -57,6 +57,12 @@ class Option:
             return [] if self.pool.norm is None else [self.pool.norm]
         return [block.norm for block in self.chain if block.norm is not None]
 
+    def last_norm(self) -> nn.BatchNorm2d | None:
+        """The BatchNorm that its output comes from."""
+        if self.pool is not None:
+            return self.pool.norm
+        return self.chain[-1].norm if self.chain else None
+
     def parameters(self) -> list[nn.Parameter]:
         """Its parameters, block by block: depthwise, products, then the BN's weight and bias."""
         found: list[nn.Parameter] = []

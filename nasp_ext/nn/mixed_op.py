@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..gates import PRUNED
-from .host_rows import active_option
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
+from .host_rows import active_option
 from .one_hot import Branches, autocast_state, frozen_statistics, one_hot, training_mode, without_graph
 from .plan import CellPlan
 from .primitives import DARTS_PRIMITIVES, Zero, build_primitive
@@ -161,7 +161,7 @@ class MixedOp(nn.Module):
 
     def _fused(self, plan: CellPlan, x: Tensor, weights: Tensor, active: int, unit: bool) -> Tensor:
         wanted = weights.requires_grad and torch.is_grad_enabled()
-        factor = None if unit or active == PRUNED else weights.detach()[active]
+        factor = None if unit or active == PRUNED else weights.detach()[active].clone()
         return run_cell(
             plan,
             (x,),
