@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A cell, or a single mixed edge, as data for the fused engine: which options it has and which of them run."""
+"""A cell, or a single mixed edge, as data for the fused engine: its options and which of them run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,10 +70,15 @@ class CellPlan:
         # What the plan was read from: each container and the children that it had.
         self._read = [(held, list(held.values())) for module in modules for held in containers(module)]
         self._read += [(held, list(held.values())) for held in watched]
+        options = [option for option in self.preprocess if option is not None]
+        options += [option for edge in self.edges for option in edge.options]
+        self._norms = [norm for option in options for norm in option.norms()]
         self._programs: dict[tuple[int, tuple[int, ...]], SourceProgram] = {}
 
     def is_current(self) -> bool:
         """Whether the modules are still made of the layers that the plan was read from."""
+        if any(norm.momentum is None for norm in self._norms):  # as torch.optim.swa_utils.update_bn leaves it
+            return False
         return all(list(held.values()) == children for held, children in self._read)
 
     def chosen(self, active: Sequence[int]) -> list[Chosen]:
@@ -106,7 +111,7 @@ def _lowered(module: nn.Module) -> Option:
     try:
         return lower(module)
     except NotFusedError as reason:
-        raise NotFusedError(f"{type(module).__name__}: {reason}") from None
+        raise type(reason)(f"{type(module).__name__}: {reason}") from None
 
 
 def _block(module: nn.Module) -> Option:
