@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One of two processes that train a MixedOp under DistributedDataParallel: arguments store address, rank."""
 
+import gc
 import sys
 
 import torch
@@ -22,9 +23,7 @@ class Net(nn.Module):
         return self.classifier(self.op(x, self.alphas[0]).mean((2, 3)))
 
 
-def main(store: str, rank: int) -> None:
-    torch.manual_seed(rank)  # DDP makes the weights of the processes equal
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+def train() -> None:
     net = Net()
     parallel = DistributedDataParallel(net, find_unused_parameters=True)
     optimizer = torch.optim.SGD(net.op.parameters(), 0.1)
@@ -48,6 +47,14 @@ def main(store: str, rank: int) -> None:
     theirs = [torch.empty_like(mine) for _ in range(2)]
     dist.all_gather(theirs, mine)
     assert theirs[0].equal(theirs[1]), "the processes hold different weights"
+
+
+def main(store: str, rank: int) -> None:
+    torch.manual_seed(rank)  # DDP makes the weights of the processes equal
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    train()
+    gc.collect()  # DDP is a cycle that keeps the group, whose threads must end before the interpreter does
+    dist.barrier()  # and not while the other process still talks to this one
     dist.destroy_process_group()
     print("trained")
 
