@@ -12,7 +12,7 @@ from ..genotypes import Genotype
 from ..space import SearchSpace
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
-from .lowering import check_plain
+from .lowering import check_plain, children_of
 from .mixed_op import MixedOp
 from .plan import CellPlan
 from .primitives import FactorizedReduce, build_primitive, relu_conv_bn, zeros_after_stride
@@ -139,14 +139,14 @@ class Cell(nn.Module):
     def _plan(self) -> CellPlan:
         """The cell in the form of the fused engine. Raises NotFusedError."""
         edges: list[tuple[int, int, Sequence[nn.Module], int | None, bool]] = []
-        watched = [self._modules, self._ops._modules]
+        watched = [children_of(self), children_of(self._ops)]
         for edge, module in zip(self.layout.edges, self._ops, strict=True):
             modules: Sequence[nn.Module] = [module]
             update = True
             if isinstance(module, MixedOp):
                 check_plain(module)
                 modules, update = list(module._ops), module.update_unselected_stats
-                watched.append(module._ops._modules)
+                watched.append(children_of(module._ops))
             edges.append((edge.node, edge.source, modules, edge.row, update))
         inputs = (self.preprocess0, self.preprocess1)
         return CellPlan(inputs, edges, self.layout.nodes, self.layout.concat, watched)

@@ -192,8 +192,8 @@ class _Reverse:
                     *(pool.max, pool.kernel, pool.stride, out, base),
                 )
         elif option.chain:
-            out, base = self._target(source) if self._state_wanted[source] else (None, None)
-            self._chain(option, tape, x, grad, factor, sums, offset, out, base)
+            target = self._target(source) if self._state_wanted[source] else (None, None)
+            self._chain(option, tape, x, grad, factor, sums, offset, *target)
         elif self._state_wanted[source]:
             self._add_identity(source, grad if factor is None else grad * factor.view(-1, 1, 1, 1))
 
@@ -242,10 +242,12 @@ class _Reverse:
             before_x = x if i == 0 else self._saved[tape[i - 1].z]
             in_norm = None if i == 0 or option.chain[i - 1].norm is None else self._saved[tape[i - 1].norm]
             to = out if i == 0 else empty_images(before_x, before_x.shape)
+            z, norm, batch_stats = self._saved[tape[i].z], self._saved[tape[i].norm], tape[i].batch_stats
+            behind = (grad, factor, sums, z, norm, batch_stats)
+            of_forward = (before_x, in_norm, depthwise, products, block.geometry, block.relu)
+            added = base if i == 0 else None
             in_sums, grad_depthwise, grad_products = ops.block_backward(
-                *(grad, factor, sums, self._saved[tape[i].z], self._saved[tape[i].norm]),
-                *(tape[i].batch_stats, before_x, in_norm, depthwise, products, block.geometry),
-                *(block.relu, self._weights_wanted, to, base if i == 0 else None),
+                *behind, *of_forward, self._weights_wanted, to, added
             )
             if self._weights_wanted:
                 grads = grad_products if depthwise is None else [grad_depthwise, *grad_products]

@@ -137,6 +137,12 @@ def lower(module: nn.Module) -> Option:
     return Option(chain=_chain(layers))
 
 
+def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
+    """The children of a module as it holds them."""
+    children: dict[str, nn.Module | None] = module._modules
+    return children
+
+
 def containers(module: nn.Module) -> list[dict[str, nn.Module | None]]:
     """The children of every module in it that has some."""
     return [part._modules for part in module.modules() if part._modules]
@@ -231,7 +237,8 @@ def _product_behind(depthwise: nn.Conv2d, rest: list[nn.Module]) -> nn.Conv2d:
     kernel, dilation, padding = depthwise.kernel_size, depthwise.dilation, depthwise.padding
     fits = depthwise.groups == depthwise.in_channels == depthwise.out_channels
     fits = fits and kernel[0] == kernel[1] and kernel[0] in _KERNELS
-    fits = fits and all(int(p) <= d * (k - 1) for p, d, k in zip(padding, dilation, kernel, strict=True))
+    assert not isinstance(padding, str)
+    fits = fits and all(p <= d * (k - 1) for p, d, k in zip(padding, dilation, kernel, strict=True))
     if not fits or not rest:
         raise NotFusedError(f"{depthwise} is not a depthwise convolution of the fused kinds")
     product = _convolution(rest.pop(0))

@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -10,7 +11,7 @@ from ..gates import PRUNED
 from .lowering import Block, NotFusedError, Option, containers, lower, moves_statistics, uses_batch
 
 # program, weights, statistics, numbers of ``ops.source_dots``
-ProgramArguments = tuple[list[int], list[Tensor | None], list[Tensor | None], list[float]]
+ProgramArguments = tuple[list[int], list[Tensor], list[Tensor], list[float]]
 
 _PROGRAMS_KEPT = 64  # selections whose programs are remembered
 
@@ -146,12 +147,15 @@ class SourceProgram:
 
     def arguments(self) -> ProgramArguments:
         """program, weights, statistics, numbers, as the modules are now."""
-        state = [(n.training, n.track_running_stats, n.momentum, n.eps) for n in self._norms]
+        state: list[tuple[object, ...]] = [
+            (n.training, n.track_running_stats, n.momentum, n.eps) for n in self._norms
+        ]
         if state != self._state or not self._ints:
             self._write()
             self._state = state
-        weights = [tensors[name] for tensors, name in self._weights]
-        statistics = [tensors[name] for tensors, name in self._statistics]
+        # None of them is None: the layers were checked when the plan was made.
+        weights = cast(list[Tensor], [tensors[name] for tensors, name in self._weights])
+        statistics = cast(list[Tensor], [tensors[name] for tensors, name in self._statistics])
         return self._ints, weights, statistics, self._numbers
 
     def _write(self) -> None:
