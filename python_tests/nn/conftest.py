@@ -1,9 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""A witness of the fused engine."""
+"""A witness of the fused engine, and one thread: these networks are so small that others only wait."""
+
+from collections.abc import Iterator
 
 import pytest
+import torch
 
 from nasp_ext.nn import cell, fused, mixed_op, network
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from nasp_ext.space import space
 SPACES = {name: space(name) for name in ("darts", "nasp")}
 SIZES = st.sampled_from([(8, 8), (7, 9), (5, 12), (6, 6)])
 # Without Phase.shrink: a failing network is small enough as it is.
-NETWORKS = settings(max_examples=16, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+NETWORKS = settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 
 
 @NETWORKS
@@ -55,7 +55,7 @@ def test_supernet_is_that_of_plain_modules(
     )
 
 
-@settings(NETWORKS, max_examples=8)
+@settings(NETWORKS, max_examples=6)
 @given(
     name=st.sampled_from(sorted(GENOTYPES)),
     seed=st.integers(0, 999),

@@ -24,8 +24,8 @@ SETS = [
     )
     for number, name in enumerate(NAMES)
 ]
-DRAWN = settings(max_examples=20, deadline=None, derandomize=True)
-FEW = settings(DRAWN, max_examples=10)
+DRAWN = settings(max_examples=15, deadline=None, derandomize=True)
+FEW = settings(DRAWN, max_examples=8)
 
 
 @contextmanager
