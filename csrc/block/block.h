@@ -56,11 +56,13 @@ struct Pixels {
   }
 };
 
-// The padded input of a block, after its affine map and ReLU; `data` is its top left corner.
+// Scratch images keep a vector of channels of all pixels together, then the next vector: (blocks, height,
+// width, lanes). So neighbours in a row lie a constant distance apart, which the inner loops need.
+// `data` is the top left corner of the padded image.
 template <class T>
-struct Padded {
+struct Blocked {
   T* data = nullptr;
-  int64_t row = 0, pitch = 0;  // elements from a row, a pixel, to the next
+  int64_t block = 0, row = 0;  // elements from a block of channels, a row, to the next
 };
 
 // One affine map per channel; null: none.
@@ -82,10 +84,10 @@ struct ImageSums {
 
 template <class T>
 struct ForwardImage {
-  Padded<const T> input;
+  Blocked<const T> input;  // padded, after affine map and ReLU
   Pixels<const T> x;  // read instead of `input` by a pointwise block
   Affine<T> in;       // of x
-  const T* depthwise;  // (taps, in_pad)
+  const T* depthwise;  // (blocks, taps, lanes)
   const T* pointwise;  // (parts, taps or 1, in_channels, part_pad)
   Pixels<T> z;         // null: not stored
   Pixels<const T> grad;  // null: no inner products
@@ -108,13 +110,13 @@ struct BackwardImage {
   BehindNorm<T> norm;
   Pixels<const T> x;
   Affine<T> in;
-  const T* flipped;    // (taps, in_pad): the depthwise weights, last tap first
-  const T* depthwise;  // (taps, in_pad)
+  const T* flipped;    // (blocks, taps, lanes): the depthwise weights, last tap first
+  const T* depthwise;  // (blocks, taps, lanes)
   const T* pointwise;  // (parts, taps or 1, part_channels, in_pad)
-  Padded<const T> input;  // for the gradient of the weights
-  T* grad_depthwise;   // (taps, in_pad), added to; null: no gradient of the weights
+  Blocked<const T> input;  // for the gradient of the weights
+  T* grad_depthwise;   // (blocks, taps, lanes), added to; null: no gradient of the weights
   T* grad_pointwise;   // (parts, taps or 1, in_channels, part_pad), added to
-  Padded<T> spread;    // scratch, see backward_spread
+  Blocked<T> spread;    // scratch, see backward_spread
   Pixels<T> grad_x;    // null: none; base + the gradient
   Pixels<const T> base;  // null: 0
   // With `in`: sums of grad_x and of grad_x * (x - in_mean) * in_rstd, (in_pad) each; else null.

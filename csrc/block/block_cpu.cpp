@@ -17,24 +17,6 @@ const int64_t* check_geometry(const std::vector<int64_t>& geometry, const char* 
   return geometry.data();
 }
 
-// A zeroed image with a border, for the padded input of a block; a pointwise one needs none.
-template <class T>
-struct PaddedScratch {
-  int64_t row, pitch, size;
-  PaddedScratch(int64_t height, int64_t width, int64_t channels_pad)
-      : row(width * channels_pad), pitch(channels_pad), size(height * row) {}
-  Padded<T> zeroed(Scratch& scratch) const {
-    T* const data = scratch.take<T>(size);
-    std::fill(data, data + size, T(0));
-    return {data, row, pitch};
-  }
-};
-
-template <class T>
-Padded<const T> readable(const Padded<T>& p) {
-  return {p.data, p.row, p.pitch};
-}
-
 std::tuple<Tensor, Tensor> block_forward(
     const Tensor& x,                       // (N, C, H, W), channels_last
     const std::optional<Tensor>& in_norm,  // (5, C)
@@ -62,7 +44,7 @@ std::tuple<Tensor, Tensor> block_forward(
     const PaddedNorm<T> before =
         in_norm ? PaddedNorm<T>(data_of<T>(*in_norm), s.in_channels, 1, lanes) : PaddedNorm<T>();
     BatchSums<T> sums(in.count, packed);
-    const PaddedScratch<T> inside(s.reach_h(), s.reach_w(), in_pad);
+    const BlockedScratch<T> inside(s.reach_h(), s.reach_w(), in_pad, lanes);
     const Pixels<const T> from{data_of<T>(x), in.pitch};
     const Pixels<T> to{mutable_data_of<T>(z), s.out_channels};
     for_image_chunks(in.count, [&](int64_t, int64_t first, int64_t last) {
@@ -72,7 +54,7 @@ std::tuple<Tensor, Tensor> block_forward(
       f.depthwise = taps.data();
       f.pointwise = matrix.data();
       f.scratch = scratch.take<T>(forward_scratch(s, lanes));
-      const Padded<T> input = s.is_pointwise() ? Padded<T>{} : inside.zeroed(scratch);
+      const Blocked<T> input = s.is_pointwise() ? Blocked<T>{} : inside.zeroed(scratch);
       f.input = readable(input);
       for (int64_t n = first; n < last; ++n) {
         f.x = from.image(n, in.pixels());
@@ -143,8 +125,8 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
     std::vector<T> grad_taps(static_cast<size_t>(chunks * taps_size), T(0));
     std::vector<T> grad_matrix(static_cast<size_t>(chunks * matrix_size), T(0));
     std::vector<double> image_sums(static_cast<size_t>(sums_wanted ? in.count * 2 * in_pad : 0));
-    const PaddedScratch<T> inside(s.reach_h(), s.reach_w(), in_pad);
-    const PaddedScratch<T> spread(spread_height(s), spread_width(s), in_pad);
+    const BlockedScratch<T> inside(s.reach_h(), s.reach_w(), in_pad, lanes);
+    const BlockedScratch<T> spread(spread_height(s), spread_width(s), in_pad, lanes);
     const T* const factor = factors ? data_of<T>(*factors) : nullptr;
     for_image_chunks(in.count, [&](int64_t chunk, int64_t first, int64_t last) {
       const int64_t group = backward_scratch(s, lanes);
@@ -153,8 +135,8 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
       BackwardImage<T> b{};
       b.scratch = scratch.take<T>(group);
       T* const scaled = scratch.take<T>(packed);
-      const Padded<T> input =
-          need_weights && !s.is_pointwise() ? inside.zeroed(scratch) : Padded<T>{};
+      const Blocked<T> input =
+          need_weights && !s.is_pointwise() ? inside.zeroed(scratch) : Blocked<T>{};
       if (!s.is_pointwise()) b.spread = spread.zeroed(scratch);
       b.input = readable(input);
       b.in = before.affine();

@@ -104,7 +104,12 @@ std::vector<T> pack_backward(const BlockShape& s, const BlockWeights& weights, i
   return packed;
 }
 
-// (taps, in_pad); flipped: the last tap first, for the gradient of the input.
+// Where a tap of a channel lies in packed depthwise weights, (blocks, taps, lanes).
+inline int64_t depthwise_index(int64_t channel, int64_t tap, int64_t taps, int64_t lanes) {
+  return (channel / lanes * taps + tap) * lanes + channel % lanes;
+}
+
+// (blocks, taps, lanes); flipped: the last tap first, for the gradient of the input.
 template <class T>
 std::vector<T> pack_depthwise(const BlockShape& s, const BlockWeights& weights, int64_t lanes,
                               bool flipped) {
@@ -114,7 +119,8 @@ std::vector<T> pack_depthwise(const BlockShape& s, const BlockWeights& weights, 
   std::vector<T> packed(static_cast<size_t>(taps * pad), T(0));
   for (int64_t tap = 0; tap < taps; ++tap)
     for (int64_t c = 0; c < s.in_channels; ++c)
-      packed[static_cast<size_t>((flipped ? taps - 1 - tap : tap) * pad + c)] = w[c * taps + tap];
+      packed[static_cast<size_t>(depthwise_index(c, flipped ? taps - 1 - tap : tap, taps, lanes))] =
+          w[c * taps + tap];
   return packed;
 }
 
@@ -139,11 +145,11 @@ void unpack_products(const BlockShape& s, const std::vector<T>& chunks, int64_t 
 template <class T>
 void unpack_depthwise(const BlockShape& s, const T* chunks, int64_t count, int64_t stride,
                       int64_t lanes, T* out) {
-  const int64_t taps = s.taps(), pad = round_up(s.in_channels, lanes);
+  const int64_t taps = s.taps();
   for (int64_t c = 0; c < s.in_channels; ++c)
     for (int64_t tap = 0; tap < taps; ++tap) {
       T sum = T(0);
-      for (int64_t k = 0; k < count; ++k) sum += chunks[k * stride + tap * pad + c];
+      for (int64_t k = 0; k < count; ++k) sum += chunks[k * stride + depthwise_index(c, tap, taps, lanes)];
       out[c * taps + tap] = sum;
     }
 }

@@ -22,8 +22,12 @@ struct PoolForwardImage {
   // Inner products of z, less its shift, with these: (gradients, pad) in sums.dot.
   const Pixels<const T>* grads;
   int64_t grad_count;
-  T* scratch;  // a row of z, (out_width, pad)
+  T* scratch;  // pool_scratch(shape, lanes) elements
 };
+
+inline int64_t pool_scratch(const PoolShape& s, int64_t lanes) {
+  return (s.width + s.out_width) * lanes;
+}
 
 template <class T>
 struct PoolBackwardImage {

@@ -31,9 +31,9 @@ std::tuple<Tensor, Tensor> pool_forward(const Tensor& x,  // (N, C, H, W), chann
     const bool batch = norm && !bn.mean;
     BatchSums<T> sums(batch ? in.count : 0, pad);
     for_image_chunks(in.count, [&](int64_t, int64_t first, int64_t last) {
-      Scratch scratch(Scratch::bytes<T>(s.out_width * pad));
+      Scratch scratch(Scratch::bytes<T>(pool_scratch(s, kernel.lanes)));
       PoolForwardImage<T> f{};
-      f.scratch = scratch.take<T>(s.out_width * pad);
+      f.scratch = scratch.take<T>(pool_scratch(s, kernel.lanes));
       for (int64_t n = first; n < last; ++n) {
         f.x = Pixels<const T>{data_of<T>(x), in.pitch}.image(n, in.pixels());
         f.z = Pixels<T>{mutable_data_of<T>(z), s.channels}.image(n, s.out_pixels());

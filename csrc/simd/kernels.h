@@ -13,7 +13,7 @@ enum class Isa : int64_t { kBase = 0, kAvx2 = 1, kAvx512 = 2 };
 template <class T>
 struct Kernels {
   int64_t lanes;  // to which channels are padded
-  void (*pad_image)(const BlockShape&, const Pixels<const T>&, const Affine<T>&, const Padded<T>&);
+  void (*pad_image)(const BlockShape&, const Pixels<const T>&, const Affine<T>&, const Blocked<T>&);
   void (*forward_image)(const BlockShape&, const ForwardImage<T>&);
   void (*backward_image)(const BlockShape&, const BackwardImage<T>&);
   void (*pool_forward_image)(const PoolShape&, const PoolForwardImage<T>&);

@@ -9,6 +9,8 @@
 #include <memory>
 #include <new>
 
+#include "../block/block.h"
+
 namespace nasp_ext {
 
 // How many pieces a batch is worked on in; fixed for a number of threads, so that sums are too.
@@ -76,5 +78,23 @@ class KeptMemory {
 
 using Scratch = KeptMemory<ScratchKind::kOwn>;           // inside a chunk of images
 using SharedScratch = KeptMemory<ScratchKind::kShared>;  // of a call, seen by all its threads
+
+// A scratch image with a border, see Blocked.
+template <class T>
+struct BlockedScratch {
+  int64_t block, row, size;
+  BlockedScratch(int64_t height, int64_t width, int64_t channels_pad, int64_t lanes)
+      : block(height * width * lanes), row(width * lanes), size(height * width * channels_pad) {}
+  Blocked<T> zeroed(Scratch& scratch) const {
+    T* const data = scratch.take<T>(size);
+    std::fill(data, data + size, T(0));
+    return {data, block, row};
+  }
+};
+
+template <class T>
+Blocked<const T> readable(const Blocked<T>& image) {
+  return {image.data, image.block, image.row};
+}
 
 }  // namespace nasp_ext

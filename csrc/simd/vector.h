@@ -128,7 +128,9 @@ NASP_INLINE V relu_gradient(V x, V grad) {
 // Adds the lanes to n sums in double.
 template <class T>
 NASP_INLINE void add_to(double* sums, Vec<T> v) {
-  for (int64_t i = 0; i < kLanes<T>; ++i) sums[i] += static_cast<double>(v[i]);
+  T lanes[kLanes<T>];  // in memory: a loop over it is vectorised, extracting lanes is not
+  store(lanes, v);
+  for (int64_t i = 0; i < kLanes<T>; ++i) sums[i] += static_cast<double>(lanes[i]);
 }
 
 template <int kValue>

@@ -114,11 +114,8 @@ class SourceDots {
     // A sweep reads what the sweep before wrote: slots for each edge under way, and two in turn.
     slots_ = depth_ > 1 ? depth_ * chains_of_edge_ * 2 : 0;
     slot_bytes_ = Scratch::bytes<T>(slot_size_);
-    for (const ProgramBlock& b : o.blocks) {
-      input_size_ = std::max(input_size_, b.shape.reach_h() * b.shape.reach_w() *
-                                              round_up(b.shape.in_channels, lanes_));
+    for (const ProgramBlock& b : o.blocks)
       group_size_ = std::max(group_size_, forward_scratch(b.shape, lanes_));
-    }
   }
 
   T* slot(const Chain& chain, int64_t depth) {
@@ -149,11 +146,10 @@ class SourceDots {
         kernel_.channel_sums_image(g.data.image(n, g.pixels), g.pixels, g.channels, sums);
       }
     for (auto& [key, pool] : pools_) {
-      const int64_t pad = round_up(pool.shape.channels, lanes_);
       const auto count = static_cast<int64_t>(pool.grads.size());
-      Scratch scratch(Scratch::bytes<T>(pool.shape.out_width * pad));
+      Scratch scratch(Scratch::bytes<T>(pool_scratch(pool.shape, lanes_)));
       PoolForwardImage<T> f{};
-      f.scratch = scratch.take<T>(pool.shape.out_width * pad);
+      f.scratch = scratch.take<T>(pool_scratch(pool.shape, lanes_));
       std::vector<Pixels<const T>> grads(pool.grads.size());
       for (int64_t n = first; n < last; ++n) {
         for (size_t g = 0; g < grads.size(); ++g)
@@ -167,35 +163,90 @@ class SourceDots {
     }
   }
 
+  // The padded x of all first blocks that activate it in the same way: one border, wide enough for each.
+  struct SharedInput {
+    BlockShape shape{};  // pad_h and pad_w: the border
+    int64_t height = 0, width = 0;
+    BlockedScratch<T> layout(int64_t lanes) const {
+      return {height, width, round_up(shape.in_channels, lanes), lanes};
+    }
+    Blocked<const T> of(const BlockShape& s, const Blocked<T>& image, int64_t lanes) const {
+      return {image.data + (shape.pad_h - s.pad_h) * image.row + (shape.pad_w - s.pad_w) * lanes,
+              image.block, image.row};
+    }
+  };
+
+  static std::array<SharedInput, 2> shared_inputs(const std::vector<Stage>& stages) {
+    std::array<SharedInput, 2> inputs;
+    const auto each = [&](const auto& body) {
+      for (const Stage& s : stages)
+        if (s.depth == 0 && !s.shape->is_pointwise()) body(inputs[s.shape->relu], *s.shape);
+    };
+    each([](SharedInput& in, const BlockShape& s) {
+      const int64_t pad_h = std::max(in.shape.pad_h, s.pad_h), pad_w = std::max(in.shape.pad_w, s.pad_w);
+      in.shape = s;
+      in.shape.pad_h = pad_h;
+      in.shape.pad_w = pad_w;
+    });
+    each([](SharedInput& in, const BlockShape& s) {
+      in.height = std::max(in.height, in.shape.pad_h + std::max(s.reach_h() - s.pad_h, s.height));
+      in.width = std::max(in.width, in.shape.pad_w + std::max(s.reach_w() - s.pad_w, s.width));
+    });
+    return inputs;
+  }
+
   void sweep_stages(std::vector<Stage>& stages, int64_t first, int64_t last) {
     if (stages.empty()) return;
-    Scratch scratch(Scratch::bytes<T>(group_size_) + Scratch::bytes<T>(input_size_));
+    const auto inputs = shared_inputs(stages);
+    int64_t bytes = Scratch::bytes<T>(group_size_);
+    for (const SharedInput& in : inputs) bytes += Scratch::bytes<T>(in.layout(lanes_).size);
+    for (const Stage& s : stages) bytes += Scratch::bytes<T>(own_layout(s).size);
+    Scratch scratch(bytes);
     T* const group = scratch.take<T>(group_size_);
-    T* const inside = scratch.take<T>(input_size_);
-    for (Stage& s : stages) {
-      const BlockShape& shape = *s.shape;
-      const ProgramBlock& block = block_of(s);
-      const int64_t pad = round_up(shape.in_channels, lanes_);
-      const Padded<T> input{inside, shape.reach_w() * pad, pad};
-      if (!shape.is_pointwise()) std::fill(inside, inside + shape.reach_h() * input.row, T(0));
-      const Grad& grad = grads_[static_cast<size_t>(s.chain->grad)];
-      ForwardImage<T> f{};
-      f.in = s.chain->before.affine();
-      f.depthwise = s.taps.data();
-      f.pointwise = s.matrix.data();
-      f.scratch = group;
-      f.input = {input.data, input.row, input.pitch};
-      const int64_t in_pixels = shape.height * shape.width;
-      for (int64_t n = first; n < last; ++n) {
-        f.x = s.from ? Pixels<const T>{s.from, shape.in_channels}.image(n, in_pixels)
-                     : x_.image(n, in_pixels);
-        if (s.to) f.z = Pixels<T>{s.to, shape.out_channels}.image(n, shape.out_pixels());
-        if (s.last) f.grad = grad.data.image(n, shape.out_pixels());
-        f.sums = s.sums.of_image(n);
-        if (!block.shape.is_pointwise()) kernel_.pad_image(shape, f.x, f.in, input);
-        kernel_.forward_image(shape, f);
+    std::array<Blocked<T>, 2> shared;
+    for (size_t i = 0; i < 2; ++i) shared[i] = inputs[i].layout(lanes_).zeroed(scratch);
+    std::vector<Blocked<T>> own;
+    for (const Stage& s : stages) own.push_back(own_layout(s).zeroed(scratch));
+    for (int64_t n = first; n < last; ++n) {
+      for (size_t i = 0; i < 2; ++i)
+        if (inputs[i].height)
+          kernel_.pad_image(inputs[i].shape, x_.image(n, in_.pixels()), Affine<T>{}, shared[i]);
+      for (size_t i = 0; i < stages.size(); ++i) {
+        Stage& s = stages[i];
+        const BlockShape& shape = *s.shape;
+        const size_t relu = shape.relu;
+        if (s.depth && own[i].row) kernel_.pad_image(shape, stage_input(s, n), s.chain->before.affine(), own[i]);
+        run_stage(s, n, s.depth ? readable(own[i]) : inputs[relu].of(shape, shared[relu], lanes_),
+                  group);
       }
     }
+  }
+
+  // Memory for the padded input of a block that does not read x, or nothing.
+  BlockedScratch<T> own_layout(const Stage& s) const {
+    if (s.depth == 0 || s.shape->is_pointwise()) return {0, 0, 0, lanes_};
+    return {s.shape->reach_h(), s.shape->reach_w(), round_up(s.shape->in_channels, lanes_), lanes_};
+  }
+
+  Pixels<const T> stage_input(const Stage& s, int64_t n) const {
+    const int64_t pixels = s.shape->height * s.shape->width;
+    return s.from ? Pixels<const T>{s.from, s.shape->in_channels}.image(n, pixels) : x_.image(n, pixels);
+  }
+
+  void run_stage(Stage& s, int64_t n, const Blocked<const T>& input, T* group) {
+    const BlockShape& shape = *s.shape;
+    const Grad& grad = grads_[static_cast<size_t>(s.chain->grad)];
+    ForwardImage<T> f{};
+    f.in = s.chain->before.affine();
+    f.depthwise = s.taps.data();
+    f.pointwise = s.matrix.data();
+    f.scratch = group;
+    f.input = input;
+    f.x = stage_input(s, n);
+    if (s.to) f.z = Pixels<T>{s.to, shape.out_channels}.image(n, shape.out_pixels());
+    if (s.last) f.grad = grad.data.image(n, shape.out_pixels());
+    f.sums = s.sums.of_image(n);
+    kernel_.forward_image(shape, f);
   }
 
   // The norm of what was summed up: (5, channels), and its running statistics moved.
@@ -266,7 +317,7 @@ class SourceDots {
   std::vector<Chain> chains_;
   std::vector<T*> slot_;
   int64_t depth_ = 1, chains_of_edge_ = 0, slots_ = 0, slot_size_ = 0, slot_bytes_ = 0;
-  int64_t input_size_ = 0, group_size_ = 0;
+  int64_t group_size_ = 0;
 };
 
 Tensor source_dots(const Tensor& x,                   // (N, C, H, W), channels_last
