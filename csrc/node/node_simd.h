@@ -10,18 +10,27 @@ namespace NASP_ISA {
 
 constexpr int64_t kRunPixels = 64;  // added up in T before the sum goes on in double
 
-// Adds a run of pixels, one vector of channels each, less their shift; and the squares of that.
 template <class T>
-NASP_INLINE void add_run_sums(const T* z, int64_t pixels, Vec<T> shift, double* sums,
-                              double* squares) {
+NASP_INLINE void clear_sums(const ImageSums<T>& sums, int64_t c) {
+  for (int64_t i = c; i < c + kLanes<T>; ++i) sums.shift[i] = 0, sums.sum[i] = sums.square[i] = 0;
+}
+
+// Takes the shift off a run of pixels, one vector of channels each, and adds them and their squares to
+// the sums. `first`: the run starts the image, its first pixel becomes the shift.
+template <class T>
+NASP_INLINE void add_shifted_sums(T* z, int64_t pixels, bool first, int64_t c,
+                                  const ImageSums<T>& sums) {
+  if (first) store(sums.shift + c, load(z));
+  const Vec<T> shift = load(sums.shift + c);
   Vec<T> sum = {}, square = {};
   for (int64_t p = 0; p < pixels; ++p) {
     const Vec<T> d = load(z + p * kLanes<T>) - shift;
+    store(z + p * kLanes<T>, d);
     sum = sum + d;
     square = fma(d, d, square);
   }
-  add_to<T>(sums, sum);
-  add_to<T>(squares, square);
+  add_to<T>(sums.sum + c, sum);
+  add_to<T>(sums.square + c, square);
 }
 
 // dot += sum over a run of pixels of grad * (z - less), one vector of channels of which n exist.

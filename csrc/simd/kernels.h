@@ -17,6 +17,7 @@ struct Kernels {
   void (*forward_image)(const BlockShape&, const ForwardImage<T>&);
   void (*backward_image)(const BlockShape&, const BackwardImage<T>&);
   void (*pool_forward_image)(const PoolShape&, const PoolForwardImage<T>&);
+  void (*pool_dots_image)(const PoolDotsImage<T>&);
   void (*pool_backward_image)(const PoolShape&, const PoolBackwardImage<T>&);
   // Adds up the pixels of an image: (pad,).
   void (*channel_sums_image)(const Pixels<const T>&, int64_t pixels, int64_t channels, double*);

@@ -28,14 +28,17 @@ class SourceDots {
         out_(out) {
     for (const Tensor& grad : grads) {
       const Images images = as_images(grad, "source_dots", "grads");
-      grads_.push_back({{data_of<T>(grad), images.pitch}, images.pixels(), images.channels,
-                        std::vector<double>(static_cast<size_t>(
-                            in_.count * round_up(images.channels, lanes_)))});
+      const int64_t stride = round_up(images.channels, lanes_);
+      grads_.push_back({{data_of<T>(grad), images.pitch},
+                        images.pixels(),
+                        images.channels,
+                        std::vector<double>(static_cast<size_t>(in_.count * stride)),
+                        stride});
     }
     for (size_t i = 0; i < options_.size(); ++i) plan(i);
     for (auto& [key, pool] : pools_)
       pool.sums = BatchSums<T>(in_.count, round_up(pool.shape.channels, lanes_),
-                               static_cast<int64_t>(pool.options.size()));
+                               static_cast<int64_t>(grads_.size()));
   }
 
   void run() {
@@ -65,12 +68,14 @@ class SourceDots {
     Pixels<const T> data;
     int64_t pixels, channels;
     std::vector<double> sums;  // (images, pad)
+    int64_t stride;
+
+    double* of_image(int64_t n) { return sums.data() + n * stride; }
   };
   struct Pool {
     PoolShape shape;
     std::vector<size_t> options;
     BatchSums<T> sums;
-    std::vector<Pixels<const T>> grads;
   };
   struct Chain {
     ProgramOption* option;
@@ -100,7 +105,6 @@ class SourceDots {
       Pool& pool = pools_[{o.pool.max, o.pool.kernel, o.pool.stride, o.norm.exists}];
       pool.shape = o.pool;
       pool.options.push_back(i);
-      pool.grads.push_back(grads_[static_cast<size_t>(o.grad)].data);
       return;
     }
     int64_t index = 0;
@@ -140,26 +144,48 @@ class SourceDots {
 
   // Pools and skips, once for all edges; and the sums of the gradients.
   void sweep_free_options(int64_t first, int64_t last) {
+    std::vector<Pool*> pools;
+    for (auto& [key, pool] : pools_) pools.push_back(&pool);
+    for (size_t begin = 0; begin < pools.size(); begin += kMaxPools)
+      sweep_pools({pools.begin() + static_cast<std::ptrdiff_t>(begin),
+                   pools.begin() + static_cast<std::ptrdiff_t>(
+                                       std::min<size_t>(pools.size(), begin + kMaxPools))},
+                  first, last, begin == 0);
+    if (!pools.empty()) return;
     for (Grad& g : grads_)
-      for (int64_t n = first; n < last; ++n) {
-        double* const sums = g.sums.data() + n * round_up(g.channels, lanes_);
-        kernel_.channel_sums_image(g.data.image(n, g.pixels), g.pixels, g.channels, sums);
+      for (int64_t n = first; n < last; ++n)
+        kernel_.channel_sums_image(g.data.image(n, g.pixels), g.pixels, g.channels, g.of_image(n));
+  }
+
+  void sweep_pools(const std::vector<Pool*>& pools, int64_t first, int64_t last, bool sum_grads) {
+    const PoolShape& shape = pools[0]->shape;
+    const int64_t pad = round_up(shape.channels, lanes_);
+    const auto count = static_cast<int64_t>(pools.size());
+    const int64_t size = count * pool_scratch(shape, lanes_);
+    Scratch scratch(Scratch::bytes<T>(size) + Scratch::bytes<double>(pad));
+    PoolDotsImage<T> f{};
+    f.scratch = scratch.take<T>(size);
+    double* const unused = scratch.take<double>(pad);
+    std::fill(unused, unused + pad, 0.0);
+    std::vector<PoolShape> shapes;
+    for (const Pool* pool : pools) shapes.push_back(pool->shape);
+    std::vector<ImageSums<T>> sums(pools.size());
+    std::vector<Pixels<const T>> grads(grads_.size());
+    std::vector<double*> grad_sums(grads_.size());
+    f.shapes = shapes.data();
+    f.sums = sums.data();
+    f.count = count;
+    f.grads = grads.data();
+    f.grad_sums = grad_sums.data();
+    f.grad_count = static_cast<int64_t>(grads.size());
+    for (int64_t n = first; n < last; ++n) {
+      f.x = x_.image(n, in_.pixels());
+      for (size_t i = 0; i < pools.size(); ++i) sums[i] = pools[i]->sums.of_image(n);
+      for (size_t g = 0; g < grads.size(); ++g) {
+        grads[g] = grads_[g].data.image(n, shape.out_pixels());
+        grad_sums[g] = sum_grads ? grads_[g].of_image(n) : unused;
       }
-    for (auto& [key, pool] : pools_) {
-      const auto count = static_cast<int64_t>(pool.grads.size());
-      Scratch scratch(Scratch::bytes<T>(pool_scratch(pool.shape, lanes_)));
-      PoolForwardImage<T> f{};
-      f.scratch = scratch.take<T>(pool_scratch(pool.shape, lanes_));
-      std::vector<Pixels<const T>> grads(pool.grads.size());
-      for (int64_t n = first; n < last; ++n) {
-        for (size_t g = 0; g < grads.size(); ++g)
-          grads[g] = pool.grads[g].image(n, pool.shape.out_pixels());
-        f.x = x_.image(n, in_.pixels());
-        f.sums = pool.sums.of_image(n);
-        f.grads = grads.data();
-        f.grad_count = count;
-        kernel_.pool_forward_image(pool.shape, f);
-      }
+      kernel_.pool_dots_image(f);
     }
   }
 
@@ -268,7 +294,6 @@ class SourceDots {
   // <G, scale * z + shift> from the sums; without a BN, of z itself.
   T dot(const Grad& grad, const BatchSums<T>& sums, int64_t kind, const std::vector<T>& rows,
         int64_t channels, int64_t parts) const {
-    const int64_t stride = round_up(grad.channels, lanes_);
     double total = 0;
     for (int64_t c = 0; c < channels; ++c) {
       const auto row = [&](NormRow r) { return static_cast<double>(rows[static_cast<size_t>(r * channels + c)]); };
@@ -276,9 +301,9 @@ class SourceDots {
       const double bias = rows.empty() ? 0 : row(kShift) + mean * scale;
       double grad_sum = 0;
       for (int64_t n = 0; bias != 0 && n < in_.count; ++n)
-        grad_sum += grad.sums[static_cast<size_t>(n * stride + c)];
+        grad_sum += grad.sums[static_cast<size_t>(n * grad.stride + c)];
       total += scale * sums.dot(kind, packed_index(c, channels / parts, lanes_), mean,
-                                grad.sums.data(), stride, c) +
+                                grad.sums.data(), grad.stride, c) +
                bias * grad_sum;
     }
     return static_cast<T>(total);
@@ -301,8 +326,8 @@ class SourceDots {
     for (size_t i = 0; i < pool.options.size(); ++i) {
       const ProgramOption& o = options_[pool.options[i]];
       const auto rows = finish_norm(o.norm, pool.sums, pool.shape.out_pixels(), pool.shape.channels, 1);
-      out_[pool.options[i]] = dot(grads_[static_cast<size_t>(o.grad)], pool.sums,
-                                  static_cast<int64_t>(i), rows, pool.shape.channels, 1);
+      out_[pool.options[i]] = dot(grads_[static_cast<size_t>(o.grad)], pool.sums, o.grad, rows,
+                                  pool.shape.channels, 1);
     }
   }
 
