@@ -152,9 +152,15 @@ class NASP(Optimizer):
         if group["adam"] and "exp_avg" not in state:
             state["exp_avg"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
             state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
-        step, seed = state["step"] + 1, self._draw_seed()
-        cost = self._relative_cost(group, p) if group["eta"] else None
-        selection.step(group, p, grad, state, cost, step, seed)
+        step, cost = state["step"] + 1, self._relative_cost(group, p) if group["eta"] else None
+        before = None if self._generator is None else self._generator.get_state()
+        seed = self._draw_seed()
+        try:
+            selection.step(group, p, grad, state, cost, step, seed)
+        except Exception:
+            if self._generator is not None and before is not None:
+                self._generator.set_state(before)
+            raise
         state["step"], state["tie_seed"] = step, seed
 
     def _select(self, group: dict[str, Any], p: Tensor) -> Selection:
