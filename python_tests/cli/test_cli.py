@@ -2,7 +2,11 @@
 """The command nasp-ext: what it prints and writes, and one line with status 2 for each user error."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -243,3 +247,14 @@ def test_configurations_survive_json_and_refuse_what_they_do_not_know():
         SearchRun.from_json('{"epochs": true}')
     with pytest.raises(ValueError, match="JSON"):
         SearchRun.from_json("{")
+
+
+@pytest.mark.parametrize("argv", [["info"], ["--help"], ["search", "--help"]])
+def test_reader_that_closes_the_pipe_ends_the_command_quietly(argv):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "nasp_ext", *argv]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert done.stderr == b""
+    assert done.returncode == 128 + signal.SIGPIPE
