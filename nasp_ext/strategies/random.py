@@ -63,8 +63,12 @@ class RandomStrategy(Strategy):
             loss = loss_fn(self.propose()).detach()
         if bool(loss < self._best_loss):
             self._best_loss, self._best = loss.to(self._like), self._active
-        self._active = self._draw()
+        self.redraw()
         return loss
+
+    def redraw(self) -> None:
+        """Propose the next architecture without looking at the loss of this one."""
+        self._active = self._draw()
 
     def best(self) -> Gates:
         return self._gates(self._best)
