@@ -19,5 +19,8 @@ def test_clones_of_one_instruction_set_have_the_bits_of_the_best(programs: Path,
         pytest.skip("the clones are those of x86-64")
     if LEVEL_OF[_host.instruction_set()] < level:
         pytest.skip(f"this processor has {_host.instruction_set()} only")
+    library = programs / f"libnasp_level_{level}.so"
+    if not library.exists():
+        pytest.skip("the compiler makes no clones")
     worker = Path(__file__).parent / "level_worker.py"
-    assert "equal" in run(sys.executable, worker, programs / f"libnasp_level_{level}.so", str(level))
+    assert "equal" in run(sys.executable, worker, library, str(level))
