@@ -13,7 +13,7 @@ from torch.optim.optimizer import Optimizer
 
 from nasp_ext import ops
 from nasp_ext.gates import Gates
-from nasp_ext.optim.groups import FROM_PRESET, complete_group, relative_cost
+from nasp_ext.optim.groups import FROM_PRESET, RelativeCosts, complete_group
 from nasp_ext.optim.guard import GUARD, refuse_shared
 from nasp_ext.optim.selection import (
     Selection,
@@ -87,7 +87,7 @@ class NASP(Optimizer):
             raise ValueError(f"expected generator to be a CPU torch.Generator, got one on {generator.device}")
         self._generator = generator
         self._selections: dict[Tensor, Selection] = {}
-        self._costs: dict[Tensor, Tensor] = {}
+        self._costs = RelativeCosts()
         self._continuous: dict[Tensor, Tensor] | None = None  # A, while the parameters are Ā
         super().__init__(
             params,
@@ -152,7 +152,7 @@ class NASP(Optimizer):
         if group["adam"] and "exp_avg" not in state:
             state["exp_avg"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
             state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
-        step, cost = state["step"] + 1, self._relative_cost(group, p) if group["eta"] else None
+        step, cost = state["step"] + 1, self._costs(group, p) if group["eta"] else None
         before = None if self._generator is None else self._generator.get_state()
         seed = self._draw_seed()
         try:
@@ -179,11 +179,6 @@ class NASP(Optimizer):
         if self._generator is None:
             return None
         return int(torch.randint(2**63 - 1, (), generator=self._generator))
-
-    def _relative_cost(self, group: dict[str, Any], p: Tensor) -> Tensor:
-        if p not in self._costs:
-            self._costs[p] = relative_cost(group["cost"], group["mask"], p)
-        return self._costs[p]
 
     def _pairs(self) -> list[tuple[dict[str, Any], Tensor]]:
         return [(group, p) for group in self.param_groups for p in group["params"]]
@@ -292,7 +287,7 @@ class NASP(Optimizer):
                 self._generator = torch.Generator()
                 self._generator.set_state(saved)
         self._selections = {}
-        self._costs = {}
+        self._costs = RelativeCosts()
         self._continuous = None
         super().__setstate__(state)
         GUARD.add(self)
