@@ -97,6 +97,18 @@ def test_resume_takes_the_options_of_the_run(capsys, searched):
     assert (searched / "config.json").read_text() == before
 
 
+def test_derive_leaves_the_global_generator_and_threads_alone(capsys, searched):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    call(capsys, "derive", "--run", searched)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
+
+
 def test_derive_prints_the_genotype_and_writes_the_weights(capsys, searched, tmp_path):
     status, out, _ = call(capsys, "derive", "--run", searched, "--out", tmp_path)
     assert status == 0
