@@ -171,7 +171,7 @@ class SearchState:
 
     def _warm_up(self) -> Iterator[Gates]:
         """Uniform ones that depend on seed and epoch only: every option is trained alike."""
-        seed = self._config.seed * 100_003 + self.epoch
+        seed = (self._config.seed * 100_003 + self.epoch) % 2**63
         proposer = RandomStrategy(self._space, seed=seed, device=self._device)
         while True:
             proposer.redraw()

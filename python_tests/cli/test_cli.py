@@ -173,6 +173,7 @@ def test_edges_per_node_all_keeps_every_edge(capsys, tmp_path):
         (["--data", "cifar10", "--data-dir", "/nowhere"], "cifar10: no data files.*/nowhere.*to get them"),
         (["--device", "tpu9"], "expected device"),
         (["--warmup-epochs", "2"], r"expected warmup_epochs to be in \[0, epochs\)"),
+        (["--seed", str(2**63)], "expected seed to be"),
         (["--edges-per-node", "some"], "expected edges_per_node"),
         (["--config-file", "/nowhere.json"], "/nowhere.json: expected a readable configuration file"),
         (["--resume", "--overwrite"], "resume or overwrite, got both"),

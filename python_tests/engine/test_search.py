@@ -76,6 +76,11 @@ def test_a_rests_during_warm_up():
     assert lines[0]["entropy"] == lines[2]["entropy"] != lines[3]["entropy"]
 
 
+def test_warm_up_takes_any_seed():
+    config = dataclasses.replace(CONFIG, epochs=2, warmup_epochs=1, seed=2**63 - 1)
+    assert len(run(config=config).history) == 2
+
+
 def test_warm_up_evaluates_no_architecture_that_it_does_not_train():
     class Counting(ClassificationTask):
         def loss(self, logits, target):
