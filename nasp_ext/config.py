@@ -51,7 +51,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("cells", "channels", "epochs", "batch"):
             _check(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
-        for name in ("seed", "lr", "lr_min", "weight_decay"):
+        _check(0 <= self.seed < 2**63, "seed", "in [0, 2**63)", self.seed)
+        for name in ("lr", "lr_min", "weight_decay"):
             _check(getattr(self, name) >= 0, name, ">= 0", getattr(self, name))
         _check(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
         _check(self.clip > 0, "clip", "> 0", self.clip)

@@ -60,6 +60,10 @@ class Totals:
         self._sums += torch.stack((loss.detach().double() * count, correct.double()))
         self._count += count
 
+    def __bool__(self) -> bool:
+        """Whether a batch was added."""
+        return self._count > 0
+
     def means(self) -> tuple[float, float]:
         """Loss and accuracy so far; one host copy.
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One of two processes that train a MixedOp under DistributedDataParallel: arguments store address, rank."""
 
+import os
 import sys
 
 import torch
@@ -54,3 +55,7 @@ def main(store: str, rank: int) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], int(sys.argv[2]))
+    sys.stdout.flush()
+    os._exit(
+        0
+    )  # gloo's thread of PyTorch may still ask for the GIL when the interpreter shuts down, and aborts
