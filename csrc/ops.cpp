@@ -35,6 +35,9 @@ STABLE_TORCH_LIBRARY(nasp_ext, m) {
   // (5, C): mean, biased variance, 1 / std, scale, shift of a BN, or empty where there is none; sums
   // are (2, C) float64: of the gradient, and of the gradient times the normalised value.
   //
+  // New memory of this size, kept when the images are gone; and all that is kept, given back.
+  m.def("empty_images(Tensor like, int[] size) -> Tensor");
+  m.def("release_memory() -> int");
   // z = convolution(relu(in_norm(x))), and the norm of z: of the batch, or of mean and var if given.
   // products: 1 tensor, or the 2 of a FactorizedReduce. geometry: kernel, stride, padding, dilation,
   // each height before width.

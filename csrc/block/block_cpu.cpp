@@ -2,6 +2,7 @@
 // Blocks on the CPU: images over threads, sums of the images added in their order.
 #include <tuple>
 
+#include "../simd/image_memory.h"
 #include "../simd/kernels.h"
 #include "../simd/threads.h"
 #include "behind_norm.h"
@@ -31,7 +32,7 @@ std::tuple<Tensor, Tensor> block_forward(
   const NormArguments bn{weight, bias, mean, var, eps};
   check_norm_arguments(bn, s.out_channels, x, op);
   if (in_norm) check_norm(*in_norm, s.in_channels, x, op, "in_norm");
-  Tensor z = empty_images(x, in.count, s.out_channels, s.out_height, s.out_width);
+  Tensor z = kept_images(x, in.count, s.out_channels, s.out_height, s.out_width);
   Tensor rows = empty_matrix(x, norm ? kNormRows : 0, s.out_channels, x.scalar_type());
   if (in.count == 0 || s.out_channels == 0) return {z, rows};
   dispatch_single_double(x.scalar_type(), op, [&](auto zero) {

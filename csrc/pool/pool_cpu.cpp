@@ -3,6 +3,7 @@
 #include <tuple>
 
 #include "../block/behind_norm.h"
+#include "../simd/image_memory.h"
 #include "../simd/kernels.h"
 #include "../simd/threads.h"
 #include "pool_shape.h"
@@ -21,7 +22,7 @@ std::tuple<Tensor, Tensor> pool_forward(const Tensor& x,  // (N, C, H, W), chann
   const PoolShape s = pool_shape(in, max, kernel_size, stride, op);
   const NormArguments bn{weight, bias, mean, var, eps};
   check_norm_arguments(bn, s.channels, x, op);
-  Tensor z = empty_images(x, in.count, s.channels, s.out_height, s.out_width);
+  Tensor z = kept_images(x, in.count, s.channels, s.out_height, s.out_width);
   Tensor rows = empty_matrix(x, norm ? kNormRows : 0, s.channels, x.scalar_type());
   if (z.numel() == 0) return {z, rows};
   dispatch_single_double(x.scalar_type(), op, [&](auto zero) {

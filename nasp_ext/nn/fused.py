@@ -183,7 +183,7 @@ class CellForward:
             self.tape.inputs.append(-1)
             return x
         blocks, z, norm = self._option(option, x)
-        state = z if norm.numel() == 0 else empty_images(z, z.shape)
+        state = z if norm.numel() == 0 else ops.empty_images(z, z.shape)
         if norm.numel():
             ops.node_sum_(state, [z], [norm])
         self.tape.preprocess.append(blocks)
@@ -197,11 +197,11 @@ class CellForward:
         if self._out is None:
             batch, channels, height, width = shape
             sizes = (batch, channels * len(plan.concat), height, width)
-            self._out = empty_images(self._states[0], sizes)
+            self._out = ops.empty_images(self._states[0], sizes)
         state = plan.inputs + node
         if state in plan.concat:
             return node_slice(self._out, plan, state)
-        loose = empty_images(self._states[0], shape)
+        loose = ops.empty_images(self._states[0], shape)
         self.tape.loose[state] = self.tape.save(loose)
         return loose
 
@@ -254,11 +254,6 @@ class CellForward:
             counts,
             [norm.momentum or 0.0 for norm in norms],
         )
-
-
-def empty_images(like: Tensor, sizes: Sequence[int]) -> Tensor:
-    """New memory for images, channels_last."""
-    return torch.empty(sizes, dtype=like.dtype, device=like.device, memory_format=_CHANNELS_LAST)
 
 
 def node_slice(images: Tensor, plan: CellPlan, state: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import ops
-from .fused import BlockTape, CellCall, Tape, empty_images, factor_matrix, node_slice
+from .fused import BlockTape, CellCall, Tape, factor_matrix, node_slice
 from .lowering import Option
 from .one_hot import once
 
@@ -199,7 +199,7 @@ class _Reverse:
         if self._owned[state]:
             assert base is not None
             return base, base
-        out = empty_images(self._states[state], self._states[state].shape)
+        out = ops.empty_images(self._states[state], self._states[state].shape)
         self._grads[state], self._owned[state] = out, True
         return out, base
 
@@ -235,7 +235,7 @@ class _Reverse:
             depthwise, products = block.weights()
             before_x = x if i == 0 else self._saved[tape[i - 1].z]
             in_norm = None if i == 0 or option.chain[i - 1].norm is None else self._saved[tape[i - 1].norm]
-            to = out if i == 0 else empty_images(before_x, before_x.shape)
+            to = out if i == 0 else ops.empty_images(before_x, before_x.shape)
             in_sums, grad_depthwise, grad_products = ops.block_backward(
                 *(grad, factor, sums, self._saved[tape[i].z], self._saved[tape[i].norm]),
                 *(tape[i].batch_stats, before_x, in_norm, depthwise, products, block.geometry),
@@ -269,7 +269,7 @@ class _Reverse:
                 z, norm = self._saved[tape[-1].z], self._saved[tape[-1].norm]
                 sums = ops.node_gradient_sums(grad, [z], [norm])[0]
                 if self._inputs_wanted[i]:
-                    out = empty_images(x, x.shape)
+                    out = ops.empty_images(x, x.shape)
                 self._chain(option, tape, x, grad, None, sums, offset, out, None)
             found.append(out)
             self._grads[i] = None

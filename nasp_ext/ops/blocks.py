@@ -18,6 +18,7 @@ from .. import _C as _C  # registers torch.ops.nasp_ext
 from ._native import call
 
 _OPS = torch.ops.nasp_ext
+_EMPTY_IMAGES = _OPS.empty_images.default
 _BLOCK_FORWARD = _OPS.block_forward.default
 _BLOCK_BACKWARD = _OPS.block_backward.default
 _POOL_FORWARD = _OPS.pool_forward.default
@@ -29,6 +30,21 @@ _SOURCE_DOTS = _OPS.source_dots.default
 
 NormParts = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 _NO_PARTS: NormParts = (None, None, None, None)
+
+
+def empty_images(like: Tensor, size: Sequence[int]) -> Tensor:
+    """New images (N, C, H, W), channels_last, in the dtype and on the device of ``like``.
+
+    On the CPU their memory is kept when they are gone and serves later images of the same size, like that
+    of PyTorch's CUDA tensors; never more than what was once in use at a time. See ``release_memory``.
+    """
+    images: Tensor = call(_EMPTY_IMAGES, like, size)
+    return images
+
+
+def release_memory() -> int:
+    """Give the memory that ``empty_images`` keeps for later back to the system; returns the bytes."""
+    return int(_OPS.release_memory.default())
 
 
 def block_forward(
