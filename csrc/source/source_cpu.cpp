@@ -293,19 +293,24 @@ class SourceDots {
 
   // <G, scale * z + shift> from the sums; without a BN, of z itself.
   T dot(const Grad& grad, const BatchSums<T>& sums, int64_t kind, const std::vector<T>& rows,
-        int64_t channels, int64_t parts) const {
+        const std::optional<Tensor>& bias, int64_t channels, int64_t parts) const {
+    const T* const norm = rows.empty() ? nullptr : rows.data();
+    const int64_t of_part = channels / parts;
     double total = 0;
-    for (int64_t c = 0; c < channels; ++c) {
-      const auto row = [&](NormRow r) { return static_cast<double>(rows[static_cast<size_t>(r * channels + c)]); };
-      const double mean = rows.empty() ? 0 : row(kMean), scale = rows.empty() ? 1 : row(kScale);
-      const double bias = rows.empty() ? 0 : row(kShift) + mean * scale;
-      double grad_sum = 0;
-      for (int64_t n = 0; bias != 0 && n < in_.count; ++n)
-        grad_sum += grad.sums[static_cast<size_t>(n * grad.stride + c)];
-      total += scale * sums.dot(kind, packed_index(c, channels / parts, lanes_), mean,
-                                grad.sums.data(), grad.stride, c) +
-               bias * grad_sum;
+    for (int64_t part = 0; part < parts; ++part) {
+      const int64_t first = part * of_part;
+      const auto dots = sums.dots(kind, part * round_up(of_part, lanes_), of_part,
+                                  norm ? norm + kMean * channels + first : nullptr,
+                                  grad.sums.data() + first, grad.stride);
+      for (int64_t c = first; c < first + of_part; ++c)
+        total += dots[static_cast<size_t>(c - first)] *
+                 (norm ? static_cast<double>(norm[kScale * channels + c]) : 1.0);
     }
+    if (!bias) return static_cast<T>(total);
+    for (int64_t n = 0; n < in_.count; ++n)
+      for (int64_t c = 0; c < channels; ++c)
+        total += static_cast<double>(data_of<T>(*bias)[c]) *
+                 grad.sums[static_cast<size_t>(n * grad.stride + c)];
     return static_cast<T>(total);
   }
 
@@ -315,7 +320,7 @@ class SourceDots {
     chain.rows = finish_norm(b.norm, s.sums, s.shape->out_pixels(), s.shape->out_channels, s.shape->parts);
     if (s.last)
       out_[chain.number] = dot(grads_[static_cast<size_t>(chain.grad)], s.sums, 0, chain.rows,
-                               s.shape->out_channels, s.shape->parts);
+                               b.norm.arguments.bias, s.shape->out_channels, s.shape->parts);
     else
       chain.before = chain.rows.empty()
                          ? PaddedNorm<T>()
@@ -327,7 +332,7 @@ class SourceDots {
       const ProgramOption& o = options_[pool.options[i]];
       const auto rows = finish_norm(o.norm, pool.sums, pool.shape.out_pixels(), pool.shape.channels, 1);
       out_[pool.options[i]] = dot(grads_[static_cast<size_t>(o.grad)], pool.sums, o.grad, rows,
-                                  pool.shape.channels, 1);
+                                  o.norm.arguments.bias, pool.shape.channels, 1);
     }
   }
 

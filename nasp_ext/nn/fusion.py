@@ -2,7 +2,7 @@
 """When the fused operators run in the place of the plain modules, and why not when they do not."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -72,15 +72,19 @@ class Fusion:
     def __reduce__(self) -> tuple[type["Fusion"], tuple[()]]:
         return Fusion, ()
 
-    def plan(self, owner: nn.Module, build: Callable[[], CellPlan]) -> CellPlan | None:
+    def plan(
+        self, owner: nn.Module, build: Callable[[], CellPlan], active: Sequence[int] | None = None
+    ) -> CellPlan | None:
         """The plan, or None with ``reason`` saying why there is none.
 
-        Args:    owner: the module, which is not kept; build: makes the plan.
+        Args:
+            owner: the module, which is not kept; build: makes the plan.
+            active: the options that will run, if no other will be looked at.
         """
         # Every hook put anywhere draws a number; a replica of a module has a dict of its own.
         hooks = RemovableHandle.next_id
         fresh = self._owner is owner._modules and self._hooks == hooks
-        if fresh and (self._plan is None or self._plan.is_current()):
+        if fresh and (self._plan is None or self._plan.is_current(active)):
             return self._plan
         self._owner, self._hooks, self.reason = owner._modules, hooks, None
         try:

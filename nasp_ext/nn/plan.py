@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from torch import Tensor, nn
 
@@ -65,16 +66,31 @@ class CellPlan:
         self.reads_nodes = any(edge.source >= self.inputs for edge in self.edges)
         if len(set(self.concat)) < len(self.concat) or any(s < self.inputs for s in self.concat):
             raise NotFusedError("its output repeats a node or holds an input")
-        modules = [module for module in preprocess if module is not None]
-        modules += [module for edge in edges for module in edge[2]]
         # What the plan was read from: each container and the children that it had.
-        self._read = [(held, list(held.values())) for module in modules for held in containers(module)]
-        self._read += [(held, list(held.values())) for held in watched]
+        self._always = [_children(held) for held in watched]
+        self._always += [_children(h) for module in preprocess if module for h in containers(module)]
+        self._of_option = [
+            [[_children(h) for h in containers(module)] for module in modules]
+            for _, _, modules, _, _ in edges
+        ]
         self._programs: dict[tuple[int, tuple[int, ...]], SourceProgram] = {}
 
-    def is_current(self) -> bool:
-        """Whether the modules are still made of the layers that the plan was read from."""
-        return all(list(held.values()) == children for held, children in self._read)
+    def is_current(self, active: Sequence[int] | None = None) -> bool:
+        """Whether the modules are still made of the layers that the plan was read from.
+
+        Args:    active: look at these options alone, -1 for none; None: at all.
+        """
+        read = list(self._always)
+        for options, number in zip(self._of_option, active or repeat(None), strict=False):
+            if number is None:
+                for option in options:
+                    read += option
+            elif PRUNED < number < len(options):
+                read += options[number]
+        for held, children in read:
+            if list(held.values()) != children:
+                return False
+        return True
 
     def chosen(self, active: Sequence[int]) -> list[Chosen]:
         """The edges that run; ``active``: the option of each edge, -1 for none, in the order of the plan."""
@@ -100,6 +116,10 @@ class CellPlan:
                 self._programs.clear()
             program = self._programs[key] = SourceProgram(self.edges, source, active)
         return program
+
+
+def _children(held: dict[str, nn.Module | None]) -> tuple[dict[str, nn.Module | None], list[nn.Module | None]]:
+    return held, list(held.values())
 
 
 def _lowered(module: nn.Module) -> Option:
