@@ -29,7 +29,7 @@ class Stepper(ABC):
     def __init__(self, net: nn.Module, train: Batch, valid: Batch) -> None:
         self.net, self.train, self.valid = net, train, valid
         self.weights = list(net.parameters())
-        self.sgd = torch.optim.SGD(self.weights, _LR, _MOMENTUM, weight_decay=_DECAY)
+        self.sgd = torch.optim.SGD(self.weights, _LR, _MOMENTUM, weight_decay=_DECAY, foreach=True)
 
     @abstractmethod
     def training_loss(self) -> Tensor:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The gradients of one image of a block: behind the BN, through the products and the depthwise taps, to
-// the weights and to x.
+// The gradients of one image of a block: behind the BN, through the products and the depthwise
+// taps, to the weights and to x.
 #pragma once
 
 #include "forward_simd.h"
@@ -30,8 +30,8 @@ NASP_INLINE void behind_norm(const BlockShape& s, const BackwardImage<T>& b, int
     }
 }
 
-// What becomes of the gradient of an activated input: the ReLU's mask, the sums for the BN before, and
-// the place where it is added.
+// What becomes of the gradient of an activated input: the ReLU's mask, the sums for the BN before,
+// and the place where it is added.
 template <class T>
 class InputGradient {
  public:
@@ -77,7 +77,8 @@ NASP_INLINE void product_weights_gradient(const BlockShape& s, const BackwardIma
   constexpr int kMostRows = kLanes<T> < 8 ? static_cast<int>(kLanes<T>) : 8;
   const auto rows_of_block = [&](int64_t part, int64_t tap, int64_t first, int64_t column, T* out,
                                  auto vectors) __attribute__((always_inline)) {
-    constexpr int kRows = kTilePixels<vectors.value> < kMostRows ? kTilePixels<vectors.value> : kMostRows;
+    constexpr int kRows =
+        kTilePixels<vectors.value> < kMostRows ? kTilePixels<vectors.value> : kMostRows;
     const int64_t count = s.in_channels - first < kLanes<T> ? s.in_channels - first : kLanes<T>;
     for_tiles<kRows>(count, [&](int64_t i, auto tile) __attribute__((always_inline)) {
       for (int64_t run = 0; run < input.runs; ++run)
@@ -89,26 +90,28 @@ NASP_INLINE void product_weights_gradient(const BlockShape& s, const BackwardIma
   };
   for (int64_t part = 0; part < s.parts; ++part)
     for (int64_t tap = 0; tap < input.taps; ++tap)
-      for_vectors(part_pad / kLanes<T>, [&](int64_t v, auto vectors) __attribute__((always_inline)) {
-        for (int64_t first = 0; first < s.in_channels; first += kLanes<T>)
-          rows_of_block(part, tap, first, v * kLanes<T>,
-                        b.grad_pointwise + (part * input.taps + tap) * s.in_channels * part_pad,
-                        vectors);
-      });
+      for_vectors(
+          part_pad / kLanes<T>, [&](int64_t v, auto vectors) __attribute__((always_inline)) {
+            for (int64_t first = 0; first < s.in_channels; first += kLanes<T>)
+              rows_of_block(part, tap, first, v * kLanes<T>,
+                            b.grad_pointwise + (part * input.taps + tap) * s.in_channels * part_pad,
+                            vectors);
+          });
 }
 
-// One group through the product, backwards: out(pixel of the run, channel, tile sums, tile, vectors).
+// One group through the product, backwards: out(pixel of the run, channel, tile sums, tile,
+// vectors).
 template <class T, class Out>
 NASP_INLINE void product_back(const BlockShape& s, Factor<T> gz, const T* weights, int64_t pixels,
                               const Out& out) {
   const int64_t in_pad = round_up(s.in_channels, kLanes<T>);
   for_vectors(in_pad / kLanes<T>, [&](int64_t v, auto vectors) __attribute__((always_inline)) {
-    for_tiles<kTilePixels<vectors.value>>(pixels, [&](int64_t p, auto tile)
-                                                      __attribute__((always_inline)) {
-      Vec<T> sum[tile.value][vectors.value] = {};
-      multiply_tile(gz.at(p), s.part_channels(), weights + v * kLanes<T>, in_pad, sum);
-      out(p, v * kLanes<T>, sum, tile, vectors);
-    });
+    for_tiles<kTilePixels<vectors.value>>(
+        pixels, [&](int64_t p, auto tile) __attribute__((always_inline)) {
+          Vec<T> sum[tile.value][vectors.value] = {};
+          multiply_tile(gz.at(p), s.part_channels(), weights + v * kLanes<T>, in_pad, sum);
+          out(p, v * kLanes<T>, sum, tile, vectors);
+        });
   });
 }
 
@@ -134,7 +137,8 @@ NASP_INLINE void spread_depthwise(const BlockShape& s, const BackwardImage<T>& b
   const int64_t edge_h = s.dilation_h * (s.kernel_h - 1) - s.pad_h;
   const int64_t edge_w = s.dilation_w * (s.kernel_w - 1) - s.pad_w;
   for (int64_t h = 0; h < rows; ++h) {
-    T* const to = b.spread.data + ((row + h) * s.stride_h + edge_h) * b.spread.row + edge_w * kLanes<T>;
+    T* const to =
+        b.spread.data + ((row + h) * s.stride_h + edge_h) * b.spread.row + edge_w * kLanes<T>;
     product_back(s, gz.at(h * s.out_width), b.pointwise, s.out_width,
                  [&](int64_t p, int64_t c, auto& sum, auto tile, auto vectors)
                      __attribute__((always_inline)) {
@@ -182,9 +186,10 @@ NASP_INLINE void depthwise_weights_gradient(const BlockShape& s, const BackwardI
   with_kernel(s.kernel_h, [&](auto kernel) __attribute__((always_inline)) {
     constexpr int kKernel = kernel.value;
     // Rows of the kernel whose sums fit the registers together.
-    constexpr int kRows = kManyRegisters ? (kKernel <= 5 ? kKernel : 3) : (kKernel <= 3 ? kKernel : 2);
-    const auto rows_of_kernel = [&](int64_t i, int64_t block, auto count)
-                                    __attribute__((always_inline)) {
+    constexpr int kRows =
+        kManyRegisters ? (kKernel <= 5 ? kKernel : 3) : (kKernel <= 3 ? kKernel : 2);
+    const auto rows_of_kernel = [&](int64_t i, int64_t block,
+                                    auto count) __attribute__((always_inline)) {
       Vec<T> sum[count.value][kKernel];
       T* const out = b.grad_depthwise + (block * kKernel + i) * kKernel * kLanes<T>;
       for (int k = 0; k < count.value; ++k)

@@ -13,18 +13,21 @@ namespace {
 
 const int64_t* check_geometry(const std::vector<int64_t>& geometry, const char* op) {
   if (static_cast<int64_t>(geometry.size()) != kGeometry)
-    fail(op, ": expected 8 numbers in geometry (kernel, stride, padding, dilation, each height before ",
+    fail(op,
+         ": expected 8 numbers in geometry (kernel, stride, padding, dilation, each height before ",
          "width), found ", geometry.size());
   return geometry.data();
 }
 
-std::tuple<Tensor, Tensor> block_forward(
-    const Tensor& x,                       // (N, C, H, W), channels_last
-    const std::optional<Tensor>& in_norm,  // (5, C)
-    const std::optional<Tensor>& depthwise, std::vector<Tensor> products,
-    const std::vector<int64_t>& geometry, bool relu, bool norm, const std::optional<Tensor>& weight,
-    const std::optional<Tensor>& bias, const std::optional<Tensor>& mean,
-    const std::optional<Tensor>& var, double eps) {
+std::tuple<Tensor, Tensor> block_forward(const Tensor& x,  // (N, C, H, W), channels_last
+                                         const std::optional<Tensor>& in_norm,  // (5, C)
+                                         const std::optional<Tensor>& depthwise,
+                                         std::vector<Tensor> products,
+                                         const std::vector<int64_t>& geometry, bool relu, bool norm,
+                                         const std::optional<Tensor>& weight,
+                                         const std::optional<Tensor>& bias,
+                                         const std::optional<Tensor>& mean,
+                                         const std::optional<Tensor>& var, double eps) {
   const char* op = "block_forward";
   const Images in = as_images(x, op, "x");
   BlockWeights weights{depthwise, std::move(products)};
@@ -49,7 +52,8 @@ std::tuple<Tensor, Tensor> block_forward(
     const Pixels<const T> from{data_of<T>(x), in.pitch};
     const Pixels<T> to{mutable_data_of<T>(z), s.out_channels};
     for_image_chunks(in.count, [&](int64_t, int64_t first, int64_t last) {
-      Scratch scratch(Scratch::bytes<T>(forward_scratch(s, lanes)) + Scratch::bytes<T>(inside.size));
+      Scratch scratch(Scratch::bytes<T>(forward_scratch(s, lanes)) +
+                      Scratch::bytes<T>(inside.size));
       ForwardImage<T> f{};
       f.in = before.affine();
       f.depthwise = taps.data();
@@ -111,9 +115,9 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
     const Kernels<T>& kernel = kernels<T>();
     const int64_t lanes = kernel.lanes, in_pad = round_up(s.in_channels, lanes);
     const int64_t part_pad = round_up(s.part_channels(), lanes), packed = s.parts * part_pad;
-    const auto rows = behind_norm_rows<T>(with_norm ? data_of<T>(norm) : nullptr,
-                                          data_of<double>(sums), batch_stats,
-                                          in.count * s.out_pixels(), s.out_channels, s.parts, lanes);
+    const auto rows =
+        behind_norm_rows<T>(with_norm ? data_of<T>(norm) : nullptr, data_of<double>(sums),
+                            batch_stats, in.count * s.out_pixels(), s.out_channels, s.parts, lanes);
     const auto taps = pack_depthwise<T>(s, weights, lanes, false);
     const auto flipped = pack_depthwise<T>(s, weights, lanes, true);
     const auto matrix = pack_backward<T>(s, weights, lanes);

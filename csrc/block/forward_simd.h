@@ -47,14 +47,15 @@ void pad_image(const BlockShape& s, const Pixels<const T>& x, const Affine<T>& i
 // A group of rows through the depthwise convolution, into (blocks, pixels, lanes).
 template <class T>
 NASP_INLINE void depthwise_rows(const BlockShape& s, const Blocked<const T>& input,
-                                const T* weights, int64_t row, int64_t rows, T* out, int64_t block) {
+                                const T* weights, int64_t row, int64_t rows, T* out,
+                                int64_t block) {
   with_kernel(s.kernel_h, [&](auto kernel) __attribute__((always_inline)) {
     for (int64_t b = 0; b * kLanes<T> < s.in_channels; ++b)
       for (int64_t h = 0; h < rows; ++h) {
         T* const to = out + b * block + h * s.out_width * kLanes<T>;
         depthwise_row<kernel.value>(
-            input.data + b * input.block + (row + h) * s.stride_h * input.row, input.row, s.stride_w,
-            s.dilation_h, weights + b * s.taps() * kLanes<T>, s.out_width,
+            input.data + b * input.block + (row + h) * s.stride_h * input.row, input.row,
+            s.stride_w, s.dilation_h, weights + b * s.taps() * kLanes<T>, s.out_width,
             [&](int64_t w, auto& sum, auto tile) __attribute__((always_inline)) {
 #pragma GCC unroll 8
               for (int t = 0; t < tile.value; ++t) store(to + (w + t) * kLanes<T>, sum[t]);
@@ -66,9 +67,9 @@ NASP_INLINE void depthwise_rows(const BlockShape& s, const Blocked<const T>& inp
 // Where the products of a group of rows read: runs of pixels, one start for each tap and part.
 template <class T>
 struct ProductInput {
-  const T* data;           // of tap 0 and part 0
-  int64_t block;           // from a block of channels to the next
-  int64_t pitch, run;      // from a pixel, a run of pixels, to the next
+  const T* data;       // of tap 0 and part 0
+  int64_t block;       // from a block of channels to the next
+  int64_t pitch, run;  // from a pixel, a run of pixels, to the next
   int64_t pixels, runs;
   int64_t taps, kernel_w, tap_row, tap_column, part;
 
@@ -111,8 +112,8 @@ NASP_INLINE void forward_columns(const BlockShape& s, const ForwardImage<T>& f,
   for (int v = 0; v < kVectors; ++v) shift[v] = load(f.sums.shift + packed + v * kLane);
   for (int64_t run = 0; run < input.runs; ++run) {
     const int64_t first = row * s.out_width + run * input.pixels;  // pixel of the image
-    for_tiles<kTilePixels<kVectors>>(input.pixels, [&](int64_t p, auto tile)
-                                                       __attribute__((always_inline)) {
+    for_tiles<kTilePixels<kVectors>>(input.pixels, [&](int64_t p,
+                                                       auto tile) __attribute__((always_inline)) {
       Vec<T> z[tile.value][kVectors] = {};
       if (input.pitch == kLanes<T>)
         for (int64_t tap = 0; tap < input.taps; ++tap)

@@ -65,7 +65,8 @@ inline const Tensor& check_norm(const Tensor& norm, int64_t channels, const Tens
   return norm;
 }
 
-// Sums over a batch that the gradient of a BN needs: of grad and of grad * xhat, see node_gradient_sums.
+// Sums over a batch that the gradient of a BN needs: of grad and of grad * xhat, see
+// node_gradient_sums.
 inline void check_sums(const Tensor& sums, int64_t channels, bool needed, const Tensor& like,
                        const char* op) {
   const bool fits = sums.dim() == 2 && sums.size(0) == 2 && sums.size(1) == channels;
@@ -130,7 +131,8 @@ void write_running_norm(const NormArguments& norm, int64_t channels, T* rows) {
   for (int64_t c = 0; c < channels; ++c) {
     rows[kMean * channels + c] = mean[c];
     rows[kVar * channels + c] = var[c];
-    rows[kRstd * channels + c] = static_cast<T>(1 / std::sqrt(static_cast<double>(var[c]) + norm.eps));
+    rows[kRstd * channels + c] =
+        static_cast<T>(1 / std::sqrt(static_cast<double>(var[c]) + norm.eps));
   }
   write_affine(norm, channels, rows);
 }
@@ -149,7 +151,8 @@ class BatchSums {
 
   ImageSums<T> of_image(int64_t n) {
     double* const sums = sums_.data() + n * packed_ * (2 + dots_);
-    return {shift_.data() + n * packed_, sums, sums + packed_, dots_ ? sums + 2 * packed_ : nullptr};
+    return {shift_.data() + n * packed_, sums, sums + packed_,
+            dots_ ? sums + 2 * packed_ : nullptr};
   }
 
   // Mean and biased variance of all packed channels, from the images in order (Chan et al. 1983).
@@ -161,14 +164,16 @@ class BatchSums {
     for (int64_t n = 0; n < images_; ++n) {
       const T* const shift = shift_.data() + n * packed_;
       const double* const sum = row(n, 0);
-      for (size_t k = 0; k < size; ++k) mean[k] += static_cast<double>(shift[k]) + sum[k] * of_image;
+      for (size_t k = 0; k < size; ++k)
+        mean[k] += static_cast<double>(shift[k]) + sum[k] * of_image;
     }
     for (size_t k = 0; k < size; ++k) mean[k] /= static_cast<double>(images_);
     for (int64_t n = 0; n < images_; ++n) {
       const T* const shift = shift_.data() + n * packed_;
       const double *const sum = row(n, 0), *const square = row(n, 1);
       for (size_t k = 0; k < size; ++k) {
-        const double part = sum[k] * of_image, apart = static_cast<double>(shift[k]) + part - mean[k];
+        const double part = sum[k] * of_image,
+                     apart = static_cast<double>(shift[k]) + part - mean[k];
         var[k] += square[k] - sum[k] * part + static_cast<double>(pixels) * apart * apart;
       }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The register tiles that all the time of a block goes into: depthwise taps, products with a matrix,
-// outer products. A vector is a run of channels of one pixel.
+// The register tiles that all the time of a block goes into: depthwise taps, products with a
+// matrix, outer products. A vector is a run of channels of one pixel.
 #pragma once
 
 #include "../simd/vector.h"
@@ -38,8 +38,7 @@ NASP_INLINE void depthwise_tile(const T* input, int64_t tap_row, const T* weight
     for (int j = 0; j < kKernel; ++j) {
       const Vec<T> weight = load(weights + j * kLanes<T>);
 #pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t)
-        sum[t] = fma(x[t * kStride + j * kDilation], weight, sum[t]);
+      for (int t = 0; t < kTile; ++t) sum[t] = fma(x[t * kStride + j * kDilation], weight, sum[t]);
     }
     input += tap_row;
     weights += kKernel * kLanes<T>;
@@ -89,15 +88,17 @@ NASP_INLINE void depthwise_row(const T* input, int64_t row, int64_t stride, int6
     });
 }
 
-// A factor of products, channels in blocks: pixel p, channel i is at block (i / lanes), p * pitch + i %
-// lanes. kPitch: the pitch in lanes if it is known, else 0.
+// A factor of products, channels in blocks: pixel p, channel i is at block (i / lanes), p * pitch +
+// i % lanes. kPitch: the pitch in lanes if it is known, else 0.
 template <class T, int kPitch = 1>
 struct Factor {
   const T* data;
   int64_t block, runtime_pitch;
 
   NASP_INLINE int64_t pitch() const { return kPitch ? kPitch * kLanes<T> : runtime_pitch; }
-  NASP_INLINE Factor at(int64_t pixel) const { return {data + pixel * pitch(), block, runtime_pitch}; }
+  NASP_INLINE Factor at(int64_t pixel) const {
+    return {data + pixel * pitch(), block, runtime_pitch};
+  }
 };
 
 // sum[t][v] += sum_i a[t][i] * weights[i * weights_row + v]
@@ -155,7 +156,8 @@ NASP_INLINE void depthwise_gradient_row(const T* input, int64_t tap_row, int64_t
                                         int64_t dilation, const T* grad, int64_t width,
                                         Vec<T> (&sum)[kRows][kKernel]) {
   const auto pixels = [&](auto step, auto apart) __attribute__((always_inline)) {
-    const int64_t each = step.value ? step.value : stride, tap = apart.value ? apart.value : dilation;
+    const int64_t each = step.value ? step.value : stride,
+                  tap = apart.value ? apart.value : dilation;
     const T *x = input, *g = grad;
     for (int64_t w = 0; w < width; ++w) {
       const Vec<T> gradient = load(g);

@@ -68,9 +68,9 @@ Images check_terms(const Tensor& node, const std::vector<Tensor>& terms,
   return images;
 }
 
-void node_sum_(const Tensor& out,                 // (N, C, H, W)
-               const std::vector<Tensor>& terms,  // E of (N, C, H, W)
-               const std::vector<Tensor>& norms,  // E of (5, C) or empty
+void node_sum_(const Tensor& out,                       // (N, C, H, W)
+               const std::vector<Tensor>& terms,        // E of (N, C, H, W)
+               const std::vector<Tensor>& norms,        // E of (5, C) or empty
                const std::optional<Tensor>& factors) {  // (E, N)
   const char* op = "node_sum_";
   const Images images = check_terms(out, terms, norms, factors, op, "out");
@@ -96,9 +96,9 @@ void node_sum_(const Tensor& out,                 // (N, C, H, W)
   });
 }
 
-Tensor node_gradient_sums(const Tensor& grad,                // (N, C, H, W)
-                          const std::vector<Tensor>& terms,  // E of (N, C, H, W)
-                          const std::vector<Tensor>& norms,  // E of (5, C) or empty
+Tensor node_gradient_sums(const Tensor& grad,                      // (N, C, H, W)
+                          const std::vector<Tensor>& terms,        // E of (N, C, H, W)
+                          const std::vector<Tensor>& norms,        // E of (5, C) or empty
                           const std::optional<Tensor>& factors) {  // (E, N)
   const char* op = "node_gradient_sums";
   const Images images = check_terms(grad, terms, norms, factors, op, "grad");
@@ -126,8 +126,7 @@ Tensor node_gradient_sums(const Tensor& grad,                // (N, C, H, W)
         node.pixels = images.pixels();
         node.terms = of_image.data();
         node.count = count;
-        node.grad =
-            Pixels<const T>{data_of<T>(grad), images.pitch}.image(n, images.pixels());
+        node.grad = Pixels<const T>{data_of<T>(grad), images.pitch}.image(n, images.pixels());
         kernel.node_gradient_sums_image(node);
       }
     });
@@ -148,7 +147,8 @@ Tensor node_gradient_sums(const Tensor& grad,                // (N, C, H, W)
   return sums;
 }
 
-// running = (1 - momentum) * running + momentum * statistic of the batch, and one more batch counted.
+// running = (1 - momentum) * running + momentum * statistic of the batch, and one more batch
+// counted.
 void update_statistics_(const std::vector<Tensor>& means,      // B of (C,)
                         const std::vector<Tensor>& variances,  // B of (C,)
                         const std::vector<Tensor>& batches,    // B of (), int64

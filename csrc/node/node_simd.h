@@ -15,8 +15,8 @@ NASP_INLINE void clear_sums(const ImageSums<T>& sums, int64_t c) {
   for (int64_t i = c; i < c + kLanes<T>; ++i) sums.shift[i] = 0, sums.sum[i] = sums.square[i] = 0;
 }
 
-// Takes the shift off a run of pixels, one vector of channels each, and adds them and their squares to
-// the sums. `first`: the run starts the image, its first pixel becomes the shift.
+// Takes the shift off a run of pixels, one vector of channels each, and adds them and their squares
+// to the sums. `first`: the run starts the image, its first pixel becomes the shift.
 template <class T>
 NASP_INLINE void add_shifted_sums(T* z, int64_t pixels, bool first, int64_t c,
                                   const ImageSums<T>& sums) {
@@ -39,8 +39,8 @@ NASP_INLINE void add_run_dots(Pixels<const T> z, int64_t z_lanes, Pixels<const T
                               int64_t pixels, Vec<T> less, double* dot) {
   Vec<T> sum = {}, other = {};
   const auto product = [&](int64_t p, auto some, Vec<T> to) __attribute__((always_inline)) {
-    const Vec<T> g = some.value ? load_some(grad.data + p * grad.pitch, n)
-                                : load(grad.data + p * grad.pitch);
+    const Vec<T> g =
+        some.value ? load_some(grad.data + p * grad.pitch, n) : load(grad.data + p * grad.pitch);
     const Vec<T> v = load_upto(z.data + p * z.pitch, some.value ? z_lanes : kLanes<T>);
     return fma(g, v - less, to);
   };

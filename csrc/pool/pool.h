@@ -33,7 +33,8 @@ inline int64_t pool_scratch(const PoolShape& s, int64_t lanes) {
 
 constexpr int64_t kMaxPools = 8;
 
-// Several pools of one input, whose outputs are of one size, and their inner products with gradients.
+// Several pools of one input, whose outputs are of one size, and their inner products with
+// gradients.
 template <class T>
 struct PoolDotsImage {
   const PoolShape* shapes;

@@ -66,17 +66,17 @@ void pool_backward_(const Tensor& grad,                    // (N, C, H', W'), of
   const char* op = "pool_backward_";
   const Images in = as_images(x, op, "x");
   const PoolShape s = pool_shape(in, max, kernel_size, stride, op);
-  const GradientTensors t = check_gradient_tensors(
-      {grad, factors, sums, z, norm, batch_stats, out, base}, in, x, s.channels, s.out_height,
-      s.out_width, op);
+  const GradientTensors t =
+      check_gradient_tensors({grad, factors, sums, z, norm, batch_stats, out, base}, in, x,
+                             s.channels, s.out_height, s.out_width, op);
   dispatch_single_double(x.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
     const Kernels<T>& kernel = kernels<T>();
     const int64_t pad = round_up(s.channels, kernel.lanes);
     const bool with_norm = norm.numel() > 0;
-    const auto rows = behind_norm_rows<T>(with_norm ? data_of<T>(norm) : nullptr,
-                                          data_of<double>(sums), batch_stats,
-                                          in.count * s.out_pixels(), s.channels, 1, kernel.lanes);
+    const auto rows =
+        behind_norm_rows<T>(with_norm ? data_of<T>(norm) : nullptr, data_of<double>(sums),
+                            batch_stats, in.count * s.out_pixels(), s.channels, 1, kernel.lanes);
     for_image_chunks(in.count, [&](int64_t, int64_t first, int64_t last) {
       Scratch scratch(Scratch::bytes<T>(pad));
       T* const scaled = scratch.take<T>(pad);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Pools of one image. Ties and NaN as in PyTorch: the first maximum of a window in reading order, and a
-// NaN beats every number.
+// Pools of one image. Ties and NaN as in PyTorch: the first maximum of a window in reading order,
+// and a NaN beats every number.
 #pragma once
 
 #include "../node/node_simd.h"
@@ -26,8 +26,9 @@ NASP_INLINE V larger(V a, V b) {
   return b <= a || a != a ? a : b;
 }
 
-// One row of a pool, a vector of channels: first every column of the input over the rows of the window,
-// then every output pixel over the columns. column: (width, lanes), out: (out_width, lanes).
+// One row of a pool, a vector of channels: first every column of the input over the rows of the
+// window, then every output pixel over the columns. column: (width, lanes), out: (out_width,
+// lanes).
 template <bool kMax, class T>
 NASP_INLINE void pool_row(const PoolShape& s, int64_t row, const T* x, int64_t pitch, int64_t n,
                           T* column, T* out) {
@@ -93,7 +94,8 @@ void pool_forward_image(const PoolShape& s, const PoolForwardImage<T>& f) {
       T* const z = pool_group(s, row, rows, f.x, c, f.scratch);
       T* const to = f.z.data + row * s.out_width * f.z.pitch + c;
       if (n < kLanes<T>)
-        for (int64_t p = 0; p < pixels; ++p) store_some(to + p * f.z.pitch, load(z + p * kLanes<T>), n);
+        for (int64_t p = 0; p < pixels; ++p)
+          store_some(to + p * f.z.pitch, load(z + p * kLanes<T>), n);
       else
         for (int64_t p = 0; p < pixels; ++p) store(to + p * f.z.pitch, load(z + p * kLanes<T>));
       if (f.sums.sum) add_shifted_sums(z, pixels, row == 0, c, f.sums);
@@ -101,7 +103,8 @@ void pool_forward_image(const PoolShape& s, const PoolForwardImage<T>& f) {
   }
 }
 
-// dots[i] += sum of grad * z[i] over a run of pixels, grad_sum += sum of grad; a vector of channels.
+// dots[i] += sum of grad * z[i] over a run of pixels, grad_sum += sum of grad; a vector of
+// channels.
 template <int kPools, class T>
 NASP_INLINE void add_pool_dots(const T* const* z, const Pixels<const T>& grad, int64_t n,
                                int64_t pixels, double* const* dots, double* grad_sum) {
@@ -140,7 +143,8 @@ void pool_dots_image(const PoolDotsImage<T>& f) {
         z[i] = group;
       }
       for (int64_t g = 0; g < f.grad_count; ++g) {
-        const Pixels<const T> grad{f.grads[g].data + first * f.grads[g].pitch + c, f.grads[g].pitch};
+        const Pixels<const T> grad{f.grads[g].data + first * f.grads[g].pitch + c,
+                                   f.grads[g].pitch};
         for (int64_t i = 0; i < f.count; ++i) dots[i] = f.sums[i].dot + g * pad + c;
         for_tiles<4>(f.count, [&](int64_t i, auto tile) __attribute__((always_inline)) {
           add_pool_dots<tile.value>(z + i, grad, s.channels - c, pixels, dots + i,
@@ -151,11 +155,11 @@ void pool_dots_image(const PoolDotsImage<T>& f) {
   }
 }
 
-// Adds gz to the pixel of the window that was the maximum: the first one in reading order, or the last
-// NaN. The first pixel is taken unseen: all may be -inf.
+// Adds gz to the pixel of the window that was the maximum: the first one in reading order, or the
+// last NaN. The first pixel is taken unseen: all may be -inf.
 template <class T, class Lanes>
-NASP_INLINE void send_to_maximum(const Window& rows, const Window& columns, int64_t width, const T* x,
-                                 int64_t x_pitch, Vec<T> gz, T* to, int64_t to_pitch,
+NASP_INLINE void send_to_maximum(const Window& rows, const Window& columns, int64_t width,
+                                 const T* x, int64_t x_pitch, Vec<T> gz, T* to, int64_t to_pitch,
                                  const Lanes& lanes) {
   Vec<T> most = lanes.read(x + (rows.begin * width + columns.begin) * x_pitch), place = {};
   Vec<T> number = {};
@@ -192,8 +196,8 @@ struct SomeLanes {
 
 // One vector of channels of an image; the gradient of x was set to the base before.
 template <bool kMax, class T, class Lanes>
-NASP_INLINE void pool_backward_channels(const PoolShape& s, const PoolBackwardImage<T>& b, int64_t c,
-                                        const Lanes& lanes) {
+NASP_INLINE void pool_backward_channels(const PoolShape& s, const PoolBackwardImage<T>& b,
+                                        int64_t c, const Lanes& lanes) {
   const Vec<T> scale_g = load(b.norm.scale_g + c), scale_z = load(b.norm.scale_z + c);
   const Vec<T> mean = load(b.norm.mean + c), offset = load(b.norm.offset + c);
   T* const to = b.grad_x.data + c;
@@ -206,7 +210,8 @@ NASP_INLINE void pool_backward_channels(const PoolShape& s, const PoolBackwardIm
       if (b.z.data)
         gz = gz + fma(scale_z, lanes.read(b.z.data + pixel * b.z.pitch + c) - mean, offset);
       if constexpr (kMax) {
-        send_to_maximum(rows, columns, s.width, b.x.data + c, b.x.pitch, gz, to, b.grad_x.pitch, lanes);
+        send_to_maximum(rows, columns, s.width, b.x.data + c, b.x.pitch, gz, to, b.grad_x.pitch,
+                        lanes);
       } else {
         const Vec<T> share = gz * splat(T(1) / static_cast<T>(rows.size() * columns.size()));
         for (int64_t y = rows.begin; y < rows.end; ++y)

@@ -3,8 +3,8 @@
 
 #include <torch/csrc/stable/device.h>
 
-#include <cstdlib>
 #include <algorithm>
+#include <cstdlib>
 #include <list>
 #include <mutex>
 #include <unordered_map>
@@ -93,7 +93,8 @@ Memory& memory() {
 void give_back(void* data) { memory().give(data); }
 
 Tensor empty_images_like(const Tensor& like, const std::vector<int64_t>& size) {
-  if (size.size() != 4) fail("empty_images: expected a size (N, C, H, W), found ", size.size(), " numbers");
+  if (size.size() != 4)
+    fail("empty_images: expected a size (N, C, H, W), found ", size.size(), " numbers");
   return kept_images(like, size[0], size[1], size[2], size[3]);
 }
 

@@ -24,8 +24,7 @@ template <class Body>
 void for_image_chunks(int64_t images, const Body& body) {
   const int64_t chunks = image_chunks(images);
   const auto range = [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c)
-      body(c, images * c / chunks, images * (c + 1) / chunks);
+    for (int64_t c = begin; c < end; ++c) body(c, images * c / chunks, images * (c + 1) / chunks);
   };
   if (chunks == 1)
     range(0, 1);
@@ -35,8 +34,8 @@ void for_image_chunks(int64_t images, const Body& body) {
 
 constexpr int64_t kCacheLine = 64;
 
-// Memory of one thread, handed out in pieces that start on a cache line; kept for the next call. The
-// thread that calls an operator may hold one piece of each kind at a time.
+// Memory of one thread, handed out in pieces that start on a cache line; kept for the next call.
+// The thread that calls an operator may hold one piece of each kind at a time.
 enum class ScratchKind { kOwn, kShared };
 
 template <ScratchKind kKind>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The vectors of one instruction set. Included by csrc/simd/*_cpu.cpp, each of which compiles the same
-// loops (the *_simd.h headers) once, after it has set
+// The vectors of one instruction set. Included by csrc/simd/*_cpu.cpp, each of which compiles the
+// same loops (the *_simd.h headers) once, after it has set
 //   NASP_ISA           the namespace of this copy
 //   NASP_VECTOR_BYTES  64, 32 or 16
-// and the compiler's target. Inside, only builtins and what is declared here: an inline function of a
-// standard header compiled for AVX-512 could replace the copy that other files share.
+// and the compiler's target. Inside, only builtins and what is declared here: an inline function of
+// a standard header compiled for AVX-512 could replace the copy that other files share.
 #pragma once
 
 #include <cstdint>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // source_dots on the CPU: the gradient of all options of all edges that leave one node.
 //
-// <G, BN(z)> = sum_c scale_c (sum g z - mean_c sum g): the last block of an option is computed row by row,
-// multiplied with G and forgotten. Only what lies between two blocks is stored, because a BN needs the
-// whole batch: the options of an edge run in one sweep over the images, their second blocks in the sweep
-// of the next edge, so that two edges' worth of memory serves all.
+// <G, BN(z)> = sum_c scale_c (sum g z - mean_c sum g): the last block of an option is computed row
+// by row, multiplied with G and forgotten. Only what lies between two blocks is stored, because a
+// BN needs the whole batch: the options of an edge run in one sweep over the images, their second
+// blocks in the sweep of the next edge, so that two edges' worth of memory serves all.
 #include <array>
 #include <map>
 
@@ -113,8 +113,8 @@ class SourceDots {
     depth_ = std::max(depth_, static_cast<int64_t>(o.blocks.size()));
     chains_of_edge_ = std::max(chains_of_edge_, index + 1);
     for (size_t d = 0; d + 1 < o.blocks.size(); ++d)
-      slot_size_ = std::max(slot_size_, in_.count * o.blocks[d].shape.out_pixels() *
-                                            o.blocks[d].shape.out_channels);
+      slot_size_ = std::max(
+          slot_size_, in_.count * o.blocks[d].shape.out_pixels() * o.blocks[d].shape.out_channels);
     // A sweep reads what the sweep before wrote: slots for each edge under way, and two in turn.
     slots_ = depth_ > 1 ? depth_ * chains_of_edge_ * 2 : 0;
     slot_bytes_ = Scratch::bytes<T>(slot_size_);
@@ -189,7 +189,8 @@ class SourceDots {
     }
   }
 
-  // The padded x of all first blocks that activate it in the same way: one border, wide enough for each.
+  // The padded x of all first blocks that activate it in the same way: one border, wide enough for
+  // each.
   struct SharedInput {
     BlockShape shape{};  // pad_h and pad_w: the border
     int64_t height = 0, width = 0;
@@ -209,7 +210,8 @@ class SourceDots {
         if (s.depth == 0 && !s.shape->is_pointwise()) body(inputs[s.shape->relu], *s.shape);
     };
     each([](SharedInput& in, const BlockShape& s) {
-      const int64_t pad_h = std::max(in.shape.pad_h, s.pad_h), pad_w = std::max(in.shape.pad_w, s.pad_w);
+      const int64_t pad_h = std::max(in.shape.pad_h, s.pad_h),
+                    pad_w = std::max(in.shape.pad_w, s.pad_w);
       in.shape = s;
       in.shape.pad_h = pad_h;
       in.shape.pad_w = pad_w;
@@ -241,7 +243,8 @@ class SourceDots {
         Stage& s = stages[i];
         const BlockShape& shape = *s.shape;
         const size_t relu = shape.relu;
-        if (s.depth && own[i].row) kernel_.pad_image(shape, stage_input(s, n), s.chain->before.affine(), own[i]);
+        if (s.depth && own[i].row)
+          kernel_.pad_image(shape, stage_input(s, n), s.chain->before.affine(), own[i]);
         run_stage(s, n, s.depth ? readable(own[i]) : inputs[relu].of(shape, shared[relu], lanes_),
                   group);
       }
@@ -256,7 +259,8 @@ class SourceDots {
 
   Pixels<const T> stage_input(const Stage& s, int64_t n) const {
     const int64_t pixels = s.shape->height * s.shape->width;
-    return s.from ? Pixels<const T>{s.from, s.shape->in_channels}.image(n, pixels) : x_.image(n, pixels);
+    return s.from ? Pixels<const T>{s.from, s.shape->in_channels}.image(n, pixels)
+                  : x_.image(n, pixels);
   }
 
   void run_stage(Stage& s, int64_t n, const Blocked<const T>& input, T* group) {
@@ -317,7 +321,8 @@ class SourceDots {
   void finish(Stage& s) {
     const ProgramBlock& b = block_of(s);
     Chain& chain = *s.chain;
-    chain.rows = finish_norm(b.norm, s.sums, s.shape->out_pixels(), s.shape->out_channels, s.shape->parts);
+    chain.rows =
+        finish_norm(b.norm, s.sums, s.shape->out_pixels(), s.shape->out_channels, s.shape->parts);
     if (s.last)
       out_[chain.number] = dot(grads_[static_cast<size_t>(chain.grad)], s.sums, 0, chain.rows,
                                b.norm.arguments.bias, s.shape->out_channels, s.shape->parts);
@@ -330,7 +335,8 @@ class SourceDots {
   void finish_pool(Pool& pool) {
     for (size_t i = 0; i < pool.options.size(); ++i) {
       const ProgramOption& o = options_[pool.options[i]];
-      const auto rows = finish_norm(o.norm, pool.sums, pool.shape.out_pixels(), pool.shape.channels, 1);
+      const auto rows =
+          finish_norm(o.norm, pool.sums, pool.shape.out_pixels(), pool.shape.channels, 1);
       out_[pool.options[i]] = dot(grads_[static_cast<size_t>(o.grad)], pool.sums, o.grad, rows,
                                   o.norm.arguments.bias, pool.shape.channels, 1);
     }
@@ -354,10 +360,12 @@ Tensor source_dots(const Tensor& x,                   // (N, C, H, W), channels_
                    const std::vector<Tensor>& grads,  // one for each edge
                    const std::vector<int64_t>& program, const std::vector<Tensor>& weights,
                    const std::vector<Tensor>& statistics, const std::vector<double>& numbers) {
-  auto options = ProgramReader("source_dots", x, grads, program, weights, statistics, numbers).read();
+  auto options =
+      ProgramReader("source_dots", x, grads, program, weights, statistics, numbers).read();
   Tensor dots = empty_vector(x, static_cast<int64_t>(options.size()), x.scalar_type());
   if (options.empty()) return dots;
-  if (x.numel() == 0) fail("source_dots: expected at least one image, found x of shape ", shape_text(x));
+  if (x.numel() == 0)
+    fail("source_dots: expected at least one image, found x of shape ", shape_text(x));
   dispatch_single_double(x.scalar_type(), "source_dots", [&](auto zero) {
     using T = decltype(zero);
     SourceDots<T>(x, grads, options, mutable_data_of<T>(dots)).run();

@@ -30,7 +30,11 @@ class WeightStep:
         self._config = config
         self._parameters = list(parameters)
         self.optimizer = torch.optim.SGD(
-            self._parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+            self._parameters,
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            foreach=True,  # not the default on a CPU, where it is faster as well
         )
 
     def start_epoch(self, epoch: int) -> float:

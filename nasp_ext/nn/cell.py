@@ -15,7 +15,7 @@ from .fused import run_cell
 from .fusion import Fusion, why_not_fused
 from .lowering import check_plain
 from .mixed_op import MixedOp
-from .plan import CellPlan
+from .plan import CellPlan, Children
 from .primitives import FactorizedReduce, build_primitive, relu_conv_bn, zeros_after_stride
 
 _INPUTS = 2
@@ -142,7 +142,7 @@ class Cell(nn.Module):
     def _plan(self) -> CellPlan:
         """The cell in the form of the fused engine. Raises NotFusedError."""
         edges: list[tuple[int, int, Sequence[nn.Module], int | None, bool]] = []
-        watched = [self._modules, self._ops._modules]
+        watched: list[Children] = [self._modules, self._ops._modules]
         for edge, module in zip(self.layout.edges, self._ops, strict=True):
             modules: Sequence[nn.Module] = [module]
             update = True
@@ -207,9 +207,7 @@ class Cell(nn.Module):
         stride = 1 + self.reduction
         size = (self.channels, -(-s1.shape[2] // stride), -(-s1.shape[3] // stride))
         weighted = gates is not None and any(factor is not None for factor in factors)
-        return run_cell(
-            plan, (s0, s1), gates, active, factors=factors, weighted=weighted, size=size
-        )
+        return run_cell(plan, (s0, s1), gates, active, factors=factors, weighted=weighted, size=size)
 
     def mixed_edges(self) -> list[tuple[int, MixedOp]]:
         """(row of the gates, module) of every mixed edge, in the order of the layout."""

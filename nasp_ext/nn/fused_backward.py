@@ -2,8 +2,8 @@
 """The backward of a fused cell.
 
 It goes through the nodes from the last to the first. When the gradients of all nodes behind a state are
-known, ``ops.source_dots`` gives the gradients of all options of the edges out of it: G_j = dL/dx_j is the same
-for every edge into node j, so that the architecture gradient <G_j, O_k(x_i)> takes no graph, no gradient of
+known, ``ops.source_dots`` gives the gradients of all options of the edges out of it: G_j = dL/dx_j is that
+of every edge into node j, so that the architecture gradient <G_j, O_k(x_i)> takes no graph, no gradient of
 the weights and the memory of one path (Yao et al. 2020, eq. 7 at one-hot rows).
 """
 
@@ -79,13 +79,9 @@ class _Reverse:
             inputs_wanted[i] or (weights_wanted and option is not None)
             for i, option in enumerate(plan.preprocess)
         ] + [True] * plan.nodes
-        # The gradients of the parameters, in the order of CellCall.parameters.
-        self._offsets: list[int] = []
-        count = 0
-        for option in (*(o for o in plan.preprocess if o is not None), *(c.option for c in call.chosen)):
-            self._offsets.append(count)
-            count += len(option.parameters())
-        self._parameter_grads: list[Tensor | None] = [None] * count
+        # The gradients of the parameters, in the order of Selection.parameters.
+        self._offsets = call.selection.offsets
+        self._parameter_grads: list[Tensor | None] = [None] * call.selection.parameter_count
         self._dots: list[Tensor] = []
         self._entries: list[tuple[int, int]] = []
 
@@ -125,10 +121,10 @@ class _Reverse:
     def _node(self, node: int, dots: bool) -> None:
         call = self._call
         grad = self._grads[call.plan.inputs + node]
-        numbers = [i for i, chosen in enumerate(call.chosen) if chosen.edge.node == node]
+        numbers = call.selection.of_node[node]
         if grad is None or not numbers:
             return
-        chosen = [call.chosen[i] for i in numbers]
+        chosen = [call.selection.chosen[i] for i in numbers]
         tapes = [self._tape.edges[i] for i in numbers]
         last = [tape[-1] if tape else None for tape in tapes]
         terms = [
@@ -136,12 +132,12 @@ class _Reverse:
             for c, tape in zip(chosen, last, strict=True)
         ]
         norms = [grad.new_empty(0, 0) if tape is None else self._saved[tape.norm] for tape in last]
-        factors = factor_matrix([call.factors[i] for i in numbers], grad)
+        factors = factor_matrix(call, numbers, grad)
         sums = ops.node_gradient_sums(grad, terms, norms, factors)
         if dots:
             rows = [(i, c) for i, c in enumerate(chosen) if c.edge.row is not None]
             self._active_dots(sums, rows)
-        first = sum(option is not None for option in call.plan.preprocess)
+        first = len(self._offsets) - len(call.selection.chosen)
         for i, (number, c, tape) in enumerate(zip(numbers, chosen, tapes, strict=True)):
             factor = None if factors is None else factors[i]
             self._edge(c.option, tape, c.edge.source, grad, factor, sums[i], self._offsets[first + number])
@@ -188,8 +184,8 @@ class _Reverse:
                     *(pool.max, pool.kernel, pool.stride, out, base),
                 )
         elif option.chain:
-            out, base = self._target(source) if self._state_wanted[source] else (None, None)
-            self._chain(option, tape, x, grad, factor, sums, offset, out, base)
+            to = self._target(source) if self._state_wanted[source] else (None, None)
+            self._chain(option, tape, x, grad, factor, sums, offset, *to)
         elif self._state_wanted[source]:
             self._add_identity(source, grad if factor is None else grad * factor.view(-1, 1, 1, 1))
 
@@ -237,9 +233,21 @@ class _Reverse:
             in_norm = None if i == 0 or option.chain[i - 1].norm is None else self._saved[tape[i - 1].norm]
             to = out if i == 0 else ops.empty_images(before_x, before_x.shape)
             in_sums, grad_depthwise, grad_products = ops.block_backward(
-                *(grad, factor, sums, self._saved[tape[i].z], self._saved[tape[i].norm]),
-                *(tape[i].batch_stats, before_x, in_norm, depthwise, products, block.geometry),
-                *(block.relu, self._weights_wanted, to, base if i == 0 else None),
+                grad,
+                factor,
+                sums,
+                self._saved[tape[i].z],
+                self._saved[tape[i].norm],
+                tape[i].batch_stats,
+                before_x,
+                in_norm,
+                depthwise,
+                products,
+                block.geometry,
+                block.relu,
+                self._weights_wanted,
+                to,
+                base if i == 0 else None,
             )
             if self._weights_wanted:
                 grads = grad_products if depthwise is None else [grad_depthwise, *grad_products]

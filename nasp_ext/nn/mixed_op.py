@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..gates import PRUNED
-from .host_rows import active_option
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
+from .host_rows import active_option
 from .one_hot import Branches, autocast_state, frozen_statistics, one_hot, training_mode, without_graph
 from .plan import CellPlan
 from .primitives import DARTS_PRIMITIVES, Zero, build_primitive
@@ -169,7 +169,7 @@ class MixedOp(nn.Module):
             (active,),
             factors=(factor,),
             weighted=wanted and factor is not None,
-            size=self._output_of_zeros(x)[0][1:] if plan.gives_no_size((active,)) else None,
+            size=None if plan.selection((active,)).chosen else tuple(self._output_of_zeros(x)[0][1:]),
         )
 
     def _check_weights(self, x: Tensor, weights: Tensor) -> None:

@@ -2,6 +2,7 @@
 """Operators with C++ and CUDA kernels; ``reference`` has the same names in plain PyTorch."""
 
 from . import reference as reference
+from ._native import NAN_ROW, PRUNED, check_selection
 from .blocks import (
     NormParts,
     block_backward,
@@ -15,7 +16,6 @@ from .blocks import (
     source_dots,
     update_statistics_,
 )
-from ._native import NAN_ROW, PRUNED, check_selection
 from .mixture import branch_dots, mixed_sum
 from .prox import prox_c, prox_c1, prox_c2, select_active
 from .step import nasp_step_

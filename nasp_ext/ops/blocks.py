@@ -58,7 +58,7 @@ def block_forward(
     parts: NormParts = _NO_PARTS,
     eps: float = 1e-5,
 ) -> tuple[Tensor, Tensor]:
-    """``z = convolution(relu(in_norm(x)))`` and the norm of z: all of a candidate operation up to its BatchNorm.
+    """``z = convolution(relu(in_norm(x)))`` and the norm of z: a candidate operation up to its BatchNorm.
 
     Args:
         x: (N, C, H, W); in_norm: (5, C) of the BatchNorm before, which is applied to x, or None.
@@ -127,9 +127,7 @@ def pool_forward(
     Args:    x: (N, C, H, W); kernel_size: odd; parts: as for ``block_forward``.
     Returns: z (N, C, H', W'), norm (5, C) or (0, C).
     """
-    result: tuple[Tensor, Tensor] = call(
-        _POOL_FORWARD, x, max, kernel_size, stride, norm, *parts, eps
-    )
+    result: tuple[Tensor, Tensor] = call(_POOL_FORWARD, x, max, kernel_size, stride, norm, *parts, eps)
     return result
 
 
