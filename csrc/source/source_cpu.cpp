@@ -10,7 +10,7 @@
 
 #include "../simd/kernels.h"
 #include "../simd/threads.h"
-#include "program.h"
+#include "source_parts.h"
 
 namespace nasp_ext {
 namespace {
@@ -64,19 +64,6 @@ class SourceDots {
   }
 
  private:
-  struct Grad {
-    Pixels<const T> data;
-    int64_t pixels, channels;
-    std::vector<double> sums;  // (images, pad)
-    int64_t stride;
-
-    double* of_image(int64_t n) { return sums.data() + n * stride; }
-  };
-  struct Pool {
-    PoolShape shape;
-    std::vector<size_t> options;
-    BatchSums<T> sums;
-  };
   struct Chain {
     ProgramOption* option;
     int64_t number, grad, index;  // index: among the chains of its edge
@@ -102,7 +89,7 @@ class SourceDots {
   void plan(size_t i) {
     ProgramOption& o = options_[i];
     if (o.kind != OptionKind::kChain) {
-      Pool& pool = pools_[{o.pool.max, o.pool.kernel, o.pool.stride, o.norm.exists}];
+      SourcePool<T>& pool = pools_[{o.pool.max, o.pool.kernel, o.pool.stride, o.norm.exists}];
       pool.shape = o.pool;
       pool.options.push_back(i);
       return;
@@ -144,90 +131,32 @@ class SourceDots {
 
   // Pools and skips, once for all edges; and the sums of the gradients.
   void sweep_free_options(int64_t first, int64_t last) {
-    std::vector<Pool*> pools;
+    std::vector<SourcePool<T>*> pools;
     for (auto& [key, pool] : pools_) pools.push_back(&pool);
     for (size_t begin = 0; begin < pools.size(); begin += kMaxPools)
-      sweep_pools({pools.begin() + static_cast<std::ptrdiff_t>(begin),
-                   pools.begin() + static_cast<std::ptrdiff_t>(
-                                       std::min<size_t>(pools.size(), begin + kMaxPools))},
-                  first, last, begin == 0);
+      source_pool_dots<T>(kernel_, x_, in_,
+                          {pools.begin() + static_cast<std::ptrdiff_t>(begin),
+                           pools.begin() + static_cast<std::ptrdiff_t>(
+                                               std::min<size_t>(pools.size(), begin + kMaxPools))},
+                          grads_, first, last, begin == 0);
     if (!pools.empty()) return;
-    for (Grad& g : grads_)
+    for (SourceGrad<T>& g : grads_)
       for (int64_t n = first; n < last; ++n)
         kernel_.channel_sums_image(g.data.image(n, g.pixels), g.pixels, g.channels, g.of_image(n));
   }
 
-  void sweep_pools(const std::vector<Pool*>& pools, int64_t first, int64_t last, bool sum_grads) {
-    const PoolShape& shape = pools[0]->shape;
-    const int64_t pad = round_up(shape.channels, lanes_);
-    const auto count = static_cast<int64_t>(pools.size());
-    const int64_t size = count * pool_scratch(shape, lanes_);
-    Scratch scratch(Scratch::bytes<T>(size) + Scratch::bytes<double>(pad));
-    PoolDotsImage<T> f{};
-    f.scratch = scratch.take<T>(size);
-    double* const unused = scratch.take<double>(pad);
-    std::fill(unused, unused + pad, 0.0);
-    std::vector<PoolShape> shapes;
-    for (const Pool* pool : pools) shapes.push_back(pool->shape);
-    std::vector<ImageSums<T>> sums(pools.size());
-    std::vector<Pixels<const T>> grads(grads_.size());
-    std::vector<double*> grad_sums(grads_.size());
-    f.shapes = shapes.data();
-    f.sums = sums.data();
-    f.count = count;
-    f.grads = grads.data();
-    f.grad_sums = grad_sums.data();
-    f.grad_count = static_cast<int64_t>(grads.size());
-    for (int64_t n = first; n < last; ++n) {
-      f.x = x_.image(n, in_.pixels());
-      for (size_t i = 0; i < pools.size(); ++i) sums[i] = pools[i]->sums.of_image(n);
-      for (size_t g = 0; g < grads.size(); ++g) {
-        grads[g] = grads_[g].data.image(n, shape.out_pixels());
-        grad_sums[g] = sum_grads ? grads_[g].of_image(n) : unused;
-      }
-      kernel_.pool_dots_image(f);
-    }
-  }
-
-  // The padded x of all first blocks that activate it in the same way: one border, wide enough for
-  // each.
-  struct SharedInput {
-    BlockShape shape{};  // pad_h and pad_w: the border
-    int64_t height = 0, width = 0;
-    BlockedScratch<T> layout(int64_t lanes) const {
-      return {height, width, round_up(shape.in_channels, lanes), lanes};
-    }
-    Blocked<const T> of(const BlockShape& s, const Blocked<T>& image, int64_t lanes) const {
-      return {image.data + (shape.pad_h - s.pad_h) * image.row + (shape.pad_w - s.pad_w) * lanes,
-              image.block, image.row};
-    }
-  };
-
-  static std::array<SharedInput, 2> shared_inputs(const std::vector<Stage>& stages) {
-    std::array<SharedInput, 2> inputs;
-    const auto each = [&](const auto& body) {
-      for (const Stage& s : stages)
-        if (s.depth == 0 && !s.shape->is_pointwise()) body(inputs[s.shape->relu], *s.shape);
-    };
-    each([](SharedInput& in, const BlockShape& s) {
-      const int64_t pad_h = std::max(in.shape.pad_h, s.pad_h),
-                    pad_w = std::max(in.shape.pad_w, s.pad_w);
-      in.shape = s;
-      in.shape.pad_h = pad_h;
-      in.shape.pad_w = pad_w;
-    });
-    each([](SharedInput& in, const BlockShape& s) {
-      in.height = std::max(in.height, in.shape.pad_h + std::max(s.reach_h() - s.pad_h, s.height));
-      in.width = std::max(in.width, in.shape.pad_w + std::max(s.reach_w() - s.pad_w, s.width));
-    });
-    return inputs;
+  static std::vector<const BlockShape*> first_shapes(const std::vector<Stage>& stages) {
+    std::vector<const BlockShape*> shapes;
+    for (const Stage& s : stages)
+      if (s.depth == 0 && !s.shape->is_pointwise()) shapes.push_back(s.shape);
+    return shapes;
   }
 
   void sweep_stages(std::vector<Stage>& stages, int64_t first, int64_t last) {
     if (stages.empty()) return;
-    const auto inputs = shared_inputs(stages);
+    const auto inputs = shared_inputs<T>(first_shapes(stages));
     int64_t bytes = Scratch::bytes<T>(group_size_);
-    for (const SharedInput& in : inputs) bytes += Scratch::bytes<T>(in.layout(lanes_).size);
+    for (const SharedInput<T>& in : inputs) bytes += Scratch::bytes<T>(in.layout(lanes_).size);
     for (const Stage& s : stages) bytes += Scratch::bytes<T>(own_layout(s).size);
     Scratch scratch(bytes);
     T* const group = scratch.take<T>(group_size_);
@@ -265,7 +194,7 @@ class SourceDots {
 
   void run_stage(Stage& s, int64_t n, const Blocked<const T>& input, T* group) {
     const BlockShape& shape = *s.shape;
-    const Grad& grad = grads_[static_cast<size_t>(s.chain->grad)];
+    const SourceGrad<T>& grad = grads_[static_cast<size_t>(s.chain->grad)];
     ForwardImage<T> f{};
     f.in = s.chain->before.affine();
     f.depthwise = s.taps.data();
@@ -295,50 +224,29 @@ class SourceDots {
     return rows;
   }
 
-  // <G, scale * z + shift> from the sums; without a BN, of z itself.
-  T dot(const Grad& grad, const BatchSums<T>& sums, int64_t kind, const std::vector<T>& rows,
-        const std::optional<Tensor>& bias, int64_t channels, int64_t parts) const {
-    const T* const norm = rows.empty() ? nullptr : rows.data();
-    const int64_t of_part = channels / parts;
-    double total = 0;
-    for (int64_t part = 0; part < parts; ++part) {
-      const int64_t first = part * of_part;
-      const auto dots = sums.dots(kind, part * round_up(of_part, lanes_), of_part,
-                                  norm ? norm + kMean * channels + first : nullptr,
-                                  grad.sums.data() + first, grad.stride);
-      for (int64_t c = first; c < first + of_part; ++c)
-        total += dots[static_cast<size_t>(c - first)] *
-                 (norm ? static_cast<double>(norm[kScale * channels + c]) : 1.0);
-    }
-    if (!bias) return static_cast<T>(total);
-    for (int64_t n = 0; n < in_.count; ++n)
-      for (int64_t c = 0; c < channels; ++c)
-        total += static_cast<double>(data_of<T>(*bias)[c]) *
-                 grad.sums[static_cast<size_t>(n * grad.stride + c)];
-    return static_cast<T>(total);
-  }
-
   void finish(Stage& s) {
     const ProgramBlock& b = block_of(s);
     Chain& chain = *s.chain;
     chain.rows =
         finish_norm(b.norm, s.sums, s.shape->out_pixels(), s.shape->out_channels, s.shape->parts);
     if (s.last)
-      out_[chain.number] = dot(grads_[static_cast<size_t>(chain.grad)], s.sums, 0, chain.rows,
-                               b.norm.arguments.bias, s.shape->out_channels, s.shape->parts);
+      out_[chain.number] = source_dot(grads_[static_cast<size_t>(chain.grad)], s.sums, 0,
+                                      chain.rows, b.norm.arguments.bias, s.shape->out_channels,
+                                      s.shape->parts, in_.count, lanes_);
     else
       chain.before = chain.rows.empty()
                          ? PaddedNorm<T>()
                          : PaddedNorm<T>(chain.rows.data(), s.shape->out_channels, 1, lanes_);
   }
 
-  void finish_pool(Pool& pool) {
+  void finish_pool(SourcePool<T>& pool) {
     for (size_t i = 0; i < pool.options.size(); ++i) {
       const ProgramOption& o = options_[pool.options[i]];
       const auto rows =
           finish_norm(o.norm, pool.sums, pool.shape.out_pixels(), pool.shape.channels, 1);
-      out_[pool.options[i]] = dot(grads_[static_cast<size_t>(o.grad)], pool.sums, o.grad, rows,
-                                  o.norm.arguments.bias, pool.shape.channels, 1);
+      out_[pool.options[i]] =
+          source_dot(grads_[static_cast<size_t>(o.grad)], pool.sums, o.grad, rows,
+                     o.norm.arguments.bias, pool.shape.channels, 1, in_.count, lanes_);
     }
   }
 
@@ -348,8 +256,8 @@ class SourceDots {
   Pixels<const T> x_;
   std::vector<ProgramOption>& options_;
   T* out_;
-  std::vector<Grad> grads_;
-  std::map<std::array<int64_t, 4>, Pool> pools_;
+  std::vector<SourceGrad<T>> grads_;
+  std::map<std::array<int64_t, 4>, SourcePool<T>> pools_;
   std::vector<Chain> chains_;
   std::vector<T*> slot_;
   int64_t depth_ = 1, chains_of_edge_ = 0, slots_ = 0, slot_size_ = 0, slot_bytes_ = 0;
