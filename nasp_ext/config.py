@@ -47,6 +47,8 @@ class TrainingConfig:
     """cpu, cuda, cuda:1 …; auto takes a GPU if there is one."""
     threads: int | None = None
     """CPU threads; None leaves PyTorch's choice. Another number gives other last bits."""
+    fused: bool = True
+    """Run cells with the fused operators where they can; else always as plain PyTorch modules."""
 
     def __post_init__(self) -> None:
         for name in ("cells", "channels", "epochs", "batch"):

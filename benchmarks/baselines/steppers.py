@@ -76,20 +76,27 @@ class AuthorsNASP(PlainStepper):
 
     Args:
         all_gradients: the architecture step also computes the gradient of the weights, which nothing uses.
+        edges: how many edges into a node are kept.
     """
 
     def __init__(
-        self, net: PlainNetwork, train: Batch, valid: Batch, a: Tensor, all_gradients: bool = True
+        self,
+        net: PlainNetwork,
+        train: Batch,
+        valid: Batch,
+        a: Tensor,
+        all_gradients: bool = True,
+        edges: int = 2,
     ) -> None:
         super().__init__(net, train, valid, a)
-        self.all_gradients = all_gradients
+        self.all_gradients, self.edges = all_gradients, edges
 
     @contextmanager
     def binarised(self) -> Iterator[None]:
         saved = [matrix.detach().clone() for matrix in self.matrices]
         with torch.no_grad():
             for matrix in self.matrices:
-                matrix.copy_(torch.from_numpy(one_hot_rows(matrix.cpu().numpy(), _OFFSETS, 2)))
+                matrix.copy_(torch.from_numpy(one_hot_rows(matrix.cpu().numpy(), _OFFSETS, self.edges)))
         yield
         with torch.no_grad():
             for matrix, value in zip(self.matrices, saved, strict=True):

@@ -93,3 +93,20 @@ class Fusion:
             self._plan, self.reason = None, str(reason)
             _LOG.debug("%s runs plain modules: %s", type(owner).__name__, reason)
         return self._plan
+
+
+def fusion_reasons(module: nn.Module) -> dict[str, str]:
+    """Which parts of a network run plain modules because of what they are made of: name -> reason.
+
+    Cells, MixedOps and the stem are asked; what depends on the call is told by ``why_not_fused``.
+
+    >>> from nasp_ext.nn import MixedOp
+    >>> fusion_reasons(MixedOp.from_modules([nn.Linear(4, 4), nn.Identity()]))
+    {'': 'Linear: Linear is not among the fused layers'}
+    """
+    found = {}
+    for name, part in module.named_modules():
+        fusion, build = getattr(part, "_fusion", None), getattr(part, "_plan", None)
+        if isinstance(fusion, Fusion) and build is not None and fusion.plan(part, build) is None:
+            found[name] = str(fusion.reason)
+    return found
