@@ -5,7 +5,6 @@ import platform
 
 import torch
 
-from . import _C as _C  # registers torch.ops.nasp_ext
 from . import __version__, _host
 
 
