@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+// A tile of pixels of a block: staged in shared memory, multiplied with weights, added up.
+//
+// Every convolution is a product of (pixels, depth) and (depth, columns), where depth are the
+// channels that are read, tap after tap, and columns those that are written. A thread block has one
+// tile of pixels; 32 groups of 8 threads share it. Neighbouring threads have neighbouring channels
+// wherever global memory is touched. A depthwise convolution is computed while its tile is staged,
+// straight from global memory: what its taps share is read from the L1 cache, which is as fast as
+// shared memory and knows no borders between tiles.
+#pragma once
+
+#include "../common/launch.cuh"
+#include "block_kernel.h"
+
+namespace nasp_ext {
+
+constexpr int kLanesOfWarp = 32;
+constexpr int kWide = 4;      // columns of a thread: one 16-byte access in float
+constexpr int kColumns = 32;  // of a thread block at a time: 8 threads of kWide
+constexpr int kGroups = kThreads / (kColumns / kWide);
+template <class T>
+constexpr int kRun = kTilePixels<T> / kGroups;  // pixels of a thread
+// Channels that are staged at a time: with the weights below 48 KiB, and all of a cell of C = 64 at
+// once in float, so that its depthwise convolution is computed once for all columns.
+template <class T>
+constexpr int kDepth = 256 / sizeof(T);
+// Odd, so that neighbouring channels of a pixel lie in different banks.
+template <class T>
+constexpr int kPixelPitch = kTilePixels<T> + 1;
+constexpr int kColumnPitch = kColumns + kWide;  // shifts the banks, keeps 16-byte steps
+constexpr int kWarps = kThreads / kLanesOfWarp;
+// Thread blocks that a multiprocessor shall hold: as many as leave the registers for no spills.
+template <class T>
+constexpr int kBlocksAtLeast = sizeof(T) == 4 ? 3 : 2;
+
+__device__ __forceinline__ int group_of_thread() {
+  return static_cast<int>(threadIdx.x) / (kColumns / kWide);
+}
+__device__ __forceinline__ int column_of_thread() {
+  return static_cast<int>(threadIdx.x) % (kColumns / kWide) * kWide;
+}
+
+// Dynamic shared memory: weights, then pixels.
+template <class T>
+size_t tile_bytes(int channels) {
+  const int depth = channels < kDepth<T> ? channels : kDepth<T>;
+  return sizeof(T) * static_cast<size_t>(depth) * (kColumnPitch + kPixelPitch<T>);
+}
+template <class T>
+struct TileMemory {
+  T* weights;  // (depth, kColumnPitch)
+  T* pixels;   // (depth, kPixelPitch)
+
+  __device__ __forceinline__ TileMemory(T* memory, int channels)
+      : weights(memory),
+        pixels(memory + (channels < kDepth<T> ? channels : kDepth<T>)*kColumnPitch) {}
+};
+
+template <class T>
+__device__ __forceinline__ void find_places(int64_t first, int64_t pixels, int height, int width,
+                                            PixelPlace* places) {
+  for (int p = static_cast<int>(threadIdx.x); p < kTilePixels<T>; p += kThreads) {
+    places[p] = place_of(first + p, pixels, height, width);
+  }
+}
+
+// staged[c][p] = value(channel c, pixel p) for `depth` channels; make(c) prepares a channel.
+template <class T, class Make>
+__device__ __forceinline__ void stage(int depth, T* staged, const Make& make) {
+  const int threads = kThreads / depth;  // of a channel
+  const int c = static_cast<int>(threadIdx.x) % depth,
+            first = static_cast<int>(threadIdx.x) / depth;
+  if (first >= threads) return;
+  const auto value = make(c);
+  for (int p = first; p < kTilePixels<T>; p += threads) staged[c * kPixelPitch<T> + p] = value(p);
+}
+
+// One tap of a plain convolution, or all taps of a depthwise one, of channels from `channel` on.
+template <class T>
+__device__ __forceinline__ void stage_input(const BlockGeometry& g,
+                                            const BlockWeightsOnDevice<T>& weights, const T* x,
+                                            int x_pitch, const T* in_norm, const PixelPlace* places,
+                                            int part, int tap, int channel, int depth, T* staged) {
+  stage<T>(depth, staged, [&](int offset) {
+    const int c = channel + offset;
+    const Activation<T> activation = activation_of(in_norm, g.in_channels, c, g.relu);
+    const T* const column = x + c;
+    const T* const taps = g.depthwise ? weights.depthwise + c * g.taps() : nullptr;
+    return [=, &g](int p) {
+      const PixelPlace place = places[p];
+      if (taps == nullptr) {
+        const int64_t from = input_pixel(g, place, part, tap / g.kernel_w, tap % g.kernel_w);
+        return from < 0 ? T(0) : activation(column[from * x_pitch]);
+      }
+      T sum = T(0);
+      for (int i = 0; i < g.kernel_h; ++i) {
+        for (int j = 0; j < g.kernel_w; ++j) {
+          const int64_t from = input_pixel(g, place, 0, i, j);
+          if (from >= 0) {
+            sum = multiply_add(taps[i * g.kernel_w + j], activation(column[from * x_pitch]), sum);
+          }
+        }
+      }
+      return sum;
+    };
+  });
+}
+
+// weights[k][v] = value(k, v) for `depth` rows and kColumns columns, of which `columns` exist. Rows
+// differ between neighbouring threads: they are the ones that lie side by side in the forward's
+// weights; the backward's are read the other way round.
+template <class T, bool kRowsAreNear, class Value>
+__device__ __forceinline__ void stage_weights(int depth, int columns, T* weights,
+                                              const Value& value) {
+  for (int i = static_cast<int>(threadIdx.x); i < depth * kColumns; i += kThreads) {
+    const int k = kRowsAreNear ? i % depth : i / kColumns;
+    const int v = kRowsAreNear ? i / depth : i % kColumns;
+    weights[k * kColumnPitch + v] = v < columns ? value(k, v) : T(0);
+  }
+}
+
+// sum[t][v] += the products of pixel group + t * kGroups and column + v.
+template <class T>
+__device__ __forceinline__ void multiply(const TileMemory<T>& memory, int depth,
+                                         T (&sum)[kRun<T>][kWide]) {
+  const T* pixels = memory.pixels + group_of_thread();
+  const T* weights = memory.weights + column_of_thread();
+  for (int k = 0; k < depth; ++k) {
+    T w[kWide];
+    load_row(weights + k * kColumnPitch, w);
+#pragma unroll
+    for (int t = 0; t < kRun<T>; ++t) {
+      const T x = pixels[k * kPixelPitch<T> + t * kGroups];
+#pragma unroll
+      for (int v = 0; v < kWide; ++v) sum[t][v] = multiply_add(x, w[v], sum[t][v]);
+    }
+  }
+}
+
+// Adds value[kind][v] of all groups of pixels; out(kind, column, sum) in one thread of each. The
+// order is fixed. scratch: (kWarps, kKinds, kColumns); a barrier must follow before it is used
+// again.
+template <int kKinds, class T, class Out>
+__device__ __forceinline__ void add_groups(const T (&value)[kKinds][kWide], T* scratch,
+                                           const Out& out) {
+  const int warp = static_cast<int>(threadIdx.x) / kLanesOfWarp;
+  const int lane = static_cast<int>(threadIdx.x) % kLanesOfWarp;
+#pragma unroll
+  for (int kind = 0; kind < kKinds; ++kind) {
+#pragma unroll
+    for (int v = 0; v < kWide; ++v) {
+      T sum = value[kind][v];
+#pragma unroll
+      for (int step = kLanesOfWarp / 2; step >= kColumns / kWide; step /= 2) {
+        sum += __shfl_xor_sync(kAllLanes, sum, step);
+      }
+      if (lane < kColumns / kWide) {
+        scratch[(warp * kKinds + kind) * kColumns + column_of_thread() + v] = sum;
+      }
+    }
+  }
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < kKinds * kColumns; i += kThreads) {
+    T sum = T(0);
+    for (int w = 0; w < kWarps; ++w) sum += scratch[w * kKinds * kColumns + i];
+    out(i / kColumns, i % kColumns, sum);
+  }
+}
+
+}  // namespace nasp_ext
