@@ -94,9 +94,10 @@ NASP_HOST_DEVICE Activation<T> activation_of(const T* norm, int channels, int ch
 template <class T>
 struct GradientBehindNorm {
   T scale_g, scale_z, mean, offset;
+  bool reads_z;
 
   NASP_HOST_DEVICE T operator()(T grad, T z) const {
-    return multiply_add(scale_g, grad, multiply_add(scale_z, z - mean, offset));
+    return multiply_add(scale_g, grad, reads_z ? multiply_add(scale_z, z - mean, offset) : T(0));
   }
 };
 
@@ -105,13 +106,13 @@ template <class T>
 NASP_HOST_DEVICE GradientBehindNorm<T> gradient_behind_norm(const T* norm, const double* sums,
                                                             double per_count, int channels,
                                                             int channel) {
-  if (norm == nullptr) return {T(1), T(0), T(0), T(0)};
+  if (norm == nullptr) return {T(1), T(0), T(0), T(0), false};
   const T scale = norm[3 * channels + channel];
-  if (sums == nullptr) return {scale, T(0), T(0), T(0)};
+  if (sums == nullptr) return {scale, T(0), T(0), T(0), false};
   const double share = -static_cast<double>(scale) * per_count;
   const double rstd = static_cast<double>(norm[2 * channels + channel]);
   return {scale, static_cast<T>(share * rstd * sums[channels + channel]), norm[channel],
-          static_cast<T>(share * sums[channel])};
+          static_cast<T>(share * sums[channel]), true};
 }
 
 }  // namespace nasp_ext

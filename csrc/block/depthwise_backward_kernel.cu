@@ -13,38 +13,28 @@ __device__ __forceinline__ void taps_to_input(const BlockBackward<T>& b, PixelPl
   const BlockGeometry& g = b.shape;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kTilePixels<T>;
   find_places<T>(first, g.in_pixels(), g.height, g.width, places);
+  __syncthreads();
   for (int c0 = 0; c0 < g.in_channels; c0 += kThreads) {
-    const int depth = g.in_channels - c0 < kThreads ? g.in_channels - c0 : kThreads;
-    const int threads = kThreads / depth;  // of a channel
-    const int offset = static_cast<int>(threadIdx.x) % depth;
-    const int turn = static_cast<int>(threadIdx.x) / depth, c = c0 + offset;
-    __syncthreads();
-    if (turn < threads) {
-      InputGradient<T> input(b, c);
-      const T* const taps = b.weights.depthwise + static_cast<int64_t>(c) * g.taps();
-      for (int p = turn; p < kTilePixels<T> && places[p].image >= 0; p += threads) {
-        T grad = T(0);
-        for (int i = 0; i < g.kernel_h; ++i) {
-          for (int j = 0; j < g.kernel_w; ++j) {
-            const int64_t from = output_pixel(g, places[p], 0, i, j);
-            if (from >= 0) {
-              grad =
-                  multiply_add(taps[i * g.kernel_w + j], b.between[from * g.in_channels + c], grad);
-            }
-          }
+    const ChannelThreads t(c0, g.in_channels);
+    InputGradient<T> input(b, t.channel);
+    const T* const taps = b.weights.depthwise + static_cast<int64_t>(t.channel) * g.taps();
+    for (int p = t.turn; t.works && p < kTilePixels<T> && places[p].image >= 0; p += t.threads) {
+      T grad = T(0);
+      for (int i = 0; i < g.kernel_h; ++i) {
+        for (int j = 0; j < g.kernel_w; ++j) {
+          const int64_t from = output_pixel(g, places[p], 0, i, j);
+          if (from < 0) continue;
+          grad = multiply_add(taps[i * g.kernel_w + j], b.between[from * g.in_channels + t.channel],
+                              grad);
         }
-        input.write(first + p, grad);
       }
-      scratch[threadIdx.x] = input.sum;
-      scratch[kThreads + threadIdx.x] = input.dot;
+      input.write(first + p, grad);
     }
-    __syncthreads();
-    if (turn > 0 || b.in_sums == nullptr) continue;
-    for (int kind = 0; kind < kGradientSums; ++kind) {
-      T sum = T(0);
-      for (int t = 0; t < threads; ++t) sum += scratch[kind * kThreads + t * depth + offset];
-      in_sum_at(b, kind, c) = sum;
-    }
+    if (b.in_sums == nullptr) continue;
+    const T sum = t.add(input.sum, scratch), dot = t.add(input.dot, scratch);
+    if (t.turn > 0) continue;
+    in_sum_at(b, 0, t.channel) = sum;
+    in_sum_at(b, 1, t.channel) = dot;
   }
 }
 
@@ -84,7 +74,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads, 3)
     depthwise_backward_kernel(const __grid_constant__ BlockBackward<T> b, int64_t tiles) {
   NASP_SHARED(PixelPlace, places, kTilePixels<T>);
-  NASP_SHARED(T, scratch, kGradientSums * kThreads);
+  NASP_SHARED(T, scratch, kThreads);
   if (blockIdx.x < tiles) {
     taps_to_input(b, places, scratch);
   } else {

@@ -9,8 +9,7 @@
 // shared memory and knows no borders between tiles.
 #pragma once
 
-#include "../common/launch.cuh"
-#include "block_kernel.h"
+#include "channels.cuh"
 
 namespace nasp_ext {
 
@@ -55,14 +54,6 @@ struct TileMemory {
       : weights(memory),
         pixels(memory + (channels < kDepth<T> ? channels : kDepth<T>)*kColumnPitch) {}
 };
-
-template <class T>
-__device__ __forceinline__ void find_places(int64_t first, int64_t pixels, int height, int width,
-                                            PixelPlace* places) {
-  for (int p = static_cast<int>(threadIdx.x); p < kTilePixels<T>; p += kThreads) {
-    places[p] = place_of(first + p, pixels, height, width);
-  }
-}
 
 // staged[c][p] = value(channel c, pixel p) for `depth` channels; make(c) prepares a channel.
 template <class T, class Make>

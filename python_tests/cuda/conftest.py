@@ -43,7 +43,10 @@ OPERATORS = {
     prox: ("prox_c", "prox_c1", "prox_c2", "select_active"),
     step: ("nasp_step_",),
     mixture: ("branch_dots", "mixed_sum", "mixed_sum_backward"),
-    blocks: ("block_forward", "block_backward"),
+    blocks: (
+        *("block_forward", "block_backward", "pool_forward", "pool_backward_"),
+        *("node_sum_", "node_gradient_sums", "update_statistics_"),
+    ),
 }
 
 
