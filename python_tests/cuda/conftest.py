@@ -45,7 +45,7 @@ OPERATORS = {
     mixture: ("branch_dots", "mixed_sum", "mixed_sum_backward"),
     blocks: (
         *("block_forward", "block_backward", "pool_forward", "pool_backward_"),
-        *("node_sum_", "node_gradient_sums", "update_statistics_"),
+        *("node_sum_", "node_gradient_sums", "update_statistics_", "source_dots"),
     ),
 }
 
