@@ -48,7 +48,7 @@ constexpr int64_t kBlocksWanted = 528;  // 4 for each of 132 multiprocessors
 // Enough splits to fill the device, and a tile for each.
 template <class T>
 int splits_for(const BlockGeometry& g, int64_t pieces_of_split) {
-  const int64_t tiles = tiles_of(g.out_pixels(), kTilePixels<T>);
+  const int64_t tiles = tiles_of(g.out_pixels(), kTilePixels);
   const int64_t wanted = kBlocksWanted / pieces_of_split;
   return static_cast<int>(wanted < 1 ? 1 : (wanted < tiles ? wanted : tiles));
 }

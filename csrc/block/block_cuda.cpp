@@ -32,7 +32,7 @@ std::tuple<Tensor, Tensor> block_forward(const Tensor& x,  // (N, C, H, W), chan
   dispatch_single_double(x.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
     const BlockGeometry g = geometry_of(s, in.count, op);
-    const int64_t tiles = tiles_of(g.out_pixels(), kTilePixels<T>);
+    const int64_t tiles = tiles_of(g.out_pixels(), kTilePixels);
     const bool batch = norm && !bn.mean;
     const Tensor sums = empty_sums(x, batch, kMomentRows, tiles, s.out_channels);
     BlockForwards<T> forwards{};
@@ -47,7 +47,7 @@ std::tuple<Tensor, Tensor> block_forward(const Tensor& x,  // (N, C, H, W), chan
     launch_block_forward(forwards, 1, device.stream());
     if (!norm) return;
     FinishNorms<T> finish{};
-    finish.norm[0] = finish_of(bn, data_of<T>(sums), g.out_pixels(), kTilePixels<T>, s.out_channels,
+    finish.norm[0] = finish_of(bn, data_of<T>(sums), g.out_pixels(), kTilePixels, s.out_channels,
                                mutable_data_of<T>(rows), op);
     launch_finish_norms(finish, 1, device.stream());
   });
@@ -116,7 +116,7 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
   dispatch_single_double(x.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
     const BlockGeometry g = geometry_of(s, in.count, op);
-    const int64_t pixels = g.out_pixels(), tiles = tiles_of(g.in_pixels(), kTilePixels<T>);
+    const int64_t pixels = g.out_pixels(), tiles = tiles_of(g.in_pixels(), kTilePixels);
     const bool between = s.depthwise && (need_weights || out);
     Pieces<T> pieces(x);
     BlockBackward<T> b{};

@@ -11,7 +11,7 @@ constexpr int kKinds = kSumRows - 1;  // the shift is not added up
 // Where the sums of a tile go: row `row` of channel `channel`.
 template <class T>
 __device__ __forceinline__ T& sum_at(const BlockForward<T>& b, int row, int channel) {
-  const int64_t tiles = (b.shape.out_pixels() + kTilePixels<T> - 1) / kTilePixels<T>;
+  const int64_t tiles = (b.shape.out_pixels() + kTilePixels - 1) / kTilePixels;
   return b.sums[(row * tiles + blockIdx.x) * b.shape.out_channels + channel];
 }
 
@@ -19,7 +19,7 @@ __device__ __forceinline__ T& sum_at(const BlockForward<T>& b, int row, int chan
 template <class T>
 __device__ __forceinline__ void finish_columns(const BlockForward<T>& b, int64_t first_pixel,
                                                int channel, int columns,
-                                               const T (&product)[kRun<T>][kWide], T* shift,
+                                               const T (&product)[kRun][kWide], T* shift,
                                                T* scratch) {
   const int column = column_of_thread(), channels = b.shape.out_channels;
   const int64_t pixels = b.shape.out_pixels();
@@ -27,7 +27,7 @@ __device__ __forceinline__ void finish_columns(const BlockForward<T>& b, int64_t
                      (channels * sizeof(T)) % 16 == 0;
   if (b.z != nullptr) {
 #pragma unroll
-    for (int t = 0; t < kRun<T>; ++t) {
+    for (int t = 0; t < kRun; ++t) {
       const int64_t pixel = first_pixel + group_of_thread() + t * kGroups;
       T* const to = b.z + pixel * channels + channel + column;
       if (pixel < pixels && whole) {
@@ -48,7 +48,7 @@ __device__ __forceinline__ void finish_columns(const BlockForward<T>& b, int64_t
   __syncthreads();
   T sum[kKinds][kWide] = {};
 #pragma unroll
-  for (int t = 0; t < kRun<T>; ++t) {
+  for (int t = 0; t < kRun; ++t) {
     const int64_t pixel = first_pixel + group_of_thread() + t * kGroups;
     if (pixel >= pixels) continue;
 #pragma unroll
@@ -74,28 +74,28 @@ template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtLeast<T>)
     block_forward_kernel(const __grid_constant__ BlockForwards<T> blocks) {
   NASP_DYNAMIC_SHARED(T, dynamic);
-  NASP_SHARED(PixelPlace, places, kTilePixels<T>);
+  NASP_SHARED(PixelPlace, places, kTilePixels);
   NASP_SHARED(T, shift, kColumns);
   NASP_SHARED(T, scratch, kWarps * kKinds * kColumns);
   const BlockForward<T>& b = blocks.block[blockIdx.y];
   const BlockGeometry& g = b.shape;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTilePixels<T>;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTilePixels;
   if (first >= g.out_pixels()) return;
   const TileMemory<T> memory(dynamic, g.in_channels);
-  find_places<T>(first, g.out_pixels(), g.out_height, g.out_width, places);
+  find_places(first, g.out_pixels(), g.out_height, g.out_width, places);
   const int taps = g.product_taps(), part_channels = g.part_channels();
   const bool staged_once = taps == 1 && g.in_channels <= kDepth<T>;
   for (int part = 0; part < g.parts; ++part) {
     for (int column = 0; column < part_channels; column += kColumns) {
       const int columns = part_channels - column < kColumns ? part_channels - column : kColumns;
-      T product[kRun<T>][kWide] = {};
+      T product[kRun][kWide] = {};
       for (int tap = 0; tap < taps; ++tap) {
         for (int c = 0; c < g.in_channels; c += kDepth<T>) {
           const int depth = g.in_channels - c < kDepth<T> ? g.in_channels - c : kDepth<T>;
           __syncthreads();
           if (!staged_once || column == 0) {
-            stage_input(g, b.weights, b.x, b.x_pitch, b.in_norm, places, part, tap, c, depth,
-                        memory.pixels);
+            stage_input(g, b.weights, {b.x, b.in_norm, b.x_pitch}, places, part, tap, c, depth,
+                        memory.taps, memory.pixels);
           }
           const T* const rows = b.weights.products[part];
           stage_weights<T, true>(depth, columns, memory.weights, [&](int k, int v) {
@@ -118,8 +118,8 @@ void launch_block_forward(const BlockForwards<T>& blocks, int count, stream_t st
   size_t bytes = 0;
   for (int i = 0; i < count; ++i) {
     const BlockGeometry& g = blocks.block[i].shape;
-    const int64_t of_block = tiles_of(g.out_pixels(), kTilePixels<T>);
-    const size_t of_tile = tile_bytes<T>(g.in_channels);
+    const int64_t of_block = tiles_of(g.out_pixels(), kTilePixels);
+    const size_t of_tile = tile_bytes<T>(g.in_channels, g.depthwise ? g.taps() : 0);
     if (of_block > tiles) tiles = of_block;
     if (of_tile > bytes) bytes = of_tile;
   }

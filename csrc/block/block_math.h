@@ -49,16 +49,52 @@ NASP_HOST_DEVICE int64_t input_pixel(const BlockGeometry& g, const PixelPlace& o
   return inside ? pixel_at(out.image, y, x, g.height, g.width) : -1;
 }
 
+// What a tap at `at`, counted in the padded input, makes a step of; -1: none of `steps`.
+NASP_HOST_DEVICE int step_at(int at, int stride, int steps) {
+  const int step =
+      stride == 1 ? at : at / stride;  // most strides are 1, and a division is 20 steps
+  return at >= 0 && step * stride == at && step < steps ? step : -1;
+}
+
 // The other way round: the output pixel one tap of which reads an input pixel; -1: none.
 NASP_HOST_DEVICE int64_t output_pixel(const BlockGeometry& g, const PixelPlace& in, int part,
                                       int tap_h, int tap_w) {
-  const int y = in.y + g.pad_h - part - tap_h * g.dilation_h;
-  const int x = in.x + g.pad_w - part - tap_w * g.dilation_w;
-  const bool inside = in.image >= 0 && y >= 0 && x >= 0 && y % g.stride_h == 0 &&
-                      x % g.stride_w == 0 && y / g.stride_h < g.out_height &&
-                      x / g.stride_w < g.out_width;
-  if (!inside) return -1;
-  return pixel_at(in.image, y / g.stride_h, x / g.stride_w, g.out_height, g.out_width);
+  const int y = step_at(in.y + g.pad_h - part - tap_h * g.dilation_h, g.stride_h, g.out_height);
+  const int x = step_at(in.x + g.pad_w - part - tap_w * g.dilation_w, g.stride_w, g.out_width);
+  return in.image < 0 || y < 0 || x < 0 ? -1 : pixel_at(in.image, y, x, g.out_height, g.out_width);
+}
+
+// body(tap, first pixel of a row, x) of the input pixels that an output pixel reads, in reading
+// order.
+template <class Body>
+NASP_HOST_DEVICE void for_taps_to_input(const BlockGeometry& g, const PixelPlace& out,
+                                        const Body& body) {
+  if (out.image < 0) return;
+  for (int i = 0; i < g.kernel_h; ++i) {
+    const int y = out.y * g.stride_h - g.pad_h + i * g.dilation_h;
+    if (y < 0 || y >= g.height) continue;
+    const int64_t row = pixel_at(out.image, y, 0, g.height, g.width);
+    for (int j = 0; j < g.kernel_w; ++j) {
+      const int x = out.x * g.stride_w - g.pad_w + j * g.dilation_w;
+      if (x >= 0 && x < g.width) body(i * g.kernel_w + j, row, x);
+    }
+  }
+}
+
+// The same of the output pixels that read an input pixel.
+template <class Body>
+NASP_HOST_DEVICE void for_taps_to_output(const BlockGeometry& g, const PixelPlace& in,
+                                         const Body& body) {
+  if (in.image < 0) return;
+  for (int i = 0; i < g.kernel_h; ++i) {
+    const int y = step_at(in.y + g.pad_h - i * g.dilation_h, g.stride_h, g.out_height);
+    if (y < 0) continue;
+    const int64_t row = pixel_at(in.image, y, 0, g.out_height, g.out_width);
+    for (int j = 0; j < g.kernel_w; ++j) {
+      const int x = step_at(in.x + g.pad_w - j * g.dilation_w, g.stride_w, g.out_width);
+      if (x >= 0) body(i * g.kernel_w + j, row, x);
+    }
+  }
 }
 
 // Fused by hand: the builds keep the compilers from doing it.

@@ -9,10 +9,9 @@
 namespace nasp_ext {
 
 // Where the pixels of a tile lie; a barrier must follow.
-template <class T>
 __device__ __forceinline__ void find_places(int64_t first, int64_t pixels, int height, int width,
                                             PixelPlace* places) {
-  for (int p = static_cast<int>(threadIdx.x); p < kTilePixels<T>; p += kThreads) {
+  for (int p = static_cast<int>(threadIdx.x); p < kTilePixels; p += kThreads) {
     places[p] = place_of(first + p, pixels, height, width);
   }
 }
@@ -24,9 +23,9 @@ struct ChannelThreads {
   int turn;     // of this thread among those of its channel
   bool works;   // the last threads may have nothing to do but to wait at barriers
 
-  // Of the channels from `first` on.
-  __device__ __forceinline__ ChannelThreads(int first, int channels)
-      : depth(channels - first < kThreads ? channels - first : kThreads),
+  // Of the channels from `first` on, at most `most`.
+  __device__ __forceinline__ ChannelThreads(int first, int channels, int most = kThreads)
+      : depth(channels - first < most ? channels - first : most),
         threads(kThreads / depth),
         channel(first + static_cast<int>(threadIdx.x) % depth),
         turn(static_cast<int>(threadIdx.x) / depth),

@@ -33,7 +33,7 @@ __device__ __forceinline__ void stage_gradient(const BlockBackward<T>& b, const 
 template <class T>
 __device__ __forceinline__ void finish_columns(const BlockBackward<T>& b, int64_t first_pixel,
                                                int64_t pixels, int channel, int columns,
-                                               const T (&product)[kRun<T>][kWide], T* scratch) {
+                                               const T (&product)[kRun][kWide], T* scratch) {
   T sum[kGradientSums][kWide] = {};
 #pragma unroll
   for (int v = 0; v < kWide; ++v) {
@@ -41,7 +41,7 @@ __device__ __forceinline__ void finish_columns(const BlockBackward<T>& b, int64_
     if (column >= columns) continue;
     InputGradient<T> input(b, channel + column);
 #pragma unroll
-    for (int t = 0; t < kRun<T>; ++t) {
+    for (int t = 0; t < kRun; ++t) {
       const int64_t pixel = first_pixel + group_of_thread() + t * kGroups;
       if (pixel >= pixels) continue;
       if (b.shape.depthwise) {
@@ -65,16 +65,16 @@ template <class T>
 __device__ __forceinline__ void product_to_input(const BlockBackward<T>& b, T* dynamic,
                                                  PixelPlace* places, T* scratch) {
   const BlockGeometry& g = b.shape;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTilePixels<T>;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTilePixels;
   const int64_t pixels = g.depthwise ? g.out_pixels() : g.in_pixels();
   const int part_channels = g.part_channels(), taps = g.product_taps();
   const TileMemory<T> memory(dynamic, part_channels);
-  find_places<T>(first, pixels, g.depthwise ? g.out_height : g.height,
-                 g.depthwise ? g.out_width : g.width, places);
+  find_places(first, pixels, g.depthwise ? g.out_height : g.height,
+              g.depthwise ? g.out_width : g.width, places);
   const bool staged_once = g.parts * taps == 1 && part_channels <= kDepth<T>;
   for (int column = 0; column < g.in_channels; column += kColumns) {
     const int columns = g.in_channels - column < kColumns ? g.in_channels - column : kColumns;
-    T product[kRun<T>][kWide] = {};
+    T product[kRun][kWide] = {};
     for (int turn = 0; turn < g.parts * taps; ++turn) {
       const int part = turn / taps, tap = turn % taps;
       const T* const rows = b.weights.products[part];
@@ -118,20 +118,21 @@ __device__ __forceinline__ void product_to_weights(const BlockBackward<T>& b, in
   const int tap = static_cast<int>(number % taps);
   number /= taps;
   const int part = static_cast<int>(number % g.parts);
-  const int64_t split = number / g.parts,
-                tiles = (g.out_pixels() + kTilePixels<T> - 1) / kTilePixels<T>;
+  const int64_t split = number / g.parts, tiles = (g.out_pixels() + kTilePixels - 1) / kTilePixels;
   const int in_depth = g.in_channels - ci < kSide ? g.in_channels - ci : kSide;
   const int out_depth = part_channels - co < kSide ? part_channels - co : kSide;
   T* const inputs = dynamic;
-  T* const gradients = dynamic + in_depth * kPixelPitch<T>;
+  T* const gradients = inputs + in_depth * kPixelPitch;
+  T* const taps_of_piece = gradients + out_depth * kPixelPitch;
   const int x = static_cast<int>(threadIdx.x) % kHalf, y = static_cast<int>(threadIdx.x) / kHalf;
   T sum[2][2] = {};
   for (int64_t tile = tiles * split / b.product_splits;
        tile < tiles * (split + 1) / b.product_splits; ++tile) {
     __syncthreads();
-    find_places<T>(tile * kTilePixels<T>, g.out_pixels(), g.out_height, g.out_width, places);
+    find_places(tile * kTilePixels, g.out_pixels(), g.out_height, g.out_width, places);
     __syncthreads();
-    stage_input(g, b.weights, b.x, b.x_pitch, b.in_norm, places, part, tap, ci, in_depth, inputs);
+    stage_input(g, b.weights, {b.x, b.in_norm, b.x_pitch}, places, part, tap, ci, in_depth,
+                taps_of_piece, inputs);
     stage_gradient(
         b, places, part * part_channels + co, out_depth, gradients, [&](const PixelPlace& place) {
           return place.image < 0
@@ -139,14 +140,14 @@ __device__ __forceinline__ void product_to_weights(const BlockBackward<T>& b, in
                      : pixel_at(place.image, place.y, place.x, g.out_height, g.out_width);
         });
     __syncthreads();
-    for (int p = 0; p < kTilePixels<T>; ++p) {
+    for (int p = 0; p < kTilePixels; ++p) {
 #pragma unroll
       for (int u = 0; u < 2; ++u) {
 #pragma unroll
         for (int v = 0; v < 2; ++v) {
           if (y + u * kHalf < out_depth && x + v * kHalf < in_depth) {
-            sum[u][v] = multiply_add(gradients[(y + u * kHalf) * kPixelPitch<T> + p],
-                                     inputs[(x + v * kHalf) * kPixelPitch<T> + p], sum[u][v]);
+            sum[u][v] = multiply_add(gradients[(y + u * kHalf) * kPixelPitch + p],
+                                     inputs[(x + v * kHalf) * kPixelPitch + p], sum[u][v]);
           }
         }
       }
@@ -172,7 +173,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads, 2)
     product_backward_kernel(const __grid_constant__ BlockBackward<T> b, int64_t tiles) {
   NASP_DYNAMIC_SHARED(T, dynamic);
-  NASP_SHARED(PixelPlace, places, kTilePixels<T>);
+  NASP_SHARED(PixelPlace, places, kTilePixels);
   NASP_SHARED(T, scratch, kWarps * kGradientSums * kColumns);
   if (blockIdx.x < tiles) {
     product_to_input(b, dynamic, places, scratch);
@@ -197,14 +198,15 @@ int product_splits(const BlockGeometry& shape) {
 template <class T>
 void launch_product_backward(const BlockBackward<T>& b, stream_t stream) {
   const BlockGeometry& g = b.shape;
-  const int64_t tiles = tiles_of(g.depthwise ? g.out_pixels() : g.in_pixels(), kTilePixels<T>);
+  const int64_t tiles = tiles_of(g.depthwise ? g.out_pixels() : g.in_pixels(), kTilePixels);
   const int64_t to_input = g.depthwise || b.out != nullptr ? tiles : 0;
   const int64_t to_weights = b.grad_products == nullptr ? 0 : b.product_splits * product_pieces(g);
   if (to_input + to_weights == 0) return;
   const auto side = [](int channels) { return channels < kSide ? channels : kSide; };
-  const size_t piece_bytes =
-      sizeof(T) * kPixelPitch<T> * (side(g.in_channels) + side(g.part_channels()));
-  const size_t bytes = tile_bytes<T>(g.part_channels());
+  const int taps = g.depthwise ? g.taps() : 0;
+  const size_t piece_bytes = sizeof(T) * (side(g.in_channels) * (kPixelPitch + taps) +
+                                          side(g.part_channels()) * kPixelPitch);
+  const size_t bytes = tile_bytes<T>(g.part_channels(), 0);
   NASP_LAUNCH(product_backward_kernel<T>, static_cast<unsigned>(to_input + to_weights), kThreads,
               bytes > piece_bytes ? bytes : piece_bytes, stream, b, to_input);
 }

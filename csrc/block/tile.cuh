@@ -17,15 +17,13 @@ constexpr int kLanesOfWarp = 32;
 constexpr int kWide = 4;      // columns of a thread: one 16-byte access in float
 constexpr int kColumns = 32;  // of a thread block at a time: 8 threads of kWide
 constexpr int kGroups = kThreads / (kColumns / kWide);
-template <class T>
-constexpr int kRun = kTilePixels<T> / kGroups;  // pixels of a thread
+constexpr int kRun = kTilePixels / kGroups;  // pixels of a thread
 // Channels that are staged at a time: with the weights below 48 KiB, and all of a cell of C = 64 at
 // once in float, so that its depthwise convolution is computed once for all columns.
 template <class T>
 constexpr int kDepth = 256 / sizeof(T);
 // Odd, so that neighbouring channels of a pixel lie in different banks.
-template <class T>
-constexpr int kPixelPitch = kTilePixels<T> + 1;
+constexpr int kPixelPitch = kTilePixels + 1;
 constexpr int kColumnPitch = kColumns + kWide;  // shifts the banks, keeps 16-byte steps
 constexpr int kWarps = kThreads / kLanesOfWarp;
 // Thread blocks that a multiprocessor shall hold: as many as leave the registers for no spills.
@@ -39,21 +37,38 @@ __device__ __forceinline__ int column_of_thread() {
   return static_cast<int>(threadIdx.x) % (kColumns / kWide) * kWide;
 }
 
-// Dynamic shared memory: weights, then pixels.
 template <class T>
-size_t tile_bytes(int channels) {
-  const int depth = channels < kDepth<T> ? channels : kDepth<T>;
-  return sizeof(T) * static_cast<size_t>(depth) * (kColumnPitch + kPixelPitch<T>);
+NASP_HOST_DEVICE int depth_of(int channels) {
+  return channels < kDepth<T> ? channels : kDepth<T>;
+}
+// Dynamic shared memory: weights, pixels, taps of the channels that are staged at a time.
+template <class T>
+size_t tile_bytes(int channels, int taps) {
+  return sizeof(T) * static_cast<size_t>(depth_of<T>(channels)) *
+         (kColumnPitch + kPixelPitch + taps);
 }
 template <class T>
 struct TileMemory {
   T* weights;  // (depth, kColumnPitch)
   T* pixels;   // (depth, kPixelPitch)
+  T* taps;     // (taps, depth), of a depthwise convolution
 
   __device__ __forceinline__ TileMemory(T* memory, int channels)
       : weights(memory),
-        pixels(memory + (channels < kDepth<T> ? channels : kDepth<T>)*kColumnPitch) {}
+        pixels(weights + depth_of<T>(channels) * kColumnPitch),
+        taps(pixels + depth_of<T>(channels) * kPixelPitch) {}
 };
+
+// staged[tap][c]: neighbouring threads, which have neighbouring channels, read neighbouring
+// numbers.
+template <class T>
+__device__ __forceinline__ void stage_taps(const T* depthwise, int taps, int channel, int depth,
+                                           T* staged) {
+  const T* const from = depthwise + static_cast<int64_t>(channel) * taps;
+  for (int i = static_cast<int>(threadIdx.x); i < depth * taps; i += kThreads) {
+    staged[i % taps * depth + i / taps] = from[i];
+  }
+}
 
 // staged[c][p] = value(channel c, pixel p) for `depth` channels; make(c) prepares a channel.
 template <class T, class Make>
@@ -63,35 +78,45 @@ __device__ __forceinline__ void stage(int depth, T* staged, const Make& make) {
             first = static_cast<int>(threadIdx.x) / depth;
   if (first >= threads) return;
   const auto value = make(c);
-  for (int p = first; p < kTilePixels<T>; p += threads) staged[c * kPixelPitch<T> + p] = value(p);
+  for (int p = first; p < kTilePixels; p += threads) staged[c * kPixelPitch + p] = value(p);
 }
 
-// One tap of a plain convolution, or all taps of a depthwise one, of channels from `channel` on.
+// What a block reads.
+template <class T>
+struct BlockInput {
+  const T* x;
+  const T* norm;  // (5, C) or null
+  int pitch;
+};
+
+// One tap of a plain convolution, or all taps of a depthwise one, of channels from `channel` on;
+// with barriers.
 template <class T>
 __device__ __forceinline__ void stage_input(const BlockGeometry& g,
-                                            const BlockWeightsOnDevice<T>& weights, const T* x,
-                                            int x_pitch, const T* in_norm, const PixelPlace* places,
-                                            int part, int tap, int channel, int depth, T* staged) {
+                                            const BlockWeightsOnDevice<T>& weights,
+                                            const BlockInput<T>& in, const PixelPlace* places,
+                                            int part, int tap, int channel, int depth, T* taps,
+                                            T* staged) {
+  if (g.depthwise) {
+    stage_taps(weights.depthwise, g.taps(), channel, depth, taps);
+    __syncthreads();
+  }
   stage<T>(depth, staged, [&](int offset) {
     const int c = channel + offset;
-    const Activation<T> activation = activation_of(in_norm, g.in_channels, c, g.relu);
-    const T* const column = x + c;
-    const T* const taps = g.depthwise ? weights.depthwise + c * g.taps() : nullptr;
+    const Activation<T> activation = activation_of(in.norm, g.in_channels, c, g.relu);
+    const T* const column = in.x + c;
     return [=, &g](int p) {
       const PixelPlace place = places[p];
-      if (taps == nullptr) {
+      if (!g.depthwise) {
         const int64_t from = input_pixel(g, place, part, tap / g.kernel_w, tap % g.kernel_w);
-        return from < 0 ? T(0) : activation(column[from * x_pitch]);
+        return from < 0 ? T(0) : activation(column[from * in.pitch]);
       }
       T sum = T(0);
-      for (int i = 0; i < g.kernel_h; ++i) {
-        for (int j = 0; j < g.kernel_w; ++j) {
-          const int64_t from = input_pixel(g, place, 0, i, j);
-          if (from >= 0) {
-            sum = multiply_add(taps[i * g.kernel_w + j], activation(column[from * x_pitch]), sum);
-          }
-        }
-      }
+      for_taps_to_input(g, place, [&](int number, int64_t row, int x) {
+        const T* const line = column + row * in.pitch;
+        sum = multiply_add(taps[number * depth + offset],
+                           activation(line[static_cast<int64_t>(x) * in.pitch]), sum);
+      });
       return sum;
     };
   });
@@ -113,15 +138,15 @@ __device__ __forceinline__ void stage_weights(int depth, int columns, T* weights
 // sum[t][v] += the products of pixel group + t * kGroups and column + v.
 template <class T>
 __device__ __forceinline__ void multiply(const TileMemory<T>& memory, int depth,
-                                         T (&sum)[kRun<T>][kWide]) {
+                                         T (&sum)[kRun][kWide]) {
   const T* pixels = memory.pixels + group_of_thread();
   const T* weights = memory.weights + column_of_thread();
   for (int k = 0; k < depth; ++k) {
     T w[kWide];
     load_row(weights + k * kColumnPitch, w);
 #pragma unroll
-    for (int t = 0; t < kRun<T>; ++t) {
-      const T x = pixels[k * kPixelPitch<T> + t * kGroups];
+    for (int t = 0; t < kRun; ++t) {
+      const T x = pixels[k * kPixelPitch + t * kGroups];
 #pragma unroll
       for (int v = 0; v < kWide; ++v) sum[t][v] = multiply_add(x, w[v], sum[t][v]);
     }

@@ -28,7 +28,7 @@ std::tuple<Tensor, Tensor> pool_forward(const Tensor& x,  // (N, C, H, W), chann
     const PoolGeometry g = geometry_of(s, in.count, op);
     const bool batch = norm && !bn.mean;
     const Tensor sums =
-        empty_sums(x, batch, kMomentRows, tiles_of(g.out_pixels(), kTilePixels<T>), s.channels);
+        empty_sums(x, batch, kMomentRows, tiles_of(g.out_pixels(), kTilePixels), s.channels);
     PoolForwards<T> forwards{};
     PoolForward<T>& f = forwards.pool[0];
     f.shape = g;
@@ -39,7 +39,7 @@ std::tuple<Tensor, Tensor> pool_forward(const Tensor& x,  // (N, C, H, W), chann
     launch_pool_forward(forwards, 1, device.stream());
     if (!norm) return;
     FinishNorms<T> finish{};
-    finish.norm[0] = finish_of(bn, data_of<T>(sums), g.out_pixels(), kTilePixels<T>, s.channels,
+    finish.norm[0] = finish_of(bn, data_of<T>(sums), g.out_pixels(), kTilePixels, s.channels,
                                mutable_data_of<T>(rows), op);
     launch_finish_norms(finish, 1, device.stream());
   });

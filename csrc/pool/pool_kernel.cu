@@ -38,21 +38,21 @@ __device__ __forceinline__ T pool_at(const PoolForward<T>& f, const PixelPlace& 
 template <class T>
 __global__ void __launch_bounds__(kThreads, 3)
     pool_forward_kernel(const __grid_constant__ PoolForwards<T> pools) {
-  NASP_SHARED(PixelPlace, places, kTilePixels<T>);
+  NASP_SHARED(PixelPlace, places, kTilePixels);
   NASP_SHARED(T, scratch, kThreads);
   const PoolForward<T>& f = pools.pool[blockIdx.y];
   const PoolGeometry& g = f.shape;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTilePixels<T>, pixels = g.out_pixels();
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTilePixels, pixels = g.out_pixels();
   if (first >= pixels) return;
-  const int64_t tiles = (pixels + kTilePixels<T> - 1) / kTilePixels<T>;
-  find_places<T>(first, pixels, g.out_height, g.out_width, places);
+  const int64_t tiles = (pixels + kTilePixels - 1) / kTilePixels;
+  find_places(first, pixels, g.out_height, g.out_width, places);
   __syncthreads();
   for (int c0 = 0; c0 < g.channels; c0 += kThreads) {
     const ChannelThreads t(c0, g.channels);
     const int c = t.channel;
     const T shift = f.sums == nullptr || !t.works ? T(0) : pool_at(f, places[0], c);
     T sum = T(0), square = T(0), dot[kGradsOfPool] = {}, grads[kGradsOfPool] = {};
-    for (int p = t.turn; t.works && p < kTilePixels<T> && places[p].image >= 0; p += t.threads) {
+    for (int p = t.turn; t.works && p < kTilePixels && places[p].image >= 0; p += t.threads) {
       const int64_t pixel = first + p;
       const T z = pool_at(f, places[p], c), d = z - shift;
       if (f.z != nullptr) f.z[pixel * g.channels + c] = z;
@@ -108,17 +108,17 @@ __device__ __forceinline__ T gather(const PoolBackward<T>& b, const PixelPlace& 
 template <class T>
 __global__ void __launch_bounds__(kThreads, 3)
     pool_backward_kernel(const __grid_constant__ PoolBackward<T> b) {
-  NASP_SHARED(PixelPlace, places, kTilePixels<T>);
+  NASP_SHARED(PixelPlace, places, kTilePixels);
   const PoolGeometry& g = b.shape;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTilePixels<T>;
-  find_places<T>(first, g.in_pixels(), g.height, g.width, places);
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTilePixels;
+  find_places(first, g.in_pixels(), g.height, g.width, places);
   __syncthreads();
   for (int c0 = 0; c0 < g.channels; c0 += kThreads) {
     const ChannelThreads t(c0, g.channels);
     const int c = t.channel;
     const GradientBehindNorm<T> behind =
         gradient_behind_norm(b.norm, b.sums, b.per_count, g.channels, c);
-    for (int p = t.turn; t.works && p < kTilePixels<T> && places[p].image >= 0; p += t.threads) {
+    for (int p = t.turn; t.works && p < kTilePixels && places[p].image >= 0; p += t.threads) {
       T grad = gather(b, places[p], c, behind);
       if (b.base != nullptr) grad += b.base[(first + p) * b.base_pitch + c];
       b.out[(first + p) * b.out_pitch + c] = grad;
@@ -132,7 +132,7 @@ template <class T>
 void launch_pool_forward(const PoolForwards<T>& pools, int count, stream_t stream) {
   int64_t tiles = 1;
   for (int i = 0; i < count; ++i) {
-    const int64_t of_pool = tiles_of(pools.pool[i].shape.out_pixels(), kTilePixels<T>);
+    const int64_t of_pool = tiles_of(pools.pool[i].shape.out_pixels(), kTilePixels);
     if (of_pool > tiles) tiles = of_pool;
   }
   const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(count));
@@ -141,7 +141,7 @@ void launch_pool_forward(const PoolForwards<T>& pools, int count, stream_t strea
 
 template <class T>
 void launch_pool_backward(const PoolBackward<T>& pool, stream_t stream) {
-  const int64_t tiles = tiles_of(pool.shape.in_pixels(), kTilePixels<T>);
+  const int64_t tiles = tiles_of(pool.shape.in_pixels(), kTilePixels);
   NASP_LAUNCH(pool_backward_kernel<T>, static_cast<unsigned>(tiles), kThreads, 0, stream, pool);
 }
 

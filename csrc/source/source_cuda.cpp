@@ -70,7 +70,7 @@ class SourceDots {
     f.shape = geometry_of(s, in_.count, kOp);
     f.x_pitch = narrow(in_.pitch, kOp);
     f.x = data_of<T>(x_);
-    const int64_t rows = tiles_of(f.shape.out_pixels(), kTilePixels<T>) * s.channels;
+    const int64_t rows = tiles_of(f.shape.out_pixels(), kTilePixels) * s.channels;
     rooms_.push_back(room((kMomentRows + 2 * static_cast<int64_t>(count)) * rows));
     f.sums = mutable_data_of<T>(rooms_.back());
     f.dots = f.sums + kMomentRows * rows;
@@ -112,7 +112,7 @@ class SourceDots {
     f.in_norm = depth && before.norm.numel() ? data_of<T>(before.norm) : nullptr;
     const int64_t pixels = f.shape.out_pixels(), channels = b.shape.out_channels;
     if (last || b.norm.exists) {
-      const int64_t rows = tiles_of(pixels, kTilePixels<T>) * channels;
+      const int64_t rows = tiles_of(pixels, kTilePixels) * channels;
       rooms_.push_back(room((last ? kSumRows : kMomentRows) * rows));
       f.sums = mutable_data_of<T>(rooms_.back());
       const T* const dots = last ? f.sums + kMomentRows * rows : nullptr;
@@ -136,7 +136,7 @@ class SourceDots {
   Tensor finish_option(size_t number, const ProgramNorm& norm, const T* sums, const T* dots,
                        int64_t pixels, int64_t channels) {
     Tensor rows = room(norm.exists ? kNormRows * channels : 0);
-    FinishNorm<T> f = finish_of(norm.arguments, sums, pixels, kTilePixels<T>, channels,
+    FinishNorm<T> f = finish_of(norm.arguments, sums, pixels, kTilePixels, channels,
                                 norm.exists ? mutable_data_of<T>(rows) : nullptr, kOp);
     if (norm.updates) {
       check_device(*norm.batches, x_, kOp, "numbers of batches");

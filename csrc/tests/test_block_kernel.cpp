@@ -23,7 +23,7 @@ template <class T>
 void check_forward(const BlockCase<T>& c) {
   const BlockGeometry& g = c.g;
   const int64_t pixels = g.out_pixels(), channels = g.out_channels;
-  const int64_t tiles = tiles_of(pixels, kTilePixels<T>);
+  const int64_t tiles = tiles_of(pixels, kTilePixels);
   const Array<T> grad = normal_numbers<T>(pixels * c.z_pitch, 6);
   const Array<T> weight = normal_numbers<T>(channels, 7), bias = normal_numbers<T>(channels, 8);
   const auto expected = c.z();
@@ -70,7 +70,7 @@ void check_forward(const BlockCase<T>& c) {
     f.contributions = contributions.output("contributions");
     f.eps = 1e-5;
     f.pixels = pixels;
-    f.tile_pixels = kTilePixels<T>;
+    f.tile_pixels = kTilePixels;
     f.channels = g.out_channels;
     launch_finish_norms(finish, 1, nullptr);
     CHECK(close(norm, rows, 5 * kClose<T>));
@@ -125,7 +125,7 @@ void check_backward(const BlockCase<T>& c) {
     }
   std::vector<Array<T>> first;
   in_every_order([&] {
-    const int64_t tiles = tiles_of(g.in_pixels(), kTilePixels<T>);
+    const int64_t tiles = tiles_of(g.in_pixels(), kTilePixels);
     const int splits = product_splits<T>(g), tap_splits = depthwise_splits<T>(g);
     const Array<T> spread(g.out_pixels() * g.in_channels), to(in),
         in_sums(tiles * 2 * g.in_channels);

@@ -68,7 +68,7 @@ void check_pool(const PoolGeometry& g, int grad_count) {
   const Array<T> x = coarse_numbers<T>(g.in_pixels() * g.channels, 1);
   const Array<T> grad = coarse_numbers<T>(g.out_pixels() * g.channels, 2);
   const Expected<T> expected(g, x, grad);
-  const int64_t tiles = tiles_of(g.out_pixels(), kTilePixels<T>);
+  const int64_t tiles = tiles_of(g.out_pixels(), kTilePixels);
   std::vector<double> mean(static_cast<size_t>(g.channels)), dots(mean.size());
   for (size_t i = 0; i < expected.z.size(); ++i) {
     mean[i % mean.size()] += expected.z[i] / static_cast<double>(g.out_pixels());
@@ -97,7 +97,7 @@ void check_pool(const PoolGeometry& g, int grad_count) {
       n.sums = sums.data();
       n.dots = of_dots.data() + (grad_count - 1) * 2 * tiles * g.channels;
       n.pixels = g.out_pixels();
-      n.tile_pixels = kTilePixels<T>;
+      n.tile_pixels = kTilePixels;
       n.channels = g.channels;
     }
     finish.norm[0].norm = norm.output("norm");

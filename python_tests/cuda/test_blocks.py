@@ -101,3 +101,26 @@ def test_bad_blocks_raise_what_they_raise_on_the_cpu(device: torch.device) -> No
         call(x, None, None, [weight], [1, 1, 1, 1], True)
     with pytest.raises(ValueError, match="float32 or float64"):
         call(x.half(), None, None, [weight.half()], [1, 1, 1, 1, 0, 0, 1, 1], True)
+
+
+@pytest.mark.cuda
+def test_blocks_join_a_captured_graph() -> None:
+    """No copy to the host, no wait, and no memory but PyTorch's: all of it would end the capture."""
+    x = images(2, 16, 8, 8).cuda()
+    arguments = to(torch.device("cuda"), blocks()[0].forward((2, 16, 8, 8), torch.float32, True, "batch"))
+    expected = forward(x, *arguments[1:])
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        z, norm = forward(x, *arguments[1:])
+        node = torch.empty_like(z)
+        ops.node_sum_(node, [z], [norm])
+        sums = ops.node_gradient_sums(node, [z], [norm])
+        back = (node, None, sums[0], z, norm, True, x, *arguments[1:6], True)
+        out, *_ = backward(back, torch.empty_like(x), None)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(z, expected[0])
+    assert torch.equal(norm, expected[1])
+    assert out is not None
+    assert out.isfinite().all()
