@@ -113,8 +113,11 @@ def emulated(emulator: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> ctypes.C
     return emulator
 
 
-@pytest.mark.parametrize("name", ["darts", "nasp"])
-@pytest.mark.parametrize("options", [{}, {"affine": True, "pool_norm": False}], ids=["search", "affine"])
+@pytest.mark.parametrize(
+    "name, options",
+    [("darts", {}), ("nasp", {"affine": True, "pool_norm": False})],
+    ids=["darts", "nasp_affine"],
+)
 def test_both_steps_give_what_they_give_on_the_cpu(
     emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, bool]
 ) -> None:
