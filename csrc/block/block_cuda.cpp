@@ -171,10 +171,19 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
   return {in_sums, grad_depthwise, grad_products};
 }
 
+// PyTorch's allocator keeps memory by itself.
+Tensor empty_images_like(const Tensor& like, const std::vector<int64_t>& size) {
+  if (size.size() != 4)
+    fail("empty_images: expected a size (N, C, H, W), found ", size.size(), " numbers");
+  const DeviceScope device(like);
+  return empty_images(like, size[0], size[1], size[2], size[3]);
+}
+
 }  // namespace
 }  // namespace nasp_ext
 
 STABLE_TORCH_LIBRARY_IMPL(nasp_ext, NASP_DEVICE_KEY, m) {
+  m.impl("empty_images", TORCH_BOX(&nasp_ext::empty_images_like));
   m.impl("block_forward", TORCH_BOX(&nasp_ext::block_forward));
   m.impl("block_backward", TORCH_BOX(&nasp_ext::block_backward));
 }

@@ -44,7 +44,7 @@ OPERATORS = {
     step: ("nasp_step_",),
     mixture: ("branch_dots", "mixed_sum", "mixed_sum_backward"),
     blocks: (
-        *("block_forward", "block_backward", "pool_forward", "pool_backward_"),
+        *("empty_images", "block_forward", "block_backward", "pool_forward", "pool_backward_"),
         *("node_sum_", "node_gradient_sums", "update_statistics_", "source_dots"),
     ),
 }

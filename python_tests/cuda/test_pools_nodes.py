@@ -89,6 +89,15 @@ def test_node_sums_are_those_of_the_cpu(
             close(sums, CPU.node_gradient_sums(out, terms, norms, factors), dtype)
 
 
+def test_new_images_are_channels_last(device: torch.device) -> None:
+    x = ops.empty_images(torch.zeros(1, device=device, dtype=torch.float64), (2, 3, 4, 5))
+    assert x.shape == (2, 3, 4, 5)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert (x.dtype, x.device.type) == (torch.float64, device.type)
+    with pytest.raises(ValueError, match="found 1 numbers"):
+        ops.empty_images(x, (2,))
+
+
 def test_sums_of_no_images_are_zero(device: torch.device) -> None:
     empty = torch.empty(0, 3, 4, 4, device=device).to(memory_format=torch.channels_last)
     norms = [torch.empty(0, 0, device=device)]

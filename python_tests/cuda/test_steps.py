@@ -20,7 +20,7 @@ from nasp_ext.ops import blocks
 from nasp_ext.space import SearchSpace
 
 OPERATORS = (
-    *("block_forward", "block_backward", "pool_forward", "pool_backward_"),
+    *("empty_images", "block_forward", "block_backward", "pool_forward", "pool_backward_"),
     *("node_sum_", "node_gradient_sums", "update_statistics_", "source_dots"),
 )
 NODES = (0, 2, 5, 9, 14)  # the edges of a cell that end in each node
