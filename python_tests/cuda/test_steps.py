@@ -29,7 +29,7 @@ NO_LAUNCH = {  # operators of PyTorch that only describe memory
     *("as_strided", "as_strided_", "unsqueeze", "squeeze", "unbind", "_unsafe_view", "lift_fresh"),
     *("empty", "empty_like", "new_empty", "empty_strided"),
 }
-FOREACH_TENSORS = 48  # of a launch at the least: what 4 KiB of parameters hold for three lists
+FOREACH_TENSORS = {1: 110, 2: 64, 3: 48}  # of a launch, by how many lists its parameters hold
 
 
 def drawn(space: SearchSpace, edges_per_node: int, seed: int) -> tuple[int, ...]:
@@ -71,7 +71,9 @@ class Launches(TorchDispatchMode):
         if func.namespace == "nasp_emulated":
             self.ours[name] += self._emulator.nasp_launches() - before
         elif name.startswith("_foreach"):
-            self.torch[name] += -(-len(args[0]) // FOREACH_TENSORS)
+            lists = sum(isinstance(a, (list, tuple)) for a in args)
+            lists += not name.endswith("_") and name != "_foreach_norm"  # the result
+            self.torch[name] += -(-len(args[0]) // FOREACH_TENSORS[lists])
         elif name not in NO_LAUNCH and not name.startswith("_record_function"):
             self.torch[name] += 1
         return result
