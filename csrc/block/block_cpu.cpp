@@ -11,14 +11,6 @@
 namespace nasp_ext {
 namespace {
 
-const int64_t* check_geometry(const std::vector<int64_t>& geometry, const char* op) {
-  if (static_cast<int64_t>(geometry.size()) != kGeometry)
-    fail(op,
-         ": expected 8 numbers in geometry (kernel, stride, padding, dilation, each height before ",
-         "width), found ", geometry.size());
-  return geometry.data();
-}
-
 std::tuple<Tensor, Tensor> block_forward(const Tensor& x,  // (N, C, H, W), channels_last
                                          const std::optional<Tensor>& in_norm,  // (5, C)
                                          const std::optional<Tensor>& depthwise,

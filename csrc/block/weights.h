@@ -17,6 +17,14 @@ struct BlockWeights {
 
 constexpr int64_t kGeometry = 8;  // kernel, stride, padding, dilation, each height before width
 
+inline const int64_t* check_geometry(const std::vector<int64_t>& geometry, const char* op) {
+  if (static_cast<int64_t>(geometry.size()) != kGeometry)
+    fail(op,
+         ": expected 8 numbers in geometry (kernel, stride, padding, dilation, each height before ",
+         "width), found ", geometry.size());
+  return geometry.data();
+}
+
 inline Tensor contiguous_weights(const Tensor& t) {
   return t.is_contiguous() ? t : torch::stable::contiguous(t);
 }
