@@ -113,9 +113,8 @@ class _Reverse:
     def _gates_grad(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         grad = self._states[0].new_zeros(shape, dtype=dtype)
         if self._entries:
-            index = torch.tensor([row * shape[1] + option for row, option in self._entries])
-            values = torch.cat([dots.to(dtype) for dots in self._dots])
-            grad.view(-1)[index.to(grad.device, non_blocking=True)] = values
+            index = self._call.selection.index(tuple(self._entries), shape[1], grad.device)
+            grad.view(-1)[index] = torch.cat([dots.to(dtype) for dots in self._dots])
         return grad
 
     def _node(self, node: int, dots: bool) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
+import torch
 from torch import Tensor, nn
 
 from ..gates import PRUNED
@@ -147,10 +148,21 @@ class Selection:
         self.parameter_count = len(self._getters)
         self._plan_edges, self._states = plan.edges, plan.inputs + plan.nodes
         self._programs: list[SourceProgram] = []
+        self._indices: dict[tuple[tuple[tuple[int, int], ...], int, torch.device], Tensor] = {}
 
     def parameters(self) -> list[Tensor]:
         """Those of the preprocessing, then those of the chosen options."""
         return read(self._getters)
+
+    def index(self, entries: tuple[tuple[int, int], ...], options: int, device: torch.device) -> Tensor:
+        """Where the entries (row, option) of a gradient lie in its memory; kept on the device, so that a
+        captured graph reads no host memory."""
+        key = (entries, options, device)
+        found = self._indices.get(key)
+        if found is None:
+            places = [row * options + option for row, option in entries]
+            found = self._indices[key] = torch.tensor(places, device=device)
+        return found
 
     def programs(self) -> list["SourceProgram"]:
         """For each state the options out of it that do not run."""
