@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # make demo   set up, search on the embedded digits, retrain what was found, show the accuracy and the cells
 # make test   set up and run the tests
-# make check  format, lint, types, C++ tests, tests: what CI runs
+# make check  format, lint, types, C++ tests, tests
+# make sanitize  the CPU operators under the address and undefined-behaviour sanitizers; CI runs both
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
@@ -10,7 +11,7 @@ BIN = $(VENV)/bin
 CXX_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 SOURCES = pyproject.toml setup.py $(CXX_FILES) $(shell find build_backend nasp_ext -name '*.py')
 
-.PHONY: demo test check format lint types ctest install benchmark report clean
+.PHONY: demo test check format lint types ctest sanitize install benchmark report clean
 
 demo: $(VENV)/installed
 	$(BIN)/nasp-ext search --out $(RUN) --overwrite
@@ -40,6 +41,19 @@ ctest: $(VENV)/torch
 	cmake -S . -B build/cmake -DPython_EXECUTABLE=$(abspath $(BIN))/python $(CMAKE_OPTIONS)
 	cmake --build build/cmake --parallel 2
 	ctest --test-dir build/cmake --output-on-failure --parallel 2
+
+# The sources of setup.py by the same globs, in a folder that Python finds before site-packages. libstdc++ is loaded
+# early as well, or the sanitizer does not find the exceptions. Leaks: Python and PyTorch have their own.
+SANITIZED = $(abspath build/sanitize)
+SANITIZE_FLAGS = -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS
+SANITIZE_ENV = LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
+  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$(SANITIZED)
+sanitize: $(VENV)/installed-dev
+	cmake -S . -B $(SANITIZED) -DPython_EXECUTABLE=$(abspath $(BIN))/python -DNASP_CUDA=0 -DCMAKE_BUILD_TYPE=None \
+	  -DCMAKE_CXX_FLAGS="$(SANITIZE_FLAGS)" -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(SANITIZED)/nasp_ext
+	cmake --build $(SANITIZED) --target _C --parallel 2
+	$(SANITIZE_ENV) $(BIN)/python -c "import nasp_ext._C as c; assert c.__file__.startswith('$(SANITIZED)'), c.__file__"
+	$(SANITIZE_ENV) $(BIN)/python -m pytest --capture=sys python_tests/ops python_tests/optim
 
 benchmark: $(VENV)/installed-dev
 	$(BIN)/python -m pytest benchmarks --benchmark-only

@@ -20,11 +20,16 @@ class Settings:
         quick: small sizes and no compilation: shows that everything runs, says nothing about speed.
         device: "cpu" or "cuda".
         batch: batch sizes of the network cases.
+        spaces: their search spaces; edges: edges kept per node, 0 = all; architectures: how many random
+            ones.
     """
 
     quick: bool = False
     device: str = "cpu"
     batch: tuple[int, ...] = (16, 64)
+    spaces: tuple[str, ...] = ("darts",)
+    edges: tuple[int, ...] = (2, 0)
+    architectures: int = 3
 
     def generator(self, seed: int = 0) -> torch.Generator:
         return torch.Generator().manual_seed(seed)

@@ -16,17 +16,16 @@ from pathlib import Path
 import torch
 
 from benchmarks.cases import steps
-from benchmarks.framework import Settings
 
 _RESET_PEAK = "5"  # what /proc/self/clear_refs takes to set VmHWM to VmRSS
 
 
-def peak_of(name: str, phase: str, settings: Settings, batch: int, layout: str) -> int:
+def peak_of(name: str, phase: str, device: str, sizes: steps.Sizes) -> int:
     """Bytes that a step of a method needs beyond the network, its optimizers and the batch; in a new process.
 
     Raises:  RuntimeError: if that process fails; with what it wrote.
     """
-    request = json.dumps([name, phase, asdict(settings), batch, layout, torch.get_num_threads()])
+    request = json.dumps([name, phase, device, asdict(sizes), torch.get_num_threads()])
     command = [sys.executable, "-m", "benchmarks.memory", request]
     run = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent
@@ -36,14 +35,13 @@ def peak_of(name: str, phase: str, settings: Settings, batch: int, layout: str) 
     return int(run.stdout.split()[-1])
 
 
-def measure_here(name: str, phase: str, settings: Settings, batch: int, layout: str) -> int:
+def measure_here(name: str, phase: str, device: str, sizes: steps.Sizes) -> int:
     """The same in this process."""
-    subject = steps.stepper(name, settings, batch, layout)
-    step = steps.phases(subject)[phase]
-    before = _start_peak(settings.device)
+    step = steps.phases(steps.stepper(name, device, sizes))[phase]
+    before = _start_peak(device)
     for _ in range(2):
         step()
-    return _peak(settings.device) - before
+    return _peak(device) - before
 
 
 def _start_peak(device: str) -> int:
@@ -67,6 +65,6 @@ def _status(field: str) -> int:
 
 
 if __name__ == "__main__":
-    name, phase, settings, batch, layout, threads = json.loads(sys.argv[1])
+    name, phase, device, sizes, threads = json.loads(sys.argv[1])
     torch.set_num_threads(threads)
-    print(measure_here(name, phase, Settings(**settings), batch, layout))
+    print(measure_here(name, phase, device, steps.Sizes(**sizes)))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.autograd import backward
@@ -13,21 +15,22 @@ from benchmarks.baselines.steppers import EDGES, Batch, PlainStepper, Stepper
 from nasp_ext.gates import Gates
 from nasp_ext.nn import MixedOp, Network
 from nasp_ext.optim import NASP
-from nasp_ext.space import space
 from nasp_ext.strategies import NASPStrategy
 
 
-def mixed_edge(channels: int, stride: int) -> MixedOp:
+def mixed_edge(channels: int, stride: int, primitives: Sequence[str]) -> MixedOp:
     """The mixed edge of the plain network, as the library offers it."""
-    return MixedOp(channels, stride)
+    return MixedOp(channels, stride, primitives)
 
 
 class DropIn(PlainStepper):
     """DARTS-style code in which only the mixed operation and the optimizer were replaced."""
 
-    def __init__(self, net: PlainNetwork, train: Batch, valid: Batch, a: Tensor) -> None:
+    def __init__(
+        self, net: PlainNetwork, train: Batch, valid: Batch, a: Tensor, edges: int | None = 2
+    ) -> None:
         super().__init__(net, train, valid, a)
-        self.nasp = NASP(self.matrices)
+        self.nasp = NASP(self.matrices, edges_per_node=edges)
 
     def architecture_gradient(self) -> Tensor:
         with self.nasp.discrete():
@@ -54,9 +57,10 @@ class Native(Stepper):
 
     net: Network
 
-    def __init__(self, net: Network, train: Batch, valid: Batch, a: Tensor) -> None:
+    def __init__(self, net: Network, train: Batch, valid: Batch, a: Tensor, edges: int | None = 2) -> None:
         super().__init__(net, train, valid)
-        self.strategy = NASPStrategy(space("darts"), device=a.device, dtype=a.dtype)
+        assert net.space is not None
+        self.strategy = NASPStrategy(net.space, edges_per_node=edges, device=a.device, dtype=a.dtype)
         state = self.strategy.state_dict()
         self.strategy.load_state_dict(state | {"a": a})
 
@@ -78,8 +82,9 @@ class Native(Stepper):
         return self.loss(self.train, self.strategy.propose())
 
 
-def selected(a: Tensor) -> tuple[int, ...]:
-    """The option of each edge that NASP's official preset selects at A; -1 = pruned."""
-    optimizer = NASP([a[:EDGES].clone().requires_grad_(), a[EDGES:].clone().requires_grad_()])
+def selected(a: Tensor, edges: int | None = 2) -> tuple[int, ...]:
+    """The option of each edge that NASP selects at A with so many edges per node; -1 = pruned."""
+    matrices = [a[:EDGES].clone().requires_grad_(), a[EDGES:].clone().requires_grad_()]
+    optimizer = NASP(matrices, edges_per_node=edges)
     normal, reduction = (gates.active or () for gates in optimizer.gates())
     return (*normal, *reduction)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from benchmarks.memory import peak_of
 from benchmarks.timing import Timing, measure
 
 MEMORY = "peak memory"
+_OURS = "supernet + NASPStrategy"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class Options:
         only: run the cases whose name contains one of these words, e.g. prox update mixed_sum steps memory.
         threads: threads of PyTorch; 0 = its own choice.
         batch: batch sizes of the network cases.
+        spaces: search spaces of the network cases, darts or nasp.
+        edges: edges kept per node there, 0 = all.
+        architectures: random architectures of each.
         device: cpu or cuda.
         rounds: samples per variant.
         seconds: a variant that has been timed for this long gets no further samples (after three).
@@ -39,6 +44,9 @@ class Options:
     only: tuple[str, ...] = ()
     threads: int = 0
     batch: tuple[int, ...] = (16, 64)
+    spaces: tuple[str, ...] = ("darts",)
+    edges: tuple[int, ...] = (2, 0)
+    architectures: int = 3
     device: str = "cpu"
     rounds: int = 25
     seconds: float = 20.0
@@ -47,12 +55,14 @@ class Options:
     def __post_init__(self) -> None:
         if self.rounds < 3 or self.threads < 0 or self.seconds < 0 or any(size < 2 for size in self.batch):
             raise ValueError(f"expected rounds >= 3, threads and seconds >= 0, batches >= 2, got {self}")
+        if self.architectures < 1 or any(edges < 0 for edges in self.edges):
+            raise ValueError(f"expected architectures >= 1 and edges >= 0, got {self}")
         if self.device not in ("cpu", "cuda"):
             raise ValueError(f"expected device cpu or cuda, got {self.device!r}")
 
     @property
     def settings(self) -> Settings:
-        return Settings(self.quick, self.device, self.batch)
+        return Settings(self.quick, self.device, self.batch, self.spaces, self.edges, self.architectures)
 
     def wants(self, name: str) -> bool:
         return not self.only or any(word in name for word in self.only)
@@ -88,6 +98,8 @@ def main(options: Options) -> list[Row]:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     document = {"machine": facts, "options": asdict(options), "rows": [asdict(row) for row in rows]}
     options.out.write_text(json.dumps(document, indent=1, default=str) + "\n", encoding="utf-8")
+    if lines := summary(rows):
+        print("\nover the architectures", *lines, sep="\n")
     print(f"\nratio = variant / first variant of its group; figures saved to {options.out}")
     return rows
 
@@ -97,12 +109,10 @@ def _rows(options: Options) -> Iterator[Row]:
         if options.wants(case.name):
             torch.manual_seed(0)
             yield from _timed(case, options)
-    for layout in steps.LAYOUTS:
-        for batch in options.batch[:1] if options.quick else options.batch:
+    for sizes in steps.sizes_of(options.settings):
+        if sizes.architecture == 0 and options.wants(f"{MEMORY}, {sizes}"):
             for phase in (steps.ARCHITECTURE, steps.WEIGHT):
-                name = f"{MEMORY}, batch {batch}, {layout}"
-                if options.wants(name):
-                    yield from _memory(name, phase, batch, layout, options)
+                yield from _memory(f"{MEMORY}, {sizes}", phase, sizes, options)
 
 
 def _timed(case: Case, options: Options) -> Iterator[Row]:
@@ -122,14 +132,38 @@ def _row(case: str, phase: str, variant: str, timing: Timing, ours: Timing) -> R
     return Row(case, phase, variant, timing.median, timing.low, timing.high, timing.samples, ratio=ratio)
 
 
-def _memory(case: str, phase: str, batch: int, layout: str, options: Options) -> Iterator[Row]:
+def _memory(case: str, phase: str, sizes: steps.Sizes, options: Options) -> Iterator[Row]:
     ours = 0
-    for name in steps.STEPPERS:
-        if phase == steps.ARCHITECTURE and name == "plain discrete network":
+    for name in steps.methods(sizes):
+        if phase == steps.ARCHITECTURE and name.startswith("plain discrete network"):
             continue
-        peak = peak_of(name, phase, options.settings, batch, layout)
+        peak = peak_of(name, phase, options.device, sizes)
         ours = ours or peak
         yield Row(case, phase, name, peak, peak, peak, 1, "B", peak / max(ours, 1))
+
+
+def summary(rows: list[Row]) -> list[str]:
+    """The ratios of the network cases over their architectures: median, smallest and largest."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    times: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        case, _, number = row.case.partition(", architecture ")
+        if number:
+            found.setdefault((case, row.phase, row.variant), []).append(row.ratio)
+            times.setdefault((row.case, row.phase + row.variant), []).append(row.median)
+    lines = []
+    for (case, phase, variant), ratios in found.items():
+        low, high = min(ratios), max(ratios)
+        middle = statistics.median(ratios)
+        lines.append(f"{case}, {phase}: {variant:36} {middle:7.2f}x [{low:.2f}, {high:.2f}] n={len(ratios)}")
+    for case, phase in {(row.case, row.phase) for row in rows if row.phase == steps.ARCHITECTURE}:
+        ours = times.get((case, steps.ARCHITECTURE + _OURS))
+        plain = times.get((case, steps.WEIGHT + "plain discrete network"))
+        if ours and plain:
+            lines.append(
+                f"{case}: {phase} of {_OURS} / training step of the plain network {ours[0] / plain[0]:.2f}"
+            )
+    return lines
 
 
 def _line(row: Row) -> str:

@@ -103,3 +103,9 @@ def test_equal_means_within_the_tolerance_of_the_largest_entry() -> None:
         assert_equal(torch.zeros(1), torch.zeros(2), 1.0, "x")
     with pytest.raises(AssertionError, match="differ"):
         assert_equal(torch.tensor([float("nan")]), torch.zeros(1), 1.0, "x")
+
+
+@pytest.mark.parametrize("name", ["darts", "nasp"])
+@pytest.mark.parametrize("edges", [2, None])
+def test_methods_agree_in_each_space_with_each_number_of_edges(name: str, edges: int | None) -> None:
+    steps.check_agreement("cpu", name=name, edges=edges)

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.cases.steps import sizes_of
 from benchmarks.framework import Settings
 from benchmarks.memory import peak_of
 from benchmarks.report import Options, main
 from benchmarks.timing import Timing, measure
+
+(SMALL,) = sizes_of(Settings(quick=True))
 
 
 def test_report_prints_every_variant_and_saves_the_same_rows(
@@ -60,16 +63,18 @@ def test_quartiles_enclose_the_median() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no /proc/self/clear_refs here")
 def test_peak_memory_is_measured_in_another_process() -> None:
-    peak = peak_of("authors' NASP", "architecture step", Settings(quick=True), 16, "NCHW")
+    peak = peak_of("authors' NASP", "architecture step", "cpu", SMALL)
     assert 0 < peak < 2**30
 
 
 def test_a_failing_measurement_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="the measuring process failed"):
-        peak_of("no such method", "weight step", Settings(quick=True), 16, "NCHW")
+        peak_of("no such method", "weight step", "cpu", SMALL)
 
 
-@pytest.mark.parametrize("wrong", [{"rounds": 2}, {"batch": (1,)}, {"device": "tpu"}, {"threads": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"rounds": 2}, {"batch": (1,)}, {"device": "tpu"}, {"threads": -1}, {"edges": (-1,)}]
+)
 def test_impossible_options_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="expected"):
         Options(**wrong)  # type: ignore[arg-type]  # wrong on purpose

@@ -3,8 +3,25 @@
 // register the operators.
 #include <Python.h>
 
+#include "nasp_step/direct.h"
+
+namespace {
+
+// The C API stores every kind of function as this one type; METH_FASTCALL says which it is.
+template <class Function>
+PyCFunction stored(Function* function) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+}
+
+PyMethodDef functions[] = {
+    {"all_finite_by_address", stored(&nasp_ext::all_finite_by_address), METH_FASTCALL, nullptr},
+    {"step_by_address", stored(&nasp_ext::step_by_address), METH_FASTCALL, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
+
+}  // namespace
+
 PyMODINIT_FUNC PyInit__C(void) {
   static PyModuleDef definition = {
-      PyModuleDef_HEAD_INIT, "_C", nullptr, -1, nullptr, nullptr, nullptr, nullptr, nullptr};
+      PyModuleDef_HEAD_INIT, "_C", nullptr, -1, functions, nullptr, nullptr, nullptr, nullptr};
   return PyModule_Create(&definition);
 }

@@ -31,18 +31,22 @@ STABLE_TORCH_LIBRARY(nasp_ext, m) {
   m.def(
       "mixed_sum_backward(Tensor grad, Tensor[] outputs, Tensor weights) "
       "-> (Tensor[] grad_outputs, Tensor grad_weights)");
-  // Below: images are (N, C, H, W) in channels_last memory, or slices of the channels of such; norm is
-  // (5, C): mean, biased variance, 1 / std, scale, shift of a BN, or empty where there is none; sums
-  // are (2, C) float64: of the gradient, and of the gradient times the normalised value.
+  // Below: images are (N, C, H, W) in channels_last memory, or slices of the channels of such; norm
+  // is (5, C): mean, biased variance, 1 / std, scale, shift of a BN, or empty where there is none;
+  // sums are (2, C) float64: of the gradient, and of the gradient times the normalised value.
   //
-  // z = convolution(relu(in_norm(x))), and the norm of z: of the batch, or of mean and var if given.
-  // products: 1 tensor, or the 2 of a FactorizedReduce. geometry: kernel, stride, padding, dilation,
-  // each height before width.
+  // New memory of this size, kept when the images are gone; and all that is kept, given back.
+  m.def("empty_images(Tensor like, int[] size) -> Tensor");
+  m.def("release_memory() -> int");
+  // z = convolution(relu(in_norm(x))), and the norm of z: of the batch, or of mean and var if
+  // given. products: 1 tensor, or the 2 of a FactorizedReduce. geometry: kernel, stride, padding,
+  // dilation, each height before width.
   m.def(
       "block_forward(Tensor x, Tensor? in_norm, Tensor? depthwise, Tensor[] products, "
       "int[] geometry, bool relu, bool norm, Tensor? weight, Tensor? bias, Tensor? mean, "
       "Tensor? var, float eps) -> (Tensor z, Tensor norm)");
-  // out, if given, becomes base + the gradient of x; with in_norm, in_sums are the sums for that BN.
+  // out, if given, becomes base + the gradient of x; with in_norm, in_sums are the sums for that
+  // BN.
   m.def(
       "block_backward(Tensor grad, Tensor? factors, Tensor sums, Tensor z, Tensor norm, "
       "bool batch_stats, Tensor x, Tensor? in_norm, Tensor? depthwise, Tensor[] products, "
@@ -56,13 +60,12 @@ STABLE_TORCH_LIBRARY(nasp_ext, m) {
       "bool batch_stats, Tensor x, bool max, int kernel_size, int stride, Tensor(a!) out, "
       "Tensor? base) -> ()");
   // out = sum_e factors[e, n] * norms[e](terms[e]); factors: (E, N), none = 1.
-  m.def(
-      "node_sum_(Tensor(a!) out, Tensor[] terms, Tensor[] norms, Tensor? factors) -> ()");
+  m.def("node_sum_(Tensor(a!) out, Tensor[] terms, Tensor[] norms, Tensor? factors) -> ()");
   // (E, 2, C) float64: the sums of factors[e] * grad for each term.
   m.def(
       "node_gradient_sums(Tensor grad, Tensor[] terms, Tensor[] norms, Tensor? factors) -> Tensor");
-  // Of the fused operators on the CPU: 0 = any processor, 1 = AVX2, 2 = AVX-512. Uses none above `most`
-  // from now on (-1 changes nothing) and returns the one in use; for tests.
+  // Of the fused operators on the CPU: 0 = any processor, 1 = AVX2, 2 = AVX-512. Uses none above
+  // `most` from now on (-1 changes nothing) and returns the one in use; for tests.
   m.def("instruction_set(int most) -> int");
   // <grads[edge], O(x)> of every option of the program, see csrc/source/program.h.
   m.def(

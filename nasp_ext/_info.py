@@ -37,4 +37,11 @@ def info_lines() -> list[str]:
         f"CUDA kernels: {kernels}",
         f"CUDA devices: {devices}",
         f"CUDA operators: {cuda_reason() or 'available'}",
+        f"Fused cells: float32 and float64 on {_fused_devices()}; plain modules elsewhere",
     ]
+
+
+def _fused_devices() -> str:
+    """Where ``nasp_ext.nn.why_not_fused`` may answer None."""
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    return " and ".join(k for k in ("cpu", "cuda") if has_kernel("nasp_ext::block_forward", k.upper()))

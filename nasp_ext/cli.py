@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -266,7 +267,17 @@ def _usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a user's error is one line on stderr and status 2."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough: nasp-ext info | head -1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 128 + 13  # the status of a command that SIGPIPE ends
+
+
+def _run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0 if arguments else 2
@@ -280,6 +291,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         again = "; nothing is lost but the current epoch: same command with --resume"
         print(f"nasp-ext: interrupted{again if name in ('search', 'retrain') else ''}", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
         print(f"nasp-ext: error: {text}", file=sys.stderr)

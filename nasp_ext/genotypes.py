@@ -36,11 +36,12 @@ class Genotype:
     def __post_init__(self) -> None:
         for cell in ("normal", "reduce"):
             edges = _edges(cell, getattr(self, cell))
-            nodes = _counts(cell, edges, getattr(self, f"{cell}_nodes"))
+            given = getattr(self, f"{cell}_nodes")
+            nodes = _counts(cell, edges, None if given is None else _listed(self, f"{cell}_nodes"))
             two_each = nodes is not None and set(nodes) == {2}
             object.__setattr__(self, cell, edges)
             object.__setattr__(self, f"{cell}_nodes", None if two_each else nodes)
-            object.__setattr__(self, f"{cell}_concat", tuple(getattr(self, f"{cell}_concat")))
+            object.__setattr__(self, f"{cell}_concat", _listed(self, f"{cell}_concat"))
             _check_cell(cell, self.cell_edges(cell), self.nodes(cell), getattr(self, f"{cell}_concat"))
 
     def nodes(self, cell: str) -> tuple[int, ...]:
@@ -89,17 +90,23 @@ def _edges(cell: str, pairs: Any) -> tuple[Edge, ...]:
     return edges
 
 
-def _counts(cell: str, edges: tuple[Edge, ...], nodes: Any) -> tuple[int, ...] | None:
+def _listed(genotype: "Genotype", name: str) -> tuple[Any, ...]:
+    value = getattr(genotype, name)
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"expected {name} to be a list, got {value!r}")
+    return tuple(value)
+
+
+def _counts(cell: str, edges: tuple[Edge, ...], nodes: tuple[Any, ...] | None) -> tuple[int, ...] | None:
     if nodes is None:
         if len(edges) % 2:
             raise ValueError(
                 f"expected two edges per node in {cell}, or {cell}_nodes, got {len(edges)} edges"
             )
         return None
-    counts = tuple(nodes)
-    if not all(_is_int(count) and count >= 0 for count in counts) or sum(counts) != len(edges):
-        raise ValueError(f"expected {cell}_nodes to count the {len(edges)} edges of {cell}, got {counts}")
-    return counts
+    if not all(_is_int(count) and count >= 0 for count in nodes) or sum(nodes) != len(edges):
+        raise ValueError(f"expected {cell}_nodes to count the {len(edges)} edges of {cell}, got {nodes}")
+    return nodes
 
 
 def _check_cell(
@@ -112,7 +119,7 @@ def _check_cell(
             raise ValueError(f"expected the sources of node {node} of {cell} in 0..{last}, got {found}")
     states = _INPUTS + len(nodes)
     existing = all(_is_int(state) and _INPUTS <= state < states for state in concat)
-    if not concat or len(set(concat)) != len(concat) or not existing:
+    if not concat or not existing or len(set(concat)) != len(concat):
         raise ValueError(
             f"expected {cell}_concat to name different nodes, {_INPUTS}..{states - 1}, got {concat}"
         )

@@ -20,7 +20,9 @@ from nasp_ext.nn.primitives import FactorizedReduce, relu_conv_bn
 _NODES = 4
 _EDGES = [(node, source) for node in range(_NODES) for source in range(2 + node)]
 
-EdgeFactory = Callable[[int, int], nn.Module]
+EdgeFactory = Callable[[int, int, Sequence[str]], nn.Module]  # (channels, stride, primitives)
+Primitives = tuple[Sequence[str], Sequence[str]]  # of the normal and the reduction cell
+_DARTS: Primitives = (DARTS_PRIMITIVES, DARTS_PRIMITIVES)
 
 
 class PlainMixedOp(nn.Module):
@@ -29,10 +31,10 @@ class PlainMixedOp(nn.Module):
     With ``only_selected`` (the authors' weight step) each weight is copied to the host, to skip zeros.
     """
 
-    def __init__(self, channels: int, stride: int) -> None:
+    def __init__(self, channels: int, stride: int, primitives: Sequence[str] = DARTS_PRIMITIVES) -> None:
         super().__init__()
         self._ops = nn.ModuleList(
-            build_primitive(name, channels, stride, pool_norm=True) for name in DARTS_PRIMITIVES
+            build_primitive(name, channels, stride, pool_norm=True) for name in primitives
         )
         self.only_selected = False
 
@@ -49,10 +51,17 @@ class PlainCell(nn.Module):
     """Four nodes, each the sum of its edges; the output is their concatenation."""
 
     def __init__(
-        self, edge: EdgeFactory, previous: tuple[int, int], channels: int, *, reduction: bool, shrunk: bool
+        self,
+        edge: EdgeFactory,
+        primitives: Sequence[str],
+        previous: tuple[int, int],
+        channels: int,
+        *,
+        reduction: bool,
+        shrunk: bool,
     ) -> None:
         super().__init__()
-        self.reduction = reduction
+        self.reduction, self.options = reduction, len(primitives)
         self.edges = list(_EDGES)
         if shrunk:
             self.preprocess0: nn.Module = FactorizedReduce(previous[0], channels, affine=False)
@@ -60,14 +69,16 @@ class PlainCell(nn.Module):
             self.preprocess0 = relu_conv_bn(previous[0], channels, 1, 1, False)
         self.preprocess1 = relu_conv_bn(previous[1], channels, 1, 1, False)
         strides = [2 if reduction and source < 2 else 1 for _, source in self.edges]
-        self._ops = nn.ModuleList(edge(channels, stride) for stride in strides)
+        self._ops = nn.ModuleList(edge(channels, stride, primitives) for stride in strides)
 
     def forward(self, s0: Tensor, s1: Tensor, weights: Tensor | None) -> Tensor:
         states = [self.preprocess0(s0), self.preprocess1(s1)]
         for node in range(_NODES):
             incoming = [(i, source) for i, (target, source) in enumerate(self.edges) if target == node]
             outputs = [
-                self._ops[i](states[source]) if weights is None else self._ops[i](states[source], weights[i])
+                self._ops[i](states[source])
+                if weights is None
+                else self._ops[i](states[source], weights[i, : self.options])
                 for i, source in incoming
             ]
             states.append(reduce(torch.add, outputs))
@@ -77,7 +88,14 @@ class PlainCell(nn.Module):
 class PlainNetwork(nn.Module):
     """Stem, cells with reductions at 1/3 and 2/3 of the depth, linear classifier."""
 
-    def __init__(self, edge: EdgeFactory, channels: int, cells: int, classes: int = 10) -> None:
+    def __init__(
+        self,
+        edge: EdgeFactory,
+        channels: int,
+        cells: int,
+        classes: int = 10,
+        primitives: Primitives = _DARTS,
+    ) -> None:
         super().__init__()
         width = 3 * channels
         self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
@@ -86,7 +104,9 @@ class PlainNetwork(nn.Module):
         for number in range(cells):
             reduction = number in (cells // 3, 2 * cells // 3)
             channels *= 1 + reduction
-            self.cells.append(PlainCell(edge, previous, channels, reduction=reduction, shrunk=shrunk))
+            self.cells.append(
+                PlainCell(edge, primitives[reduction], previous, channels, reduction=reduction, shrunk=shrunk)
+            )
             previous, shrunk = (previous[1], _NODES * channels), reduction
         self.classifier = nn.Linear(previous[1], classes)
 

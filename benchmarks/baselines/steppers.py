@@ -29,7 +29,7 @@ class Stepper(ABC):
     def __init__(self, net: nn.Module, train: Batch, valid: Batch) -> None:
         self.net, self.train, self.valid = net, train, valid
         self.weights = list(net.parameters())
-        self.sgd = torch.optim.SGD(self.weights, _LR, _MOMENTUM, weight_decay=_DECAY)
+        self.sgd = torch.optim.SGD(self.weights, _LR, _MOMENTUM, weight_decay=_DECAY, foreach=True)
 
     @abstractmethod
     def training_loss(self) -> Tensor:
@@ -76,20 +76,27 @@ class AuthorsNASP(PlainStepper):
 
     Args:
         all_gradients: the architecture step also computes the gradient of the weights, which nothing uses.
+        edges: how many edges into a node are kept.
     """
 
     def __init__(
-        self, net: PlainNetwork, train: Batch, valid: Batch, a: Tensor, all_gradients: bool = True
+        self,
+        net: PlainNetwork,
+        train: Batch,
+        valid: Batch,
+        a: Tensor,
+        all_gradients: bool = True,
+        edges: int = 2,
     ) -> None:
         super().__init__(net, train, valid, a)
-        self.all_gradients = all_gradients
+        self.all_gradients, self.edges = all_gradients, edges
 
     @contextmanager
     def binarised(self) -> Iterator[None]:
         saved = [matrix.detach().clone() for matrix in self.matrices]
         with torch.no_grad():
             for matrix in self.matrices:
-                matrix.copy_(torch.from_numpy(one_hot_rows(matrix.cpu().numpy(), _OFFSETS, 2)))
+                matrix.copy_(torch.from_numpy(one_hot_rows(matrix.cpu().numpy(), _OFFSETS, self.edges)))
         yield
         with torch.no_grad():
             for matrix, value in zip(self.matrices, saved, strict=True):

@@ -22,8 +22,8 @@ struct GradientTensors {
   Images grad, z, out, base;
 };
 
-inline Images check_gradient_images(const Tensor& t, const Tensor& x, int64_t count, int64_t channels,
-                                    int64_t height, int64_t width, const char* op,
+inline Images check_gradient_images(const Tensor& t, const Tensor& x, int64_t count,
+                                    int64_t channels, int64_t height, int64_t width, const char* op,
                                     const char* name) {
   check_like(t, x, op, name);
   const Images images = as_images(t, op, name);
@@ -41,8 +41,8 @@ inline GradientTensors check_gradient_tensors(const GradientArguments& a, const 
   check_sums(a.sums, channels, a.norm.numel() > 0 && a.batch_stats, x, op);
   if (a.factors) check_vector(*a.factors, in.count, x, op, "factors");
   const auto like_x = [&](const std::optional<Tensor>& tensor, const char* name) {
-    return tensor ? check_gradient_images(*tensor, x, in.count, in.channels, in.height, in.width, op,
-                                          name)
+    return tensor ? check_gradient_images(*tensor, x, in.count, in.channels, in.height, in.width,
+                                          op, name)
                   : Images{};
   };
   t.out = like_x(a.out, "out");
@@ -50,8 +50,8 @@ inline GradientTensors check_gradient_tensors(const GradientArguments& a, const 
   return t;
 }
 
-// The rows of BehindNorm: gz = gamma * rstd * (g - mean(g) - xhat * mean(g * xhat)) with the statistics
-// of the batch, gamma * rstd * g with running ones, g itself without a BN.
+// The rows of BehindNorm: gz = gamma * rstd * (g - mean(g) - xhat * mean(g * xhat)) with the
+// statistics of the batch, gamma * rstd * g with running ones, g itself without a BN.
 template <class T>
 std::vector<T> behind_norm_rows(const T* norm, const double* sums, bool batch_stats, int64_t count,
                                 int64_t channels, int64_t parts, int64_t lanes) {
@@ -72,7 +72,8 @@ std::vector<T> behind_norm_rows(const T* norm, const double* sums, bool batch_st
 
 // The same with the gradient's factor of one image; scaled: (packed,).
 template <class T>
-BehindNorm<T> norm_of_image(const std::vector<T>& rows, int64_t packed, const T* factor, T* scaled) {
+BehindNorm<T> norm_of_image(const std::vector<T>& rows, int64_t packed, const T* factor,
+                            T* scaled) {
   BehindNorm<T> norm{rows.data(), rows.data() + packed, rows.data() + 2 * packed,
                      rows.data() + 3 * packed};
   if (factor) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // A block is what the candidate operations of a cell are made of:
 //   z = convolution(relu(scale * x + shift)),   y = BN(z)
-// where the first affine map is the BN of the block before (absent for the first), relu may be absent,
-// and the convolution is a depthwise one followed by a 1x1, or a plain one. Neither the ReLU's nor the
-// depthwise's nor the BN's output is ever stored for a whole batch: z is all that is kept.
+// where the first affine map is the BN of the block before (absent for the first), relu may be
+// absent, and the convolution is a depthwise one followed by a 1x1, or a plain one. Neither the
+// ReLU's nor the depthwise's nor the BN's output is ever stored for a whole batch: z is all that is
+// kept.
 //
 // Memory: pixels of channels (NHWC). A tensor that is a slice of the channels of a larger one is
 // described by its pixel pitch, the distance from a pixel to the next in elements.
@@ -19,7 +20,8 @@ struct BlockShape {
   int64_t height, width;          // of x
   int64_t out_height, out_width;  // of z
   int64_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
-  // 1, or 2 for FactorizedReduce: part i gives half of the output channels and reads x shifted by i.
+  // 1, or 2 for FactorizedReduce: part i gives half of the output channels and reads x shifted by
+  // i.
   int64_t parts;
   bool depthwise;  // the kernel above is depthwise, a 1x1 follows
   bool relu;
@@ -38,8 +40,8 @@ struct BlockShape {
   }
   // A 1x1 convolution of stride 1: pixels do not see each other.
   bool is_pointwise() const {
-    return !depthwise && parts == 1 && taps() == 1 && stride_h == 1 && stride_w == 1 && pad_h == 0 &&
-           pad_w == 0;
+    return !depthwise && parts == 1 && taps() == 1 && stride_h == 1 && stride_w == 1 &&
+           pad_h == 0 && pad_w == 0;
   }
 };
 
@@ -56,11 +58,13 @@ struct Pixels {
   }
 };
 
-// The padded input of a block, after its affine map and ReLU; `data` is its top left corner.
+// Scratch images keep a vector of channels of all pixels together, then the next vector: (blocks,
+// height, width, lanes). So neighbours in a row lie a constant distance apart, which the inner
+// loops need. `data` is the top left corner of the padded image.
 template <class T>
-struct Padded {
+struct Blocked {
   T* data = nullptr;
-  int64_t row = 0, pitch = 0;  // elements from a row, a pixel, to the next
+  int64_t block = 0, row = 0;  // elements from a block of channels, a row, to the next
 };
 
 // One affine map per channel; null: none.
@@ -70,8 +74,9 @@ struct Affine {
   const T* shift = nullptr;
 };
 
-// Sums over the pixels of one image, per channel, of z less `shift` (the z of the first pixel, which
-// keeps the variance exact for channels far from 0): Channels are laid out as the packed weights are.
+// Sums over the pixels of one image, per channel, of z less `shift` (the z of the first pixel,
+// which keeps the variance exact for channels far from 0): Channels are laid out as the packed
+// weights are.
 template <class T>
 struct ImageSums {
   T* shift;
@@ -82,18 +87,19 @@ struct ImageSums {
 
 template <class T>
 struct ForwardImage {
-  Padded<const T> input;
-  Pixels<const T> x;  // read instead of `input` by a pointwise block
-  Affine<T> in;       // of x
-  const T* depthwise;  // (taps, in_pad)
-  const T* pointwise;  // (parts, taps or 1, in_channels, part_pad)
-  Pixels<T> z;         // null: not stored
-  Pixels<const T> grad;  // null: no inner products
-  T* scratch;          // forward_scratch(shape, lanes) elements
-  ImageSums<T> sums;   // (parts, part_pad) each; written
+  Blocked<const T> input;  // padded, after affine map and ReLU
+  Pixels<const T> x;       // read instead of `input` by a pointwise block
+  Affine<T> in;            // of x
+  const T* depthwise;      // (blocks, taps, lanes)
+  const T* pointwise;      // (parts, taps or 1, in_channels, part_pad)
+  Pixels<T> z;             // null: not stored
+  Pixels<const T> grad;    // null: no inner products
+  T* scratch;              // forward_scratch(shape, lanes) elements
+  ImageSums<T> sums;       // (parts, part_pad) each; written
 };
 
-// gz = scale_g * grad + scale_z * (z - mean) + offset: the gradient behind a BN. (parts, part_pad) each.
+// gz = scale_g * grad + scale_z * (z - mean) + offset: the gradient behind a BN. (parts, part_pad)
+// each.
 template <class T>
 struct BehindNorm {
   const T* scale_g;
@@ -108,15 +114,15 @@ struct BackwardImage {
   BehindNorm<T> norm;
   Pixels<const T> x;
   Affine<T> in;
-  const T* flipped;    // (taps, in_pad): the depthwise weights, last tap first
-  const T* depthwise;  // (taps, in_pad)
-  const T* pointwise;  // (parts, taps or 1, part_channels, in_pad)
-  Padded<const T> input;  // for the gradient of the weights
-  T* grad_depthwise;   // (taps, in_pad), added to; null: no gradient of the weights
-  T* grad_pointwise;   // (parts, taps or 1, in_channels, part_pad), added to
-  Padded<T> spread;    // scratch, see backward_spread
-  Pixels<T> grad_x;    // null: none; base + the gradient
-  Pixels<const T> base;  // null: 0
+  const T* flipped;        // (blocks, taps, lanes): the depthwise weights, last tap first
+  const T* depthwise;      // (blocks, taps, lanes)
+  const T* pointwise;      // (parts, taps or 1, part_channels, in_pad)
+  Blocked<const T> input;  // for the gradient of the weights
+  T* grad_depthwise;       // (blocks, taps, lanes), added to; null: no gradient of the weights
+  T* grad_pointwise;       // (parts, taps or 1, in_channels, part_pad), added to
+  Blocked<T> spread;       // scratch, see backward_spread
+  Pixels<T> grad_x;        // null: none; base + the gradient
+  Pixels<const T> base;    // null: 0
   // With `in`: sums of grad_x and of grad_x * (x - in_mean) * in_rstd, (in_pad) each; else null.
   const T* in_mean;
   const T* in_rstd;

@@ -2,6 +2,7 @@
 // Blocks on the CPU: images over threads, sums of the images added in their order.
 #include <tuple>
 
+#include "../simd/image_memory.h"
 #include "../simd/kernels.h"
 #include "../simd/threads.h"
 #include "behind_norm.h"
@@ -10,38 +11,15 @@
 namespace nasp_ext {
 namespace {
 
-const int64_t* check_geometry(const std::vector<int64_t>& geometry, const char* op) {
-  if (static_cast<int64_t>(geometry.size()) != kGeometry)
-    fail(op, ": expected 8 numbers in geometry (kernel, stride, padding, dilation, each height before ",
-         "width), found ", geometry.size());
-  return geometry.data();
-}
-
-// A zeroed image with a border, for the padded input of a block; a pointwise one needs none.
-template <class T>
-struct PaddedScratch {
-  int64_t row, pitch, size;
-  PaddedScratch(int64_t height, int64_t width, int64_t channels_pad)
-      : row(width * channels_pad), pitch(channels_pad), size(height * row) {}
-  Padded<T> zeroed(Scratch& scratch) const {
-    T* const data = scratch.take<T>(size);
-    std::fill(data, data + size, T(0));
-    return {data, row, pitch};
-  }
-};
-
-template <class T>
-Padded<const T> readable(const Padded<T>& p) {
-  return {p.data, p.row, p.pitch};
-}
-
-std::tuple<Tensor, Tensor> block_forward(
-    const Tensor& x,                       // (N, C, H, W), channels_last
-    const std::optional<Tensor>& in_norm,  // (5, C)
-    const std::optional<Tensor>& depthwise, std::vector<Tensor> products,
-    const std::vector<int64_t>& geometry, bool relu, bool norm, const std::optional<Tensor>& weight,
-    const std::optional<Tensor>& bias, const std::optional<Tensor>& mean,
-    const std::optional<Tensor>& var, double eps) {
+std::tuple<Tensor, Tensor> block_forward(const Tensor& x,  // (N, C, H, W), channels_last
+                                         const std::optional<Tensor>& in_norm,  // (5, C)
+                                         const std::optional<Tensor>& depthwise,
+                                         std::vector<Tensor> products,
+                                         const std::vector<int64_t>& geometry, bool relu, bool norm,
+                                         const std::optional<Tensor>& weight,
+                                         const std::optional<Tensor>& bias,
+                                         const std::optional<Tensor>& mean,
+                                         const std::optional<Tensor>& var, double eps) {
   const char* op = "block_forward";
   const Images in = as_images(x, op, "x");
   BlockWeights weights{depthwise, std::move(products)};
@@ -49,7 +27,7 @@ std::tuple<Tensor, Tensor> block_forward(
   const NormArguments bn{weight, bias, mean, var, eps};
   check_norm_arguments(bn, s.out_channels, x, op);
   check_in_norm(in_norm, s.in_channels, x, op);
-  Tensor z = empty_images(x, in.count, s.out_channels, s.out_height, s.out_width);
+  Tensor z = kept_images(x, in.count, s.out_channels, s.out_height, s.out_width);
   Tensor rows = empty_matrix(x, norm ? kNormRows : 0, s.out_channels, x.scalar_type());
   if (in.count == 0 || s.out_channels == 0) return {z, rows};
   dispatch_single_double(x.scalar_type(), op, [&](auto zero) {
@@ -62,17 +40,18 @@ std::tuple<Tensor, Tensor> block_forward(
     const PaddedNorm<T> before =
         in_norm ? PaddedNorm<T>(data_of<T>(*in_norm), s.in_channels, 1, lanes) : PaddedNorm<T>();
     BatchSums<T> sums(in.count, packed);
-    const PaddedScratch<T> inside(s.reach_h(), s.reach_w(), in_pad);
+    const BlockedScratch<T> inside(s.reach_h(), s.reach_w(), in_pad, lanes);
     const Pixels<const T> from{data_of<T>(x), in.pitch};
     const Pixels<T> to{mutable_data_of<T>(z), s.out_channels};
     for_image_chunks(in.count, [&](int64_t, int64_t first, int64_t last) {
-      Scratch scratch(Scratch::bytes<T>(forward_scratch(s, lanes)) + Scratch::bytes<T>(inside.size));
+      Scratch scratch(Scratch::bytes<T>(forward_scratch(s, lanes)) +
+                      Scratch::bytes<T>(inside.size));
       ForwardImage<T> f{};
       f.in = before.affine();
       f.depthwise = taps.data();
       f.pointwise = matrix.data();
       f.scratch = scratch.take<T>(forward_scratch(s, lanes));
-      const Padded<T> input = s.is_pointwise() ? Padded<T>{} : inside.zeroed(scratch);
+      const Blocked<T> input = s.is_pointwise() ? Blocked<T>{} : inside.zeroed(scratch);
       f.input = readable(input);
       for (int64_t n = first; n < last; ++n) {
         f.x = from.image(n, in.pixels());
@@ -129,9 +108,9 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
     const Kernels<T>& kernel = kernels<T>();
     const int64_t lanes = kernel.lanes, in_pad = round_up(s.in_channels, lanes);
     const int64_t part_pad = round_up(s.part_channels(), lanes), packed = s.parts * part_pad;
-    const auto rows = behind_norm_rows<T>(with_norm ? data_of<T>(norm) : nullptr,
-                                          data_of<double>(sums), batch_stats,
-                                          in.count * s.out_pixels(), s.out_channels, s.parts, lanes);
+    const auto rows =
+        behind_norm_rows<T>(with_norm ? data_of<T>(norm) : nullptr, data_of<double>(sums),
+                            batch_stats, in.count * s.out_pixels(), s.out_channels, s.parts, lanes);
     const auto taps = pack_depthwise<T>(s, weights, lanes, false);
     const auto flipped = pack_depthwise<T>(s, weights, lanes, true);
     const auto matrix = pack_backward<T>(s, weights, lanes);
@@ -144,8 +123,8 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
     std::vector<T> grad_taps(static_cast<size_t>(chunks * taps_size), T(0));
     std::vector<T> grad_matrix(static_cast<size_t>(chunks * matrix_size), T(0));
     std::vector<double> image_sums(static_cast<size_t>(sums_wanted ? in.count * 2 * in_pad : 0));
-    const PaddedScratch<T> inside(s.reach_h(), s.reach_w(), in_pad);
-    const PaddedScratch<T> spread(spread_height(s), spread_width(s), in_pad);
+    const BlockedScratch<T> inside(s.reach_h(), s.reach_w(), in_pad, lanes);
+    const BlockedScratch<T> spread(spread_height(s), spread_width(s), in_pad, lanes);
     const T* const factor = factors ? data_of<T>(*factors) : nullptr;
     for_image_chunks(in.count, [&](int64_t chunk, int64_t first, int64_t last) {
       const int64_t group = backward_scratch(s, lanes);
@@ -154,8 +133,8 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
       BackwardImage<T> b{};
       b.scratch = scratch.take<T>(group);
       T* const scaled = scratch.take<T>(packed);
-      const Padded<T> input =
-          need_weights && !s.is_pointwise() ? inside.zeroed(scratch) : Padded<T>{};
+      const Blocked<T> input =
+          need_weights && !s.is_pointwise() ? inside.zeroed(scratch) : Blocked<T>{};
       if (!s.is_pointwise()) b.spread = spread.zeroed(scratch);
       b.input = readable(input);
       b.in = before.affine();

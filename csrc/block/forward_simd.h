@@ -7,19 +7,27 @@
 namespace nasp_ext {
 namespace NASP_ISA {
 
-// relu(scale * x + shift) of `count` pixels in a row; the lanes behind the channels are 0.
+// relu(scale * x + shift) of `count` pixels in a row, into blocks of channels; the lanes behind the
+// channels are 0.
 template <class T>
-NASP_INLINE void activate(const T* x, int64_t x_pitch, int64_t channels, int64_t channels_pad,
-                          int64_t count, const Affine<T>& in, bool with_relu, T* out,
-                          int64_t out_pitch) {
+NASP_INLINE void activate(const T* x, int64_t x_pitch, int64_t channels, int64_t count,
+                          const Affine<T>& in, bool with_relu, T* out, int64_t block) {
   const auto run = [&](auto affine, auto rectify) __attribute__((always_inline)) {
-    for (int64_t p = 0; p < count; ++p)
-      for (int64_t c = 0; c < channels_pad; c += kLanes<T>) {
-        Vec<T> v = load_upto(x + p * x_pitch + c, channels - c);
-        if constexpr (affine.value) v = fma(v, load(in.scale + c), load(in.shift + c));
+    for (int64_t c = 0; c < channels; c += kLanes<T>) {
+      const int64_t n = channels - c;
+      const Vec<T> scale = affine.value ? load(in.scale + c) : Vec<T>{};
+      const Vec<T> shift = affine.value ? load(in.shift + c) : Vec<T>{};
+      T* const to = out + c / kLanes<T> * block;
+      const auto pixel = [&](int64_t p, Vec<T> v) __attribute__((always_inline)) {
+        if constexpr (affine.value) v = fma(v, scale, shift);
         if constexpr (rectify.value) v = relu(v);
-        store(out + p * out_pitch + c, v);
-      }
+        store(to + p * kLanes<T>, v);
+      };
+      if (n >= kLanes<T>)
+        for (int64_t p = 0; p < count; ++p) pixel(p, load(x + p * x_pitch + c));
+      else
+        for (int64_t p = 0; p < count; ++p) pixel(p, load_some(x + p * x_pitch + c, n));
+    }
   };
   if (in.scale)
     with_relu ? run(Count<1>{}, Count<1>{}) : run(Count<1>{}, Count<0>{});
@@ -30,35 +38,38 @@ NASP_INLINE void activate(const T* x, int64_t x_pitch, int64_t channels, int64_t
 // Fills the inside of a padded input; its border stays as it is, 0.
 template <class T>
 void pad_image(const BlockShape& s, const Pixels<const T>& x, const Affine<T>& in,
-               const Padded<T>& out) {
-  const int64_t pad = round_up(s.in_channels, kLanes<T>);
+               const Blocked<T>& out) {
   for (int64_t h = 0; h < s.height; ++h)
-    activate(x.data + h * s.width * x.pitch, x.pitch, s.in_channels, pad, s.width, in, s.relu,
-             out.data + (h + s.pad_h) * out.row + s.pad_w * out.pitch, out.pitch);
+    activate(x.data + h * s.width * x.pitch, x.pitch, s.in_channels, s.width, in, s.relu,
+             out.data + (h + s.pad_h) * out.row + s.pad_w * kLanes<T>, out.block);
 }
 
+// A group of rows through the depthwise convolution, into (blocks, pixels, lanes).
 template <class T>
-NASP_INLINE void depthwise_rows(const BlockShape& s, const Padded<const T>& input, const T* weights,
-                                int64_t row, int64_t rows, T* out) {
-  const int64_t pad = round_up(s.in_channels, kLanes<T>);
+NASP_INLINE void depthwise_rows(const BlockShape& s, const Blocked<const T>& input,
+                                const T* weights, int64_t row, int64_t rows, T* out,
+                                int64_t block) {
   with_kernel(s.kernel_h, [&](auto kernel) __attribute__((always_inline)) {
-    for (int64_t h = 0; h < rows; ++h) {
-      T* const to = out + h * s.out_width * pad;
-      depthwise_row<kernel.value>(
-          input.data + (row + h) * s.stride_h * input.row, s.dilation_h * input.row,
-          s.dilation_w * input.pitch, s.stride_w * input.pitch, weights, pad, s.out_width,
-          [&](int64_t w, int64_t c, auto& sum, auto tile) __attribute__((always_inline)) {
-            for (int t = 0; t < tile.value; ++t) store(to + (w + t) * pad + c, sum[t]);
-          });
-    }
+    for (int64_t b = 0; b * kLanes<T> < s.in_channels; ++b)
+      for (int64_t h = 0; h < rows; ++h) {
+        T* const to = out + b * block + h * s.out_width * kLanes<T>;
+        depthwise_row<kernel.value>(
+            input.data + b * input.block + (row + h) * s.stride_h * input.row, input.row,
+            s.stride_w, s.dilation_h, weights + b * s.taps() * kLanes<T>, s.out_width,
+            [&](int64_t w, auto& sum, auto tile) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+              for (int t = 0; t < tile.value; ++t) store(to + (w + t) * kLanes<T>, sum[t]);
+            });
+      }
   });
 }
 
-// Where the products of a group of rows read: runs of pixels at one pitch, one for each tap.
+// Where the products of a group of rows read: runs of pixels, one start for each tap and part.
 template <class T>
 struct ProductInput {
-  const T* data;        // of tap 0 and part 0
-  int64_t pitch, run;   // from a pixel, a run of pixels, to the next
+  const T* data;       // of tap 0 and part 0
+  int64_t block;       // from a block of channels to the next
+  int64_t pitch, run;  // from a pixel, a run of pixels, to the next
   int64_t pixels, runs;
   int64_t taps, kernel_w, tap_row, tap_column, part;
 
@@ -68,21 +79,23 @@ struct ProductInput {
   }
 };
 
+// flat: all pixels of the group side by side, one tap; null: the padded input.
 template <class T>
-NASP_INLINE ProductInput<T> product_input(const BlockShape& s, const Padded<const T>& input,
-                                          const T* flat, int64_t row, int64_t rows) {
-  if (flat)  // all pixels of the group side by side, one tap
-    return {flat, round_up(s.in_channels, kLanes<T>), 0, rows * s.out_width, 1, 1, 1, 0, 0, 0};
+NASP_INLINE ProductInput<T> product_input(const BlockShape& s, const Blocked<const T>& input,
+                                          const T* flat, int64_t flat_block, int64_t row,
+                                          int64_t rows) {
+  if (flat) return {flat, flat_block, kLanes<T>, 0, rows * s.out_width, 1, 1, 1, 0, 0, 0};
   return {input.data + row * s.stride_h * input.row,
-          s.stride_w * input.pitch,
+          input.block,
+          s.stride_w * kLanes<T>,
           s.stride_h * input.row,
           s.out_width,
           rows,
           s.taps(),
           s.kernel_w,
           s.dilation_h * input.row,
-          s.dilation_w * input.pitch,
-          input.row + input.pitch};
+          s.dilation_w * kLanes<T>,
+          input.row + kLanes<T>};
 }
 
 // The products of a group for kVectors vectors of output channels of a part, and their sums.
@@ -99,12 +112,17 @@ NASP_INLINE void forward_columns(const BlockShape& s, const ForwardImage<T>& f,
   for (int v = 0; v < kVectors; ++v) shift[v] = load(f.sums.shift + packed + v * kLane);
   for (int64_t run = 0; run < input.runs; ++run) {
     const int64_t first = row * s.out_width + run * input.pixels;  // pixel of the image
-    for_tiles<kTilePixels<kVectors>>(input.pixels, [&](int64_t p, auto tile)
-                                                       __attribute__((always_inline)) {
+    for_tiles<kTilePixels<kVectors>>(input.pixels, [&](int64_t p,
+                                                       auto tile) __attribute__((always_inline)) {
       Vec<T> z[tile.value][kVectors] = {};
-      for (int64_t tap = 0; tap < input.taps; ++tap)
-        multiply_tile(input.at(run, tap, part) + p * input.pitch, input.pitch, s.in_channels,
-                      weights + tap * s.in_channels * part_pad, part_pad, z);
+      if (input.pitch == kLanes<T>)
+        for (int64_t tap = 0; tap < input.taps; ++tap)
+          multiply_tile(Factor<T>{input.at(run, tap, part), input.block, 0}.at(p), s.in_channels,
+                        weights + tap * s.in_channels * part_pad, part_pad, z);
+      else
+        for (int64_t tap = 0; tap < input.taps; ++tap)
+          multiply_tile(Factor<T, 0>{input.at(run, tap, part), input.block, input.pitch}.at(p),
+                        s.in_channels, weights + tap * s.in_channels * part_pad, part_pad, z);
       if (first + p == 0)
         for (int v = 0; v < kVectors; ++v) {
           shift[v] = z[0][v];
@@ -137,21 +155,21 @@ NASP_INLINE void forward_columns(const BlockShape& s, const ForwardImage<T>& f,
 
 template <bool kDots, class T>
 NASP_INLINE void forward_groups(const BlockShape& s, const ForwardImage<T>& f) {
-  const int64_t in_pad = round_up(s.in_channels, kLanes<T>);
   const int64_t part_vectors = round_up(s.part_channels(), kLanes<T>) / kLanes<T>;
   const int64_t step = group_rows(s);
   for (int64_t row = 0; row < s.out_height; row += step) {
     const int64_t rows = step < s.out_height - row ? step : s.out_height - row;
+    const int64_t block = rows * s.out_width * kLanes<T>;
     const T* flat = nullptr;
     if (s.depthwise) {
-      depthwise_rows(s, f.input, f.depthwise, row, rows, f.scratch);
+      depthwise_rows(s, f.input, f.depthwise, row, rows, f.scratch, block);
       flat = f.scratch;
     } else if (s.is_pointwise()) {
-      activate(f.x.data + row * s.width * f.x.pitch, f.x.pitch, s.in_channels, in_pad,
-               rows * s.width, f.in, s.relu, f.scratch, in_pad);
+      activate(f.x.data + row * s.width * f.x.pitch, f.x.pitch, s.in_channels, rows * s.width, f.in,
+               s.relu, f.scratch, block);
       flat = f.scratch;
     }
-    const ProductInput<T> input = product_input(s, f.input, flat, row, rows);
+    const ProductInput<T> input = product_input(s, f.input, flat, block, row, rows);
     for (int64_t part = 0; part < s.parts; ++part)
       for_vectors(part_vectors, [&](int64_t v, auto vectors) __attribute__((always_inline)) {
         forward_columns<vectors.value, kDots>(s, f, input, row, part, v * kLanes<T>);

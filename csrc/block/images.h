@@ -58,7 +58,8 @@ inline void check_images(const Images& found, int64_t count, int64_t channels, i
   if (found.count != count || found.channels != channels || found.height != height ||
       found.width != width)
     fail(op, ": expected ", name, " of shape (", count, ", ", channels, ", ", height, ", ", width,
-         "), found (", found.count, ", ", found.channels, ", ", found.height, ", ", found.width, ")");
+         "), found (", found.count, ", ", found.channels, ", ", found.height, ", ", found.width,
+         ")");
 }
 
 }  // namespace nasp_ext

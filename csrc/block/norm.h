@@ -72,7 +72,8 @@ inline void check_in_norm(const std::optional<Tensor>& norm, int64_t channels, c
     fail(op, ": expected in_norm of shape (5, ", channels, ") or none, found ", shape_text(*norm));
 }
 
-// Sums over a batch that the gradient of a BN needs: of grad and of grad * xhat, see node_gradient_sums.
+// Sums over a batch that the gradient of a BN needs: of grad and of grad * xhat, see
+// node_gradient_sums.
 inline void check_sums(const Tensor& sums, int64_t channels, bool needed, const Tensor& like,
                        const char* op) {
   const bool fits = sums.dim() == 2 && sums.size(0) == 2 && sums.size(1) == channels;
@@ -137,7 +138,8 @@ void write_running_norm(const NormArguments& norm, int64_t channels, T* rows) {
   for (int64_t c = 0; c < channels; ++c) {
     rows[kMean * channels + c] = mean[c];
     rows[kVar * channels + c] = var[c];
-    rows[kRstd * channels + c] = static_cast<T>(1 / std::sqrt(static_cast<double>(var[c]) + norm.eps));
+    rows[kRstd * channels + c] =
+        static_cast<T>(1 / std::sqrt(static_cast<double>(var[c]) + norm.eps));
   }
   write_affine(norm, channels, rows);
 }
@@ -156,42 +158,54 @@ class BatchSums {
 
   ImageSums<T> of_image(int64_t n) {
     double* const sums = sums_.data() + n * packed_ * (2 + dots_);
-    return {shift_.data() + n * packed_, sums, sums + packed_, dots_ ? sums + 2 * packed_ : nullptr};
+    return {shift_.data() + n * packed_, sums, sums + packed_,
+            dots_ ? sums + 2 * packed_ : nullptr};
   }
 
-  struct Moments {
-    double mean, var;
-  };
-  // Mean and biased variance of a packed channel, from the images in order (Chan et al. 1983).
-  Moments moments(int64_t k, int64_t pixels) const {
-    double total = 0;
-    for (int64_t n = 0; n < images_; ++n) total += image_mean(n, k, pixels);
-    const double mean = total / static_cast<double>(images_);
-    double squares = 0;
+  // Mean and biased variance of all packed channels, from the images in order (Chan et al. 1983).
+  void moments(int64_t pixels, std::vector<double>& mean, std::vector<double>& var) const {
+    const auto size = static_cast<size_t>(packed_);
+    mean.assign(size, 0.0);
+    var.assign(size, 0.0);
+    const double of_image = 1.0 / static_cast<double>(pixels);
     for (int64_t n = 0; n < images_; ++n) {
-      const double sum = at(n, 0, k), of_image = image_mean(n, k, pixels) - mean;
-      squares += at(n, 1, k) - sum * sum / static_cast<double>(pixels) +
-                 static_cast<double>(pixels) * of_image * of_image;
+      const T* const shift = shift_.data() + n * packed_;
+      const double* const sum = row(n, 0);
+      for (size_t k = 0; k < size; ++k)
+        mean[k] += static_cast<double>(shift[k]) + sum[k] * of_image;
     }
-    return {mean, std::max(squares, 0.0) / static_cast<double>(images_ * pixels)};
+    for (size_t k = 0; k < size; ++k) mean[k] /= static_cast<double>(images_);
+    for (int64_t n = 0; n < images_; ++n) {
+      const T* const shift = shift_.data() + n * packed_;
+      const double *const sum = row(n, 0), *const square = row(n, 1);
+      for (size_t k = 0; k < size; ++k) {
+        const double part = sum[k] * of_image,
+                     apart = static_cast<double>(shift[k]) + part - mean[k];
+        var[k] += square[k] - sum[k] * part + static_cast<double>(pixels) * apart * apart;
+      }
+    }
+    for (size_t k = 0; k < size; ++k)
+      var[k] = std::max(var[k], 0.0) / static_cast<double>(images_ * pixels);
   }
-  // sum of grad * (z - mean); grad_sums: (images, grad_stride), the sums of grad.
-  double dot(int64_t d, int64_t k, double mean, const double* grad_sums, int64_t grad_stride,
-             int64_t channel) const {
-    double total = 0;
-    for (int64_t n = 0; n < images_; ++n)
-      total += at(n, 2 + d, k) + (static_cast<double>(shift_[index(n, k)]) - mean) *
-                                     grad_sums[n * grad_stride + channel];
+  // Of all packed channels of one part: sum of grad * (z - mean). mean: (channels,) or null: 0;
+  // grad_sums: the sums of grad over each image, grad_stride apart.
+  std::vector<double> dots(int64_t kind, int64_t first, int64_t channels, const T* mean,
+                           const double* grad_sums, int64_t grad_stride) const {
+    std::vector<double> total(static_cast<size_t>(channels), 0.0);
+    for (int64_t n = 0; n < images_; ++n) {
+      const T* const shift = shift_.data() + n * packed_ + first;
+      const double *const dot = row(n, 2 + kind) + first, *const grad = grad_sums + n * grad_stride;
+      for (int64_t c = 0; c < channels; ++c) {
+        const double less = mean ? static_cast<double>(mean[c]) : 0.0;
+        total[static_cast<size_t>(c)] += dot[c] + (static_cast<double>(shift[c]) - less) * grad[c];
+      }
+    }
     return total;
   }
 
  private:
-  size_t index(int64_t n, int64_t k) const { return static_cast<size_t>(n * packed_ + k); }
-  double at(int64_t n, int64_t kind, int64_t k) const {
-    return sums_[static_cast<size_t>((n * (2 + dots_) + kind) * packed_ + k)];
-  }
-  double image_mean(int64_t n, int64_t k, int64_t pixels) const {
-    return static_cast<double>(shift_[index(n, k)]) + at(n, 0, k) / static_cast<double>(pixels);
+  const double* row(int64_t n, int64_t kind) const {
+    return sums_.data() + (n * (2 + dots_) + kind) * packed_;
   }
 
   int64_t images_ = 0, packed_ = 0, dots_ = 0;
@@ -209,11 +223,13 @@ inline int64_t packed_index(int64_t channel, int64_t part_channels, int64_t lane
 template <class T>
 void write_batch_norm(const NormArguments& norm, const BatchSums<T>& sums, int64_t pixels,
                       int64_t channels, int64_t parts, int64_t lanes, T* rows) {
+  std::vector<double> mean, var;
+  sums.moments(pixels, mean, var);
   for (int64_t c = 0; c < channels; ++c) {
-    const auto moments = sums.moments(packed_index(c, channels / parts, lanes), pixels);
-    rows[kMean * channels + c] = static_cast<T>(moments.mean);
-    rows[kVar * channels + c] = static_cast<T>(moments.var);
-    rows[kRstd * channels + c] = static_cast<T>(1 / std::sqrt(moments.var + norm.eps));
+    const auto k = static_cast<size_t>(packed_index(c, channels / parts, lanes));
+    rows[kMean * channels + c] = static_cast<T>(mean[k]);
+    rows[kVar * channels + c] = static_cast<T>(var[k]);
+    rows[kRstd * channels + c] = static_cast<T>(1 / std::sqrt(var[k] + norm.eps));
   }
   write_affine(norm, channels, rows);
 }

@@ -9,10 +9,15 @@
 
 namespace nasp_ext {
 
-struct Rows {
-  Tensor tensor;  // contiguous
+struct RowShape {
   int64_t count;
   int64_t options;
+
+  int64_t elements() const { return count * options; }
+};
+
+struct Rows : RowShape {
+  Tensor tensor;  // contiguous
 };
 
 inline void check_matrix(const Tensor& a, const char* op) {
@@ -26,7 +31,7 @@ inline Rows as_rows(const Tensor& a,  // (..., R, K)
   const int64_t options = a.size(dim - 1);
   if (options == 0)
     fail(op, ": expected at least one option per row, found a of shape ", shape_text(a));
-  return {a.is_contiguous() ? a : torch::stable::contiguous(a), a.numel() / options, options};
+  return {{a.numel() / options, options}, as_contiguous(a)};
 }
 
 // The mask of row r is row r % count of a contiguous (count, K) table.
@@ -53,7 +58,7 @@ inline RowMask as_row_mask(const std::optional<Tensor>& mask,  // (..., R, K), a
     fail(op, ": expected mask to repeat over the rows of a ", shape_text(rows.tensor), ", found ",
          shape_text(*mask));
   RowMask result;
-  result.owner = mask->is_contiguous() ? *mask : torch::stable::contiguous(*mask);
+  result.owner = as_contiguous(*mask);
   result.data = static_cast<const bool*>(result.owner->const_data_ptr());
   result.count = count;
   return result;

@@ -10,8 +10,8 @@ constexpr int64_t kThreadElements = 32768;  // below this a second thread costs 
 
 // body(begin, end) over all rows, in threads.
 template <class Body>
-inline void for_rows(const Rows& rows, const Body& body) {
-  if (rows.count * rows.options <= kThreadElements) {
+inline void for_rows(const RowShape& rows, const Body& body) {
+  if (rows.elements() <= kThreadElements) {
     if (rows.count) body(0, rows.count);
     return;
   }
@@ -21,7 +21,7 @@ inline void for_rows(const Rows& rows, const Body& body) {
 // Names the first row in which an entry that exists is NaN.
 template <class T>
 [[noreturn]] inline void fail_nan(const char* op, const T* a, const RowMask& mask,
-                                  const Rows& rows) {
+                                  const RowShape& rows) {
   int64_t r = 0;
   while (r < rows.count && select_entry<ProxC>(a + r * rows.options, mask.row(r, rows.options),
                                                rows.options, Ties{}, r)

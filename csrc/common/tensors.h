@@ -64,6 +64,12 @@ inline Tensor empty_strided_on(const Tensor& like, int64_t dim, const int64_t* s
   return Tensor(handle);
 }
 
+// The tensor itself if it is contiguous: the stable contiguous() looks up an operator to find that
+// out.
+inline Tensor as_contiguous(const Tensor& t) {
+  return t.is_contiguous() ? t : torch::stable::contiguous(t);
+}
+
 inline Tensor empty_vector(const Tensor& like, int64_t size, ScalarType dtype) {
   const int64_t stride = 1;
   return empty_strided_on(like, 1, &size, &stride, dtype);

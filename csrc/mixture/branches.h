@@ -47,7 +47,7 @@ inline Tensor check_weights(const Tensor& weights, const std::vector<Tensor>& ou
          torch::headeronly::toString(expected), ", found ", shape_text(weights), " in ",
          torch::headeronly::toString(weights.scalar_type()));
   check_device(weights, outputs[0], op, "weights");
-  return torch::stable::contiguous(weights);
+  return as_contiguous(weights);
 }
 
 inline void check_same(const Tensor& t, const Tensor& first, const char* op, const char* name) {

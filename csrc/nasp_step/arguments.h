@@ -12,9 +12,7 @@ namespace nasp_ext {
 // A tensor that a call changes: its contiguous form, which commit() copies back if it is another.
 class InPlace {
  public:
-  explicit InPlace(const Tensor& target)
-      : target_(target),
-        work_(target.is_contiguous() ? target : torch::stable::contiguous(target)) {}
+  explicit InPlace(const Tensor& target) : target_(target), work_(as_contiguous(target)) {}
 
   const Tensor& tensor() const { return work_; }
   void commit() {
@@ -78,7 +76,7 @@ inline std::optional<Tensor> as_cost(const std::optional<Tensor>& cost, const Te
          " ", torch::headeronly::toString(a.scalar_type()), ", found ", shape_text(*cost), " ",
          torch::headeronly::toString(cost->scalar_type()));
   check_device(*cost, a, "nasp_step_", "cost");
-  return torch::stable::contiguous(*cost);
+  return as_contiguous(*cost);
 }
 
 inline StepArguments as_step_arguments(const Tensor& a, const Tensor& grad, const Tensor& weight,
@@ -114,7 +112,7 @@ inline StepArguments as_step_arguments(const Tensor& a, const Tensor& grad, cons
                         work,
                         InPlace(weight),
                         InPlace(active),
-                        torch::stable::contiguous(grad),
+                        as_contiguous(grad),
                         std::nullopt,
                         std::nullopt,
                         as_cost(cost, a),

@@ -9,12 +9,19 @@
 
 namespace nasp_ext {
 
+struct NodeSpan {
+  const int64_t* offsets;  // (count + 1,): node i owns rows [offsets[i], offsets[i + 1])
+  int64_t count;
+  int64_t edges;  // rows kept per node; 0: all of them
+};
+
 struct Nodes {
-  std::vector<int64_t> offsets;  // node i owns rows [offsets[i], offsets[i + 1])
-  int64_t edges = 0;             // rows kept per node; 0: all of them
+  std::vector<int64_t> offsets;
+  int64_t edges = 0;
 
   bool prune() const { return edges > 0; }
   int64_t count() const { return static_cast<int64_t>(offsets.size()) - 1; }
+  NodeSpan span() const { return {offsets.data(), count(), edges}; }
 };
 
 inline Nodes as_nodes(std::optional<std::vector<int64_t>> offsets, std::optional<int64_t> edges,

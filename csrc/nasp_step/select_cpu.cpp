@@ -34,7 +34,7 @@ std::tuple<Tensor, Tensor> select_active(const Tensor& a,  // (R, K)
       if (select_rows(p, keep_value, false, begin, end)) nan = true;
     });
     if (nan) fail_nan(op, p.a, row_mask, rows);
-    prune_nodes(p, nodes);
+    prune_nodes(p, nodes.span());
   });
   return {weight, active};
 }

@@ -20,13 +20,13 @@ inline bool select_rows(const Projection<T, int32_t>& p, bool keep_value, bool s
                     : project_range<OneHot>(p, stream, begin, end);
 }
 
-// Zeroes the rows of node [begin, end) that are not among its `edges` best.
+// Zeroes the rows of node [begin, end) that are not among its `edges` best. ranked: scratch.
 template <class T>
-inline void prune_node(const Projection<T, int32_t>& p, int64_t edges, int64_t begin, int64_t end) {
+inline void prune_node(const Projection<T, int32_t>& p, int64_t edges, int64_t begin, int64_t end,
+                       std::vector<Candidate<accumulate_t<T>>>& ranked) {
   using Acc = accumulate_t<T>;
   if (end - begin <= edges) return;
-  std::vector<Candidate<Acc>> ranked;
-  ranked.reserve(static_cast<size_t>(end - begin));
+  ranked.clear();
   for (int64_t r = begin; r < end; ++r) {
     const int64_t option = p.index[r];
     const Acc score = option < 0 ? Acc(0) : static_cast<Acc>(p.a[r * p.options + option]);
@@ -43,9 +43,10 @@ inline void prune_node(const Projection<T, int32_t>& p, int64_t edges, int64_t b
 }
 
 template <class T>
-inline void prune_nodes(const Projection<T, int32_t>& p, const Nodes& nodes) {
-  for (int64_t i = 0; nodes.prune() && i < nodes.count(); ++i)
-    prune_node(p, nodes.edges, nodes.offsets[i], nodes.offsets[i + 1]);
+inline void prune_nodes(const Projection<T, int32_t>& p, const NodeSpan& nodes) {
+  std::vector<Candidate<accumulate_t<T>>> ranked;
+  for (int64_t i = 0; nodes.edges > 0 && i < nodes.count; ++i)
+    prune_node(p, nodes.edges, nodes.offsets[i], nodes.offsets[i + 1], ranked);
 }
 
 }  // namespace nasp_ext

@@ -24,8 +24,8 @@ struct NodeImage {
   int64_t channels, pixels;
   const Term<T>* terms;
   int64_t count;
-  Pixels<T> out;          // forward: sum of factor * (scale * z + shift)
-  Pixels<const T> grad;   // backward: sum = sum of grad, dot = sum of grad * (z - mean)
+  Pixels<T> out;         // forward: sum of factor * (scale * z + shift)
+  Pixels<const T> grad;  // backward: sum = sum of grad, dot = sum of grad * (z - mean)
 };
 
 }  // namespace nasp_ext

@@ -2,10 +2,9 @@
 // Node sums and running statistics on the CPU.
 #include <vector>
 
-#include "../block/images.h"
-#include "../block/norm.h"
 #include "../simd/kernels.h"
 #include "../simd/threads.h"
+#include "node_checks.h"
 
 namespace nasp_ext {
 namespace {
@@ -45,32 +44,9 @@ struct Terms {
   }
 };
 
-Images check_terms(const Tensor& node, const std::vector<Tensor>& terms,
-                   const std::vector<Tensor>& norms, const std::optional<Tensor>& factors,
-                   const char* op, const char* name) {
-  const Images images = as_images(node, op, name);
-  const auto count = static_cast<int64_t>(terms.size());
-  if (count < 1 || count > kMaxTerms || norms.size() != terms.size())
-    fail(op, ": expected 1 to ", kMaxTerms, " terms and as many norms, found ", count, " and ",
-         norms.size());
-  for (const Tensor& term : terms) {
-    check_like(term, node, op, "terms");
-    check_images(as_images(term, op, "terms"), images.count, images.channels, images.height,
-                 images.width, op, "terms");
-  }
-  if (factors) {
-    check_like(*factors, node, op, "factors");
-    if (factors->dim() != 2 || factors->size(0) != count || factors->size(1) != images.count ||
-        !factors->is_contiguous())
-      fail(op, ": expected factors of shape (", count, ", ", images.count, "), contiguous, found ",
-           shape_text(*factors));
-  }
-  return images;
-}
-
-void node_sum_(const Tensor& out,                 // (N, C, H, W)
-               const std::vector<Tensor>& terms,  // E of (N, C, H, W)
-               const std::vector<Tensor>& norms,  // E of (5, C) or empty
+void node_sum_(const Tensor& out,                       // (N, C, H, W)
+               const std::vector<Tensor>& terms,        // E of (N, C, H, W)
+               const std::vector<Tensor>& norms,        // E of (5, C) or empty
                const std::optional<Tensor>& factors) {  // (E, N)
   const char* op = "node_sum_";
   const Images images = check_terms(out, terms, norms, factors, op, "out");
@@ -96,9 +72,9 @@ void node_sum_(const Tensor& out,                 // (N, C, H, W)
   });
 }
 
-Tensor node_gradient_sums(const Tensor& grad,                // (N, C, H, W)
-                          const std::vector<Tensor>& terms,  // E of (N, C, H, W)
-                          const std::vector<Tensor>& norms,  // E of (5, C) or empty
+Tensor node_gradient_sums(const Tensor& grad,                      // (N, C, H, W)
+                          const std::vector<Tensor>& terms,        // E of (N, C, H, W)
+                          const std::vector<Tensor>& norms,        // E of (5, C) or empty
                           const std::optional<Tensor>& factors) {  // (E, N)
   const char* op = "node_gradient_sums";
   const Images images = check_terms(grad, terms, norms, factors, op, "grad");
@@ -126,8 +102,7 @@ Tensor node_gradient_sums(const Tensor& grad,                // (N, C, H, W)
         node.pixels = images.pixels();
         node.terms = of_image.data();
         node.count = count;
-        node.grad =
-            Pixels<const T>{data_of<T>(grad), images.pitch}.image(n, images.pixels());
+        node.grad = Pixels<const T>{data_of<T>(grad), images.pitch}.image(n, images.pixels());
         kernel.node_gradient_sums_image(node);
       }
     });
@@ -148,7 +123,8 @@ Tensor node_gradient_sums(const Tensor& grad,                // (N, C, H, W)
   return sums;
 }
 
-// running = (1 - momentum) * running + momentum * statistic of the batch, and one more batch counted.
+// running = (1 - momentum) * running + momentum * statistic of the batch, and one more batch
+// counted.
 void update_statistics_(const std::vector<Tensor>& means,      // B of (C,)
                         const std::vector<Tensor>& variances,  // B of (C,)
                         const std::vector<Tensor>& batches,    // B of (), int64
@@ -156,21 +132,8 @@ void update_statistics_(const std::vector<Tensor>& means,      // B of (C,)
                         const std::vector<int64_t>& counts,    // B, elements of a channel
                         const std::vector<double>& momenta) {  // B
   const char* op = "update_statistics_";
-  const size_t size = means.size();
-  if (variances.size() != size || batches.size() != size || norms.size() != size ||
-      counts.size() != size || momenta.size() != size)
-    fail(op, ": expected lists of one length, found ", size, ", ", variances.size(), ", ",
-         batches.size(), ", ", norms.size(), ", ", counts.size(), ", ", momenta.size());
-  for (size_t b = 0; b < size; ++b) {
-    const int64_t channels = means[b].numel();
-    check_vector(means[b], channels, norms[b], op, "means");
-    check_vector(variances[b], channels, norms[b], op, "variances");
-    check_norm(norms[b], channels, means[b], op, "norms");
-    if (batches[b].numel() != 1 || batches[b].scalar_type() != ScalarType::Long || counts[b] < 2)
-      fail(op, ": expected batches of one int64 and counts >= 2, found ", shape_text(batches[b]),
-           " and ", counts[b]);
-  }
-  for (size_t b = 0; b < size; ++b)
+  check_statistics(means, variances, batches, norms, counts, momenta, op);
+  for (size_t b = 0; b < means.size(); ++b)
     dispatch_single_double(means[b].scalar_type(), op, [&](auto zero) {
       using T = decltype(zero);
       update_running<T>({mutable_data_of<T>(means[b]), mutable_data_of<T>(variances[b]),

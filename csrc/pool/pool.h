@@ -17,12 +17,34 @@ struct PoolShape {
 template <class T>
 struct PoolForwardImage {
   Pixels<const T> x;
-  Pixels<T> z;        // null: not stored
-  ImageSums<T> sums;  // (pad) each; written; null: no BN follows
-  // Inner products of z, less its shift, with these: (gradients, pad) in sums.dot.
+  Pixels<T> z;
+  ImageSums<T> sums;  // (pad,) each; written; null: no BN follows
+  T* scratch;         // pool_scratch(shape, lanes) elements
+};
+
+// Rows of a pool that are worked on at a time, about 64 pixels.
+inline int64_t pool_rows(const PoolShape& s) {
+  const int64_t rows = kGroupPixels / s.out_width;
+  return rows < 1 ? 1 : (rows > s.out_height ? s.out_height : rows);
+}
+inline int64_t pool_scratch(const PoolShape& s, int64_t lanes) {
+  return (s.width + s.out_width * pool_rows(s)) * lanes;
+}
+
+constexpr int64_t kMaxPools = 8;
+
+// Several pools of one input, whose outputs are of one size, and their inner products with
+// gradients.
+template <class T>
+struct PoolDotsImage {
+  const PoolShape* shapes;
+  ImageSums<T>* sums;  // of each pool; sums.dot: (gradients, pad), of z less its shift
+  int64_t count;       // up to kMaxPools
+  Pixels<const T> x;
   const Pixels<const T>* grads;
+  double* const* grad_sums;  // of each gradient, (pad,), added to
   int64_t grad_count;
-  T* scratch;  // a row of z, (out_width, pad)
+  T* scratch;  // count * pool_scratch(shape, lanes) elements
 };
 
 template <class T>

@@ -3,6 +3,7 @@
 #include <tuple>
 
 #include "../block/behind_norm.h"
+#include "../simd/image_memory.h"
 #include "../simd/kernels.h"
 #include "../simd/threads.h"
 #include "pool_shape.h"
@@ -21,7 +22,7 @@ std::tuple<Tensor, Tensor> pool_forward(const Tensor& x,  // (N, C, H, W), chann
   const PoolShape s = pool_shape(in, max, kernel_size, stride, op);
   const NormArguments bn{weight, bias, mean, var, eps};
   check_norm_arguments(bn, s.channels, x, op);
-  Tensor z = empty_images(x, in.count, s.channels, s.out_height, s.out_width);
+  Tensor z = kept_images(x, in.count, s.channels, s.out_height, s.out_width);
   Tensor rows = empty_matrix(x, norm ? kNormRows : 0, s.channels, x.scalar_type());
   if (z.numel() == 0) return {z, rows};
   dispatch_single_double(x.scalar_type(), op, [&](auto zero) {
@@ -31,9 +32,9 @@ std::tuple<Tensor, Tensor> pool_forward(const Tensor& x,  // (N, C, H, W), chann
     const bool batch = norm && !bn.mean;
     BatchSums<T> sums(batch ? in.count : 0, pad);
     for_image_chunks(in.count, [&](int64_t, int64_t first, int64_t last) {
-      Scratch scratch(Scratch::bytes<T>(s.out_width * pad));
+      Scratch scratch(Scratch::bytes<T>(pool_scratch(s, kernel.lanes)));
       PoolForwardImage<T> f{};
-      f.scratch = scratch.take<T>(s.out_width * pad);
+      f.scratch = scratch.take<T>(pool_scratch(s, kernel.lanes));
       for (int64_t n = first; n < last; ++n) {
         f.x = Pixels<const T>{data_of<T>(x), in.pitch}.image(n, in.pixels());
         f.z = Pixels<T>{mutable_data_of<T>(z), s.channels}.image(n, s.out_pixels());
@@ -65,17 +66,17 @@ void pool_backward_(const Tensor& grad,                    // (N, C, H', W'), of
   const char* op = "pool_backward_";
   const Images in = as_images(x, op, "x");
   const PoolShape s = pool_shape(in, max, kernel_size, stride, op);
-  const GradientTensors t = check_gradient_tensors(
-      {grad, factors, sums, z, norm, batch_stats, out, base}, in, x, s.channels, s.out_height,
-      s.out_width, op);
+  const GradientTensors t =
+      check_gradient_tensors({grad, factors, sums, z, norm, batch_stats, out, base}, in, x,
+                             s.channels, s.out_height, s.out_width, op);
   dispatch_single_double(x.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
     const Kernels<T>& kernel = kernels<T>();
     const int64_t pad = round_up(s.channels, kernel.lanes);
     const bool with_norm = norm.numel() > 0, batch_norm = with_norm && batch_stats;
-    const auto rows = behind_norm_rows<T>(with_norm ? data_of<T>(norm) : nullptr,
-                                          data_of<double>(sums), batch_stats,
-                                          in.count * s.out_pixels(), s.channels, 1, kernel.lanes);
+    const auto rows =
+        behind_norm_rows<T>(with_norm ? data_of<T>(norm) : nullptr, data_of<double>(sums),
+                            batch_stats, in.count * s.out_pixels(), s.channels, 1, kernel.lanes);
     for_image_chunks(in.count, [&](int64_t, int64_t first, int64_t last) {
       Scratch scratch(Scratch::bytes<T>(pad));
       T* const scaled = scratch.take<T>(pad);

@@ -13,10 +13,11 @@ enum class Isa : int64_t { kBase = 0, kAvx2 = 1, kAvx512 = 2 };
 template <class T>
 struct Kernels {
   int64_t lanes;  // to which channels are padded
-  void (*pad_image)(const BlockShape&, const Pixels<const T>&, const Affine<T>&, const Padded<T>&);
+  void (*pad_image)(const BlockShape&, const Pixels<const T>&, const Affine<T>&, const Blocked<T>&);
   void (*forward_image)(const BlockShape&, const ForwardImage<T>&);
   void (*backward_image)(const BlockShape&, const BackwardImage<T>&);
   void (*pool_forward_image)(const PoolShape&, const PoolForwardImage<T>&);
+  void (*pool_dots_image)(const PoolDotsImage<T>&);
   void (*pool_backward_image)(const PoolShape&, const PoolBackwardImage<T>&);
   // Adds up the pixels of an image: (pad,).
   void (*channel_sums_image)(const Pixels<const T>&, int64_t pixels, int64_t channels, double*);

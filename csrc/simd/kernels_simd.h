@@ -16,6 +16,7 @@ constexpr Kernels<T> table() {
           &forward_image<T>,
           &backward_image<T>,
           &pool_forward_image<T>,
+          &pool_dots_image<T>,
           &pool_backward_image<T>,
           &channel_sums_image<T>,
           &node_sum_image<T>,

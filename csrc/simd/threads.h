@@ -9,6 +9,8 @@
 #include <memory>
 #include <new>
 
+#include "../block/block.h"
+
 namespace nasp_ext {
 
 // How many pieces a batch is worked on in; fixed for a number of threads, so that sums are too.
@@ -22,8 +24,7 @@ template <class Body>
 void for_image_chunks(int64_t images, const Body& body) {
   const int64_t chunks = image_chunks(images);
   const auto range = [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c)
-      body(c, images * c / chunks, images * (c + 1) / chunks);
+    for (int64_t c = begin; c < end; ++c) body(c, images * c / chunks, images * (c + 1) / chunks);
   };
   if (chunks == 1)
     range(0, 1);
@@ -33,8 +34,8 @@ void for_image_chunks(int64_t images, const Body& body) {
 
 constexpr int64_t kCacheLine = 64;
 
-// Memory of one thread, handed out in pieces that start on a cache line; kept for the next call. The
-// thread that calls an operator may hold one piece of each kind at a time.
+// Memory of one thread, handed out in pieces that start on a cache line; kept for the next call.
+// The thread that calls an operator may hold one piece of each kind at a time.
 enum class ScratchKind { kOwn, kShared };
 
 template <ScratchKind kKind>
@@ -76,5 +77,23 @@ class KeptMemory {
 
 using Scratch = KeptMemory<ScratchKind::kOwn>;           // inside a chunk of images
 using SharedScratch = KeptMemory<ScratchKind::kShared>;  // of a call, seen by all its threads
+
+// A scratch image with a border, see Blocked.
+template <class T>
+struct BlockedScratch {
+  int64_t block, row, size;
+  BlockedScratch(int64_t height, int64_t width, int64_t channels_pad, int64_t lanes)
+      : block(height * width * lanes), row(width * lanes), size(height * width * channels_pad) {}
+  Blocked<T> zeroed(Scratch& scratch) const {
+    T* const data = scratch.take<T>(size);
+    std::fill(data, data + size, T(0));
+    return {data, block, row};
+  }
+};
+
+template <class T>
+Blocked<const T> readable(const Blocked<T>& image) {
+  return {image.data, image.block, image.row};
+}
 
 }  // namespace nasp_ext

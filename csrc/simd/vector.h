@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The vectors of one instruction set. Included by csrc/simd/*_cpu.cpp, each of which compiles the same
-// loops (the *_simd.h headers) once, after it has set
+// The vectors of one instruction set. Included by csrc/simd/*_cpu.cpp, each of which compiles the
+// same loops (the *_simd.h headers) once, after it has set
 //   NASP_ISA           the namespace of this copy
 //   NASP_VECTOR_BYTES  64, 32 or 16
-// and the compiler's target. Inside, only builtins and what is declared here: an inline function of a
-// standard header compiled for AVX-512 could replace the copy that other files share.
+// and the compiler's target. Inside, only builtins and what is declared here: an inline function of
+// a standard header compiled for AVX-512 could replace the copy that other files share.
 #pragma once
 
 #include <cstdint>
@@ -128,7 +128,9 @@ NASP_INLINE V relu_gradient(V x, V grad) {
 // Adds the lanes to n sums in double.
 template <class T>
 NASP_INLINE void add_to(double* sums, Vec<T> v) {
-  for (int64_t i = 0; i < kLanes<T>; ++i) sums[i] += static_cast<double>(v[i]);
+  T lanes[kLanes<T>];  // in memory: a loop over it is vectorised, extracting lanes is not
+  store(lanes, v);
+  for (int64_t i = 0; i < kLanes<T>; ++i) sums[i] += static_cast<double>(lanes[i]);
 }
 
 template <int kValue>

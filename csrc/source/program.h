@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-// What source_dots runs: the options of all edges that leave one node, read from the flat lists that an
-// operator call can carry.
+// What source_dots runs: the options of all edges that leave one node, read from the flat lists
+// that an operator call can carry.
 //
 // program, for each option: its gradient (the edge's node), its kind, then
 //   kIdentity: nothing
 //   kPool:     max, kernel, stride, NORM
 //   kChain:    number of blocks, for each: depthwise, parts, geometry (8 numbers), relu, NORM
-// NORM: exists, affine, batch statistics, updates running ones. In the order in which they are named,
-// `weights` holds the depthwise and product weights, then weight and bias if affine; `statistics` holds
-// running mean and variance if they are read or updated, then the number of batches if updated;
-// `numbers` holds eps and momentum of each norm that exists.
+// NORM: exists, affine, batch statistics, updates running ones. In the order in which they are
+// named, `weights` holds the depthwise and product weights, then weight and bias if affine;
+// `statistics` holds running mean and variance if they are read or updated, then the number of
+// batches if updated; `numbers` holds eps and momentum of each norm that exists.
 #pragma once
 
 #include "../block/weights.h"

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 // source_dots on the CPU: the gradient of all options of all edges that leave one node.
 //
-// <G, BN(z)> = sum_c scale_c (sum g z - mean_c sum g): the last block of an option is computed row by row,
-// multiplied with G and forgotten. Only what lies between two blocks is stored, because a BN needs the
-// whole batch: the options of an edge run in one sweep over the images, their second blocks in the sweep
-// of the next edge, so that two edges' worth of memory serves all.
+// <G, BN(z)> = sum_c scale_c (sum g z - mean_c sum g): the last block of an option is computed row
+// by row, multiplied with G and forgotten. Only what lies between two blocks is stored, because a
+// BN needs the whole batch: the options of an edge run in one sweep over the images, their second
+// blocks in the sweep of the next edge, so that two edges' worth of memory serves all.
 #include <array>
 #include <map>
 
 #include "../simd/kernels.h"
 #include "../simd/threads.h"
-#include "program.h"
+#include "source_parts.h"
 
 namespace nasp_ext {
 namespace {
@@ -28,14 +28,17 @@ class SourceDots {
         out_(out) {
     for (const Tensor& grad : grads) {
       const Images images = as_images(grad, "source_dots", "grads");
-      grads_.push_back({{data_of<T>(grad), images.pitch}, images.pixels(), images.channels,
-                        std::vector<double>(static_cast<size_t>(
-                            in_.count * round_up(images.channels, lanes_)))});
+      const int64_t stride = round_up(images.channels, lanes_);
+      grads_.push_back({{data_of<T>(grad), images.pitch},
+                        images.pixels(),
+                        images.channels,
+                        std::vector<double>(static_cast<size_t>(in_.count * stride)),
+                        stride});
     }
     for (size_t i = 0; i < options_.size(); ++i) plan(i);
     for (auto& [key, pool] : pools_)
       pool.sums = BatchSums<T>(in_.count, round_up(pool.shape.channels, lanes_),
-                               static_cast<int64_t>(pool.options.size()));
+                               static_cast<int64_t>(grads_.size()));
   }
 
   void run() {
@@ -61,17 +64,6 @@ class SourceDots {
   }
 
  private:
-  struct Grad {
-    Pixels<const T> data;
-    int64_t pixels, channels;
-    std::vector<double> sums;  // (images, pad)
-  };
-  struct Pool {
-    PoolShape shape;
-    std::vector<size_t> options;
-    BatchSums<T> sums;
-    std::vector<Pixels<const T>> grads;
-  };
   struct Chain {
     ProgramOption* option;
     int64_t number, grad, index;  // index: among the chains of its edge
@@ -97,10 +89,9 @@ class SourceDots {
   void plan(size_t i) {
     ProgramOption& o = options_[i];
     if (o.kind != OptionKind::kChain) {
-      Pool& pool = pools_[{o.pool.max, o.pool.kernel, o.pool.stride, o.norm.exists}];
+      SourcePool<T>& pool = pools_[{o.pool.max, o.pool.kernel, o.pool.stride, o.norm.exists}];
       pool.shape = o.pool;
       pool.options.push_back(i);
-      pool.grads.push_back(grads_[static_cast<size_t>(o.grad)].data);
       return;
     }
     int64_t index = 0;
@@ -109,16 +100,13 @@ class SourceDots {
     depth_ = std::max(depth_, static_cast<int64_t>(o.blocks.size()));
     chains_of_edge_ = std::max(chains_of_edge_, index + 1);
     for (size_t d = 0; d + 1 < o.blocks.size(); ++d)
-      slot_size_ = std::max(slot_size_, in_.count * o.blocks[d].shape.out_pixels() *
-                                            o.blocks[d].shape.out_channels);
+      slot_size_ = std::max(
+          slot_size_, in_.count * o.blocks[d].shape.out_pixels() * o.blocks[d].shape.out_channels);
     // A sweep reads what the sweep before wrote: slots for each edge under way, and two in turn.
     slots_ = depth_ > 1 ? depth_ * chains_of_edge_ * 2 : 0;
     slot_bytes_ = Scratch::bytes<T>(slot_size_);
-    for (const ProgramBlock& b : o.blocks) {
-      input_size_ = std::max(input_size_, b.shape.reach_h() * b.shape.reach_w() *
-                                              round_up(b.shape.in_channels, lanes_));
+    for (const ProgramBlock& b : o.blocks)
       group_size_ = std::max(group_size_, forward_scratch(b.shape, lanes_));
-    }
   }
 
   T* slot(const Chain& chain, int64_t depth) {
@@ -143,59 +131,81 @@ class SourceDots {
 
   // Pools and skips, once for all edges; and the sums of the gradients.
   void sweep_free_options(int64_t first, int64_t last) {
-    for (Grad& g : grads_)
-      for (int64_t n = first; n < last; ++n) {
-        double* const sums = g.sums.data() + n * round_up(g.channels, lanes_);
-        kernel_.channel_sums_image(g.data.image(n, g.pixels), g.pixels, g.channels, sums);
-      }
-    for (auto& [key, pool] : pools_) {
-      const int64_t pad = round_up(pool.shape.channels, lanes_);
-      const auto count = static_cast<int64_t>(pool.grads.size());
-      Scratch scratch(Scratch::bytes<T>(pool.shape.out_width * pad));
-      PoolForwardImage<T> f{};
-      f.scratch = scratch.take<T>(pool.shape.out_width * pad);
-      std::vector<Pixels<const T>> grads(pool.grads.size());
-      for (int64_t n = first; n < last; ++n) {
-        for (size_t g = 0; g < grads.size(); ++g)
-          grads[g] = pool.grads[g].image(n, pool.shape.out_pixels());
-        f.x = x_.image(n, in_.pixels());
-        f.sums = pool.sums.of_image(n);
-        f.grads = grads.data();
-        f.grad_count = count;
-        kernel_.pool_forward_image(pool.shape, f);
-      }
-    }
+    std::vector<SourcePool<T>*> pools;
+    for (auto& [key, pool] : pools_) pools.push_back(&pool);
+    for (size_t begin = 0; begin < pools.size(); begin += kMaxPools)
+      source_pool_dots<T>(kernel_, x_, in_,
+                          {pools.begin() + static_cast<std::ptrdiff_t>(begin),
+                           pools.begin() + static_cast<std::ptrdiff_t>(
+                                               std::min<size_t>(pools.size(), begin + kMaxPools))},
+                          grads_, first, last, begin == 0);
+    if (!pools.empty()) return;
+    for (SourceGrad<T>& g : grads_)
+      for (int64_t n = first; n < last; ++n)
+        kernel_.channel_sums_image(g.data.image(n, g.pixels), g.pixels, g.channels, g.of_image(n));
+  }
+
+  static std::vector<const BlockShape*> first_shapes(const std::vector<Stage>& stages) {
+    std::vector<const BlockShape*> shapes;
+    for (const Stage& s : stages)
+      if (s.depth == 0 && !s.shape->is_pointwise()) shapes.push_back(s.shape);
+    return shapes;
   }
 
   void sweep_stages(std::vector<Stage>& stages, int64_t first, int64_t last) {
     if (stages.empty()) return;
-    Scratch scratch(Scratch::bytes<T>(group_size_) + Scratch::bytes<T>(input_size_));
+    const auto inputs = shared_inputs<T>(first_shapes(stages));
+    int64_t bytes = Scratch::bytes<T>(group_size_);
+    for (const SharedInput<T>& in : inputs) bytes += Scratch::bytes<T>(in.layout(lanes_).size);
+    for (const Stage& s : stages) bytes += Scratch::bytes<T>(own_layout(s).size);
+    Scratch scratch(bytes);
     T* const group = scratch.take<T>(group_size_);
-    T* const inside = scratch.take<T>(input_size_);
-    for (Stage& s : stages) {
-      const BlockShape& shape = *s.shape;
-      const ProgramBlock& block = block_of(s);
-      const int64_t pad = round_up(shape.in_channels, lanes_);
-      const Padded<T> input{inside, shape.reach_w() * pad, pad};
-      if (!shape.is_pointwise()) std::fill(inside, inside + shape.reach_h() * input.row, T(0));
-      const Grad& grad = grads_[static_cast<size_t>(s.chain->grad)];
-      ForwardImage<T> f{};
-      f.in = s.chain->before.affine();
-      f.depthwise = s.taps.data();
-      f.pointwise = s.matrix.data();
-      f.scratch = group;
-      f.input = {input.data, input.row, input.pitch};
-      const int64_t in_pixels = shape.height * shape.width;
-      for (int64_t n = first; n < last; ++n) {
-        f.x = s.from ? Pixels<const T>{s.from, shape.in_channels}.image(n, in_pixels)
-                     : x_.image(n, in_pixels);
-        if (s.to) f.z = Pixels<T>{s.to, shape.out_channels}.image(n, shape.out_pixels());
-        if (s.last) f.grad = grad.data.image(n, shape.out_pixels());
-        f.sums = s.sums.of_image(n);
-        if (!block.shape.is_pointwise()) kernel_.pad_image(shape, f.x, f.in, input);
-        kernel_.forward_image(shape, f);
+    std::array<Blocked<T>, 2> shared;
+    for (size_t i = 0; i < 2; ++i) shared[i] = inputs[i].layout(lanes_).zeroed(scratch);
+    std::vector<Blocked<T>> own;
+    for (const Stage& s : stages) own.push_back(own_layout(s).zeroed(scratch));
+    for (int64_t n = first; n < last; ++n) {
+      for (size_t i = 0; i < 2; ++i)
+        if (inputs[i].height)
+          kernel_.pad_image(inputs[i].shape, x_.image(n, in_.pixels()), Affine<T>{}, shared[i]);
+      for (size_t i = 0; i < stages.size(); ++i) {
+        Stage& s = stages[i];
+        const BlockShape& shape = *s.shape;
+        const size_t relu = shape.relu;
+        if (s.depth && own[i].row)
+          kernel_.pad_image(shape, stage_input(s, n), s.chain->before.affine(), own[i]);
+        run_stage(s, n, s.depth ? readable(own[i]) : inputs[relu].of(shape, shared[relu], lanes_),
+                  group);
       }
     }
+  }
+
+  // Memory for the padded input of a block that does not read x, or nothing.
+  BlockedScratch<T> own_layout(const Stage& s) const {
+    if (s.depth == 0 || s.shape->is_pointwise()) return {0, 0, 0, lanes_};
+    return {s.shape->reach_h(), s.shape->reach_w(), round_up(s.shape->in_channels, lanes_), lanes_};
+  }
+
+  Pixels<const T> stage_input(const Stage& s, int64_t n) const {
+    const int64_t pixels = s.shape->height * s.shape->width;
+    return s.from ? Pixels<const T>{s.from, s.shape->in_channels}.image(n, pixels)
+                  : x_.image(n, pixels);
+  }
+
+  void run_stage(Stage& s, int64_t n, const Blocked<const T>& input, T* group) {
+    const BlockShape& shape = *s.shape;
+    const SourceGrad<T>& grad = grads_[static_cast<size_t>(s.chain->grad)];
+    ForwardImage<T> f{};
+    f.in = s.chain->before.affine();
+    f.depthwise = s.taps.data();
+    f.pointwise = s.matrix.data();
+    f.scratch = group;
+    f.input = input;
+    f.x = stage_input(s, n);
+    if (s.to) f.z = Pixels<T>{s.to, shape.out_channels}.image(n, shape.out_pixels());
+    if (s.last) f.grad = grad.data.image(n, shape.out_pixels());
+    f.sums = s.sums.of_image(n);
+    kernel_.forward_image(shape, f);
   }
 
   // The norm of what was summed up: (5, channels), and its running statistics moved.
@@ -214,44 +224,29 @@ class SourceDots {
     return rows;
   }
 
-  // <G, scale * z + shift> from the sums; without a BN, of z itself.
-  T dot(const Grad& grad, const BatchSums<T>& sums, int64_t kind, const std::vector<T>& rows,
-        int64_t channels, int64_t parts) const {
-    const int64_t stride = round_up(grad.channels, lanes_);
-    double total = 0;
-    for (int64_t c = 0; c < channels; ++c) {
-      const auto row = [&](NormRow r) { return static_cast<double>(rows[static_cast<size_t>(r * channels + c)]); };
-      const double mean = rows.empty() ? 0 : row(kMean), scale = rows.empty() ? 1 : row(kScale);
-      const double bias = rows.empty() ? 0 : row(kShift) + mean * scale;
-      double grad_sum = 0;
-      for (int64_t n = 0; bias != 0 && n < in_.count; ++n)
-        grad_sum += grad.sums[static_cast<size_t>(n * stride + c)];
-      total += scale * sums.dot(kind, packed_index(c, channels / parts, lanes_), mean,
-                                grad.sums.data(), stride, c) +
-               bias * grad_sum;
-    }
-    return static_cast<T>(total);
-  }
-
   void finish(Stage& s) {
     const ProgramBlock& b = block_of(s);
     Chain& chain = *s.chain;
-    chain.rows = finish_norm(b.norm, s.sums, s.shape->out_pixels(), s.shape->out_channels, s.shape->parts);
+    chain.rows =
+        finish_norm(b.norm, s.sums, s.shape->out_pixels(), s.shape->out_channels, s.shape->parts);
     if (s.last)
-      out_[chain.number] = dot(grads_[static_cast<size_t>(chain.grad)], s.sums, 0, chain.rows,
-                               s.shape->out_channels, s.shape->parts);
+      out_[chain.number] = source_dot(grads_[static_cast<size_t>(chain.grad)], s.sums, 0,
+                                      chain.rows, b.norm.arguments.bias, s.shape->out_channels,
+                                      s.shape->parts, in_.count, lanes_);
     else
       chain.before = chain.rows.empty()
                          ? PaddedNorm<T>()
                          : PaddedNorm<T>(chain.rows.data(), s.shape->out_channels, 1, lanes_);
   }
 
-  void finish_pool(Pool& pool) {
+  void finish_pool(SourcePool<T>& pool) {
     for (size_t i = 0; i < pool.options.size(); ++i) {
       const ProgramOption& o = options_[pool.options[i]];
-      const auto rows = finish_norm(o.norm, pool.sums, pool.shape.out_pixels(), pool.shape.channels, 1);
-      out_[pool.options[i]] = dot(grads_[static_cast<size_t>(o.grad)], pool.sums,
-                                  static_cast<int64_t>(i), rows, pool.shape.channels, 1);
+      const auto rows =
+          finish_norm(o.norm, pool.sums, pool.shape.out_pixels(), pool.shape.channels, 1);
+      out_[pool.options[i]] =
+          source_dot(grads_[static_cast<size_t>(o.grad)], pool.sums, o.grad, rows,
+                     o.norm.arguments.bias, pool.shape.channels, 1, in_.count, lanes_);
     }
   }
 
@@ -261,22 +256,24 @@ class SourceDots {
   Pixels<const T> x_;
   std::vector<ProgramOption>& options_;
   T* out_;
-  std::vector<Grad> grads_;
-  std::map<std::array<int64_t, 4>, Pool> pools_;
+  std::vector<SourceGrad<T>> grads_;
+  std::map<std::array<int64_t, 4>, SourcePool<T>> pools_;
   std::vector<Chain> chains_;
   std::vector<T*> slot_;
   int64_t depth_ = 1, chains_of_edge_ = 0, slots_ = 0, slot_size_ = 0, slot_bytes_ = 0;
-  int64_t input_size_ = 0, group_size_ = 0;
+  int64_t group_size_ = 0;
 };
 
 Tensor source_dots(const Tensor& x,                   // (N, C, H, W), channels_last
                    const std::vector<Tensor>& grads,  // one for each edge
                    const std::vector<int64_t>& program, const std::vector<Tensor>& weights,
                    const std::vector<Tensor>& statistics, const std::vector<double>& numbers) {
-  auto options = ProgramReader("source_dots", x, grads, program, weights, statistics, numbers).read();
+  auto options =
+      ProgramReader("source_dots", x, grads, program, weights, statistics, numbers).read();
   Tensor dots = empty_vector(x, static_cast<int64_t>(options.size()), x.scalar_type());
   if (options.empty()) return dots;
-  if (x.numel() == 0) fail("source_dots: expected at least one image, found x of shape ", shape_text(x));
+  if (x.numel() == 0)
+    fail("source_dots: expected at least one image, found x of shape ", shape_text(x));
   dispatch_single_double(x.scalar_type(), "source_dots", [&](auto zero) {
     using T = decltype(zero);
     SourceDots<T>(x, grads, options, mutable_data_of<T>(dots)).run();

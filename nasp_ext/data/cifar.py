@@ -69,9 +69,12 @@ def read_jpeg_npz(path: Path, part: str, limit: int | None) -> tuple[Tensor, Ten
     pixels = np.empty((len(chosen), _SIDE, _SIDE, 3), np.uint8)
     for place, i in enumerate(chosen):
         try:
-            pixels[place] = decode(blob[offsets[i] : offsets[i + 1]].tobytes())
+            image = decode(blob[offsets[i] : offsets[i + 1]].tobytes())
         except (OSError, SyntaxError, ValueError) as error:
             raise ValueError(f"{path}: {part} image {i} is not a 32x32 RGB JPEG ({error})") from error
+        if image.shape != pixels.shape[1:]:  # an assignment would repeat a smaller one
+            raise ValueError(f"{path}: {part} image {i} is not a 32x32 RGB JPEG, but {image.shape}")
+        pixels[place] = image
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     return images, torch.from_numpy(labels[chosen].astype(np.int64))
 
@@ -119,7 +122,11 @@ def _read_batch(path: Path) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"{path}: expected a pickled dict with b'data' and b'labels' (CIFAR-10, python version)"
         )
-    data, labels = content[b"data"], content[b"labels"]
+    data, labels = content[b"data"], np.asarray(content[b"labels"])
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{path}: expected labels in a list of integers, got {labels.dtype} {tuple(labels.shape)}"
+        )
     if (
         not isinstance(data, np.ndarray)
         or data.dtype != np.uint8
@@ -129,4 +136,4 @@ def _read_batch(path: Path) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"{path}: expected uint8 data ({len(labels)}, {3 * _SIDE**2}), a row per label, got {found}"
         )
-    return torch.from_numpy(data).reshape(-1, 3, _SIDE, _SIDE), torch.tensor(labels, dtype=torch.int64)
+    return torch.from_numpy(data).reshape(-1, 3, _SIDE, _SIDE), torch.from_numpy(labels.astype(np.int64))

@@ -16,6 +16,7 @@ from nasp_ext.engine.evaluate import evaluate
 from nasp_ext.engine.folder import CHECKPOINT, GENOTYPE
 from nasp_ext.engine.search import SearchState
 from nasp_ext.engine.task import ClassificationTask
+from nasp_ext.engine.training import fixed_randomness
 from nasp_ext.genotypes import GENOTYPES, Genotype
 from nasp_ext.nn import Network
 from nasp_ext.plots import write_cell_svgs
@@ -54,13 +55,14 @@ def derive_run(
         ValueError: the checkpoint is missing, damaged, or of another space or strategy.
     """
     device = config.torch_device()
-    state = SearchState(space, strategy, task, config, device)
     file = run / CHECKPOINT
-    state.load_state_dict(load_checkpoint(file, "search"), file)
-    gates = strategy.best()
-    genotype = genotype_of(space, gates)
-    network = derive(state.network, gates, inherit_weights=True)
-    _, accuracy = evaluate(network, network, task, task.test_batches(config, device))
+    with fixed_randomness(config, device):
+        state = SearchState(space, strategy, task, config, device)
+        state.load_state_dict(load_checkpoint(file, "search"), file)
+        gates = strategy.best()
+        genotype = genotype_of(space, gates)
+        network = derive(state.network, gates, inherit_weights=True)
+        _, accuracy = evaluate(network, network, task, task.test_batches(config, device))
     files: list[Path] = []
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from nasp_ext.derive import genotype_of
 from nasp_ext.engine.evaluate import evaluate
 from nasp_ext.engine.folder import GENOTYPE, RunFolder
 from nasp_ext.engine.progress import Progress
-from nasp_ext.engine.task import ClassificationTask
+from nasp_ext.engine.task import ClassificationTask, SearchBatches
 from nasp_ext.engine.training import Totals, WeightStep, fixed_randomness, random_state, set_random_state
 from nasp_ext.gates import Gates
 from nasp_ext.genotypes import Genotype
@@ -147,30 +148,34 @@ class SearchState:
         """Epochs done."""
         return len(self.history)
 
-    def run_epoch(self, batches: Any, shown: Progress) -> dict[str, Any]:
+    def run_epoch(self, batches: SearchBatches, shown: Progress) -> dict[str, Any]:
         start = time.perf_counter()
         number, config = self.epoch, self._config
         lr = self._weights.start_epoch(number)
-        warm = number < config.warmup_epochs
-        # Warm-up: every option is trained alike, at architectures that depend on seed and epoch only.
-        proposer = self._strategy
-        if warm:
-            proposer = RandomStrategy(self._space, seed=config.seed * 100_003 + number, device=self._device)
         train, steer = Totals(self._device), Totals(self._device)
         self.network.train()
-        pairs = zip(
-            batches.train.epoch(config.seed, number),
-            batches.steer.epoch(config.seed, number),
-            strict=True,
-        )
-        for (x, y), (steer_x, steer_y) in pairs:
-            proposer.step(partial(self._loss, x=steer_x, y=steer_y, totals=steer))
-            self._weights(self._loss(proposer.propose(), x, y, train))
+        architectures = self._warm_up() if number < config.warmup_epochs else self._steer(batches, steer)
+        for x, y in batches.train.epoch(config.seed, number):
+            self._weights(self._loss(next(architectures), x, y, train))
             shown.advance(train)
         line = self._line(number, lr, train, steer, batches)
         line["seconds"] = round(time.perf_counter() - start, 3)
         self.history.append(line)
         return line
+
+    def _steer(self, batches: SearchBatches, totals: Totals) -> Iterator[Gates]:
+        """The strategy's proposals, each after a step on a batch of the steering half."""
+        for x, y in batches.steer.epoch(self._config.seed, self.epoch):
+            self._strategy.step(partial(self._loss, x=x, y=y, totals=totals))
+            yield self._strategy.propose()
+
+    def _warm_up(self) -> Iterator[Gates]:
+        """Uniform ones that depend on seed and epoch only: every option is trained alike."""
+        seed = (self._config.seed * 100_003 + self.epoch) % 2**63
+        proposer = RandomStrategy(self._space, seed=seed, device=self._device)
+        while True:
+            proposer.redraw()
+            yield proposer.propose()
 
     def _loss(self, gates: Gates, x: Tensor, y: Tensor, totals: Totals) -> Tensor:
         logits = self.network(x, gates)
@@ -178,9 +183,11 @@ class SearchState:
         totals.add(loss, self._task.correct(logits.detach(), y), len(y))
         return loss
 
-    def _line(self, number: int, lr: float, train: Totals, steer: Totals, batches: Any) -> dict[str, Any]:
+    def _line(
+        self, number: int, lr: float, train: Totals, steer: Totals, batches: SearchBatches
+    ) -> dict[str, Any]:
         train_loss, train_accuracy = train.means()
-        steer_loss, steer_accuracy = steer.means()
+        steer_loss, steer_accuracy = steer.means() if steer else (None, None)
         gates = self._strategy.best()
         val_loss, val_accuracy = evaluate(
             self.network, lambda x: self.network(x, gates), self._task, batches.validate

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Candidate operations, MixedOp, cells, and the one class behind supernets and derived networks."""
 
-from .fusion import plain_modules, why_not_fused
+from .fusion import fusion_reasons, plain_modules, why_not_fused
 from .mixed_op import MixedOp
 from .network import Network, derived_network, supernet
 from .primitives import DARTS_PRIMITIVES, PRIMITIVES, build_primitive, register_primitive
@@ -13,6 +13,7 @@ __all__ = [
     "Network",
     "build_primitive",
     "derived_network",
+    "fusion_reasons",
     "plain_modules",
     "register_primitive",
     "supernet",

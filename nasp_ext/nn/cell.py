@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,9 @@ from ..genotypes import Genotype
 from ..space import SearchSpace
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
-from .lowering import check_plain, children_of
+from .lowering import check_plain
 from .mixed_op import MixedOp
-from .plan import CellPlan
+from .plan import CellPlan, Children
 from .primitives import FactorizedReduce, build_primitive, relu_conv_bn, zeros_after_stride
 
 _INPUTS = 2
@@ -114,10 +115,12 @@ class Cell(nn.Module):
             gates: (R, K), the matrix of the rows; without it a cell with mixed edges is not fused.
         """
         drop = drop_path_prob if self.training else 0.0
-        if self._why_not_fused(s0, choices, drop, gates) is None:
-            plan = self._fusion.plan(self, self._plan)
+        active = self._active(choices)
+        if active is not None and self._why_not_fused(s0, choices, drop, gates) is None:
+            wanted = gates if gates is not None and gates.requires_grad and torch.is_grad_enabled() else None
+            plan = self._fusion.plan(self, self._plan, active if wanted is None else None)
             if plan is not None:
-                return self._fused(plan, s0, s1, choices, drop, gates)
+                return self._fused(plan, s0, s1, active, self._factors(s0, active, choices, drop), wanted)
         return self._plain(s0, s1, choices, drop)
 
     def _plain(self, s0: Tensor, s1: Tensor, choices: Sequence[Choice] | None, drop: float) -> Tensor:
@@ -139,71 +142,74 @@ class Cell(nn.Module):
     def _plan(self) -> CellPlan:
         """The cell in the form of the fused engine. Raises NotFusedError."""
         edges: list[tuple[int, int, Sequence[nn.Module], int | None, bool]] = []
-        watched = [children_of(self), children_of(self._ops)]
+        watched: list[Children] = [self._modules, self._ops._modules]
         for edge, module in zip(self.layout.edges, self._ops, strict=True):
             modules: Sequence[nn.Module] = [module]
             update = True
             if isinstance(module, MixedOp):
                 check_plain(module)
                 modules, update = list(module._ops), module.update_unselected_stats
-                watched.append(children_of(module._ops))
+                watched.append(module._ops._modules)
             edges.append((edge.node, edge.source, modules, edge.row, update))
         inputs = (self.preprocess0, self.preprocess1)
         return CellPlan(inputs, edges, self.layout.nodes, self.layout.concat, watched)
+
+    def _active(self, choices: Sequence[Choice] | None) -> list[int] | None:
+        """The option of each edge, None if an edge runs several."""
+        active = []
+        for edge in self.layout.edges:
+            option = 0 if edge.row is None or choices is None else choices[edge.row].active
+            if option is None:
+                return None
+            active.append(option)
+        return active
 
     def _why_not_fused(
         self, x: Tensor, choices: Sequence[Choice] | None, drop: float, gates: Tensor | None
     ) -> str | None:
         """Why this call runs the plain modules; the plan has its own reasons."""
-        if self.coefficients is not None and (choices is not None or self.coefficients.requires_grad):
-            return "its coefficients are learnt, or stand beside gates"
+        if self.coefficients is not None and self.coefficients.requires_grad:
+            return "its coefficients are learnt"
         if choices is not None:
             if gates is None or gates.dtype != x.dtype or gates.device != x.device:
                 return "the gates are of another dtype or device than the input"
-            if any(edge.row is not None and choices[edge.row].active is None for edge in self.layout.edges):
-                return "an edge runs several options"
-            if drop > 0 and gates.requires_grad:
-                return "an edge with a gradient of its gates is dropped for some samples"
+            if gates.requires_grad and (drop > 0 or self.coefficients is not None):
+                return "an edge with a gradient of its gates has another factor"
         return why_not_fused(x)
+
+    def _factors(
+        self, x: Tensor, active: list[int], choices: Sequence[Choice] | None, drop: float
+    ) -> list[Tensor | None]:
+        """What the output of each edge counts times, None = 1."""
+        factors: list[Tensor | None] = [None] * len(active)
+        for position, (edge, option) in enumerate(zip(self.layout.edges, active, strict=True)):
+            parts = []
+            if option == PRUNED:
+                continue
+            if edge.row is not None and choices is not None and not choices[edge.row].unit:
+                parts.append(choices[edge.row].weights.detach()[option].clone())
+            if self.coefficients is not None:
+                parts.append(self.coefficients[position])
+            if drop > 0 and not isinstance(self._ops[position], nn.Identity):
+                parts.append(_kept(x, drop))
+            if parts:
+                factors[position] = reduce(torch.mul, parts)
+        return factors
 
     def _fused(
         self,
         plan: CellPlan,
         s0: Tensor,
         s1: Tensor,
-        choices: Sequence[Choice] | None,
-        drop: float,
+        active: list[int],
+        factors: list[Tensor | None],
         gates: Tensor | None,
     ) -> Tensor:
-        active, factors = [], []
-        weighted = False
-        for position, edge in enumerate(self.layout.edges):
-            option, factor = 0, None
-            if edge.row is not None and choices is not None:
-                weights, chosen, unit = choices[edge.row]
-                assert chosen is not None
-                option = chosen
-                if option != PRUNED and not unit:
-                    factor, weighted = weights.detach()[option].clone(), True  # kept for the backward
-            if self.coefficients is not None:
-                factor = self.coefficients[position]
-            if drop > 0 and option != PRUNED and not isinstance(self._ops[position], nn.Identity):
-                kept = _kept(s0, drop)
-                factor = kept if factor is None else factor * kept
-            active.append(option)
-            factors.append(factor)
-        wanted = gates if gates is not None and gates.requires_grad and torch.is_grad_enabled() else None
+        """Args:    gates: if their gradient is wanted; then the factors are theirs alone."""
         stride = 1 + self.reduction
         size = (self.channels, -(-s1.shape[2] // stride), -(-s1.shape[3] // stride))
-        return run_cell(
-            plan,
-            (s0, s1),
-            wanted,
-            active,
-            factors=factors,
-            weighted=weighted and wanted is not None,
-            size=size,
-        )
+        weighted = gates is not None and any(factor is not None for factor in factors)
+        return run_cell(plan, (s0, s1), gates, active, factors=factors, weighted=weighted, size=size)
 
     def mixed_edges(self) -> list[tuple[int, MixedOp]]:
         """(row of the gates, module) of every mixed edge, in the order of the layout."""

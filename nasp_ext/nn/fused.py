@@ -7,7 +7,7 @@ Backward is in ``fused_backward``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,7 @@ from torch.autograd import Function
 
 from .. import ops
 from .lowering import Option, moves_statistics, norm_parts, uses_batch
-from .plan import CellPlan, Chosen, ProgramArguments, SourceProgram
-
-_CHANNELS_LAST = torch.channels_last
+from .plan import CellPlan, ProgramArguments, Selection, SourceProgram
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,6 @@ class CellCall:
     """One call of a fused cell, apart from the tensors that autograd sees.
 
     Args:
-        active: the option of each edge of the plan, -1 = none; chosen: the edges that run.
         factors: of each chosen edge, (N,) or () or None = 1.
         weighted: the factors are the gates' weights, whose gradient is wanted.
         size: channels, height, width of a node, for cells in which no edge may run.
@@ -34,18 +31,11 @@ class CellCall:
     """
 
     plan: CellPlan
-    active: tuple[int, ...]
-    chosen: tuple[Chosen, ...]
+    selection: Selection
     factors: tuple[Tensor | None, ...]
     weighted: bool
-    size: tuple[int, int, int] | None
+    size: tuple[int, ...] | None
     programs: tuple[tuple[SourceProgram, ProgramArguments], ...]
-
-    def parameters(self) -> list[nn.Parameter]:
-        """Those of the preprocessing, then those of the chosen options."""
-        options = [option for option in self.plan.preprocess if option is not None]
-        options += [chosen.option for chosen in self.chosen]
-        return [parameter for option in options for parameter in option.parameters()]
 
 
 def run_cell(
@@ -56,7 +46,7 @@ def run_cell(
     *,
     factors: Sequence[Tensor | None] | None = None,
     weighted: bool = False,
-    size: tuple[int, int, int] | None = None,
+    size: tuple[int, ...] | None = None,
 ) -> Tensor:
     """The output of a fused cell.
 
@@ -70,16 +60,14 @@ def run_cell(
     """
     from .fused_backward import backward  # the two files are one pass and its reverse
 
-    chosen = plan.chosen(active)
-    of_chosen = tuple(None if factors is None else factors[c.position] for c in chosen)
-    active = tuple(active)
-    states = range(0 if gates is None else plan.inputs + plan.nodes)
-    programs = tuple((p, p.arguments()) for p in (plan.program(state, active) for state in states))
-    call = CellCall(plan, active, tuple(chosen), of_chosen, weighted, size, programs)
-    parameters: Sequence[Tensor] = call.parameters()
+    selection = plan.selection(active)
+    of_chosen = tuple(None if factors is None else factors[c.position] for c in selection.chosen)
+    programs = () if gates is None else tuple((p, p.arguments()) for p in selection.programs())
+    call = CellCall(plan, selection, of_chosen, weighted, size, programs)
+    parameters: Sequence[Tensor] = selection.parameters()
     if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
         parameters = _Alias.apply(*parameters)  # type: ignore[no-untyped-call]
-    inputs = [x.contiguous(memory_format=_CHANNELS_LAST) for x in inputs]
+    inputs = [x.contiguous(memory_format=torch.channels_last) for x in inputs]
     out: Tensor = _Cell.apply(call, backward, gates, *inputs, *parameters)  # type: ignore[no-untyped-call]
     return out
 
@@ -121,8 +109,7 @@ class _Cell(Function):
         return (None, None, *result)
 
 
-@dataclass(frozen=True)
-class BlockTape:
+class BlockTape(NamedTuple):
     """Numbers of the saved tensors of a block or pool: what it gave and the norm of that."""
 
     z: int
@@ -158,23 +145,21 @@ class CellForward:
         plan = self.call.plan
         for option, x in zip(plan.preprocess, self.inputs, strict=True):
             self._states.append(self._preprocess(option, x))
-        by_edge: dict[int, list[BlockTape]] = {}
-        for node in range(plan.nodes):
-            terms, norms, factors = [], [], []
-            for number, chosen in enumerate(self.call.chosen):
-                if chosen.edge.node == node:
-                    x = self._states[chosen.edge.source]
-                    by_edge[number], z, norm = self._option(chosen.option, x)
-                    terms.append(z)
-                    norms.append(norm)
-                    factors.append(self.call.factors[number])
+        chosen = self.call.selection.chosen
+        self.tape.edges = [[] for _ in chosen]
+        for node, numbers in enumerate(self.call.selection.of_node):
+            terms, norms = [], []
+            for number in numbers:
+                option, source = chosen[number].option, chosen[number].edge.source
+                self.tape.edges[number], z, norm = self._option(option, self._states[source])
+                terms.append(z)
+                norms.append(norm)
             target = self._target(node, terms)
             if terms:
-                ops.node_sum_(target, terms, norms, factor_matrix(factors, target))
+                ops.node_sum_(target, terms, norms, factor_matrix(self.call, numbers, target))
             else:
                 target.zero_()
             self._states.append(target)
-        self.tape.edges = [by_edge[number] for number in range(len(self.call.chosen))]
         self._move_statistics()
         assert self._out is not None
         return self._out
@@ -185,7 +170,7 @@ class CellForward:
             self.tape.inputs.append(-1)
             return x
         blocks, z, norm = self._option(option, x)
-        state = z if norm.numel() == 0 else empty_images(z, z.shape)
+        state = z if norm.numel() == 0 else ops.empty_images(z, z.shape)
         if norm.numel():
             ops.node_sum_(state, [z], [norm])
         self.tape.preprocess.append(blocks)
@@ -199,11 +184,11 @@ class CellForward:
         if self._out is None:
             batch, channels, height, width = shape
             sizes = (batch, channels * len(plan.concat), height, width)
-            self._out = empty_images(self._states[0], sizes)
+            self._out = ops.empty_images(self._states[0], sizes)
         state = plan.inputs + node
         if state in plan.concat:
             return node_slice(self._out, plan, state)
-        loose = empty_images(self._states[0], shape)
+        loose = ops.empty_images(self._states[0], shape)
         self.tape.loose[state] = self.tape.save(loose)
         return loose
 
@@ -258,20 +243,16 @@ class CellForward:
         )
 
 
-def empty_images(like: Tensor, sizes: Sequence[int]) -> Tensor:
-    """New memory for images, channels_last."""
-    return torch.empty(sizes, dtype=like.dtype, device=like.device, memory_format=_CHANNELS_LAST)
-
-
 def node_slice(images: Tensor, plan: CellPlan, state: int) -> Tensor:
     """The channels of a node in the output of a cell, or in its gradient."""
     channels = images.shape[1] // len(plan.concat)
     return images.narrow(1, plan.concat.index(state) * channels, channels)
 
 
-def factor_matrix(factors: Sequence[Tensor | None], like: Tensor) -> Tensor | None:
-    """(E, N) of the factors of E edges, None if all are 1."""
-    if all(factor is None for factor in factors):
+def factor_matrix(call: CellCall, numbers: Sequence[int], like: Tensor) -> Tensor | None:
+    """(E, N) of the factors of E chosen edges, None if all are 1."""
+    factors = [call.factors[number] for number in numbers]
+    if not any(factor is not None for factor in factors):
         return None
     rows = [like.new_ones(()) if factor is None else factor for factor in factors]
     return torch.stack([row.detach().to(like.dtype).expand(len(like)) for row in rows])

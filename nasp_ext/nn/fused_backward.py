@@ -2,9 +2,9 @@
 """The backward of a fused cell.
 
 It goes through the nodes from the last to the first. When the gradients of all nodes behind a state are
-known, ``ops.source_dots`` gives the gradients of all options of the edges out of it: G_j = dL/dx_j is the
-same for every edge into node j, so that the architecture gradient <G_j, O_k(x_i)> takes no graph, no gradient
-of the weights and the memory of one path (Yao et al. 2020, eq. 7 at one-hot rows).
+known, ``ops.source_dots`` gives the gradients of all options of the edges out of it: G_j = dL/dx_j is that
+of every edge into node j, so that the architecture gradient <G_j, O_k(x_i)> takes no graph, no gradient of
+the weights and the memory of one path (Yao et al. 2020, eq. 7 at one-hot rows).
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import ops
-from .fused import BlockTape, CellCall, Tape, empty_images, factor_matrix, node_slice
-from .lowering import Option, affine_of
+from .fused import BlockTape, CellCall, Tape, factor_matrix, node_slice
+from .lowering import Option
 from .one_hot import once
 from .plan import Chosen
 
@@ -63,7 +63,7 @@ class _Reverse:
         out, *rest = saved
         self._call, self._tape = call, tape
         # The parameters as the forward saw them: functional_call puts others into the modules after it.
-        end = plan.inputs + len(call.parameters())
+        end = plan.inputs + call.selection.parameter_count
         self._inputs, self._parameters, self._saved = rest[: plan.inputs], rest[plan.inputs : end], rest[end:]
         self._weights_wanted, self._inputs_wanted = weights_wanted, inputs_wanted
         states = range(plan.inputs, plan.inputs + plan.nodes)
@@ -82,13 +82,9 @@ class _Reverse:
             inputs_wanted[i] or (weights_wanted and option is not None)
             for i, option in enumerate(plan.preprocess)
         ] + [True] * plan.nodes
-        # Where the parameters of each option begin, in the order of CellCall.parameters.
-        self._offsets: list[int] = []
-        count = 0
-        for option in (*(o for o in plan.preprocess if o is not None), *(c.option for c in call.chosen)):
-            self._offsets.append(count)
-            count += len(option.parameters())
-        self._parameter_grads: list[Tensor | None] = [None] * count
+        # The gradients of the parameters, in the order of Selection.parameters.
+        self._offsets = call.selection.offsets
+        self._parameter_grads: list[Tensor | None] = [None] * call.selection.parameter_count
         self._dots: list[Tensor] = []
         self._entries: list[tuple[int, int]] = []
 
@@ -120,18 +116,17 @@ class _Reverse:
     def _gates_grad(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         grad = self._states[0].new_zeros(shape, dtype=dtype)
         if self._entries:
-            index = torch.tensor([row * shape[1] + option for row, option in self._entries])
-            values = torch.cat([dots.to(dtype) for dots in self._dots])
-            grad.view(-1)[index.to(grad.device, non_blocking=True)] = values
+            index = self._call.selection.index(tuple(self._entries), shape[1], grad.device)
+            grad.view(-1)[index] = torch.cat([dots.to(dtype) for dots in self._dots])
         return grad
 
     def _node(self, node: int, dots: bool) -> None:
         call = self._call
         grad = self._grads[call.plan.inputs + node]
-        numbers = [i for i, chosen in enumerate(call.chosen) if chosen.edge.node == node]
+        numbers = call.selection.of_node[node]
         if grad is None or not numbers:
             return
-        chosen = [call.chosen[i] for i in numbers]
+        chosen = [call.selection.chosen[i] for i in numbers]
         tapes = [self._tape.edges[i] for i in numbers]
         last = [tape[-1] if tape else None for tape in tapes]
         terms = [
@@ -139,11 +134,11 @@ class _Reverse:
             for c, tape in zip(chosen, last, strict=True)
         ]
         norms = [grad.new_empty(0, 0) if tape is None else self._saved[tape.norm] for tape in last]
-        factors = factor_matrix([call.factors[i] for i in numbers], grad)
+        factors = factor_matrix(call, numbers, grad)
         # The gradient of a gate is that in front of its weight, which may be 0.
         weights = factors[:, :1].unsqueeze(-1) if call.weighted and factors is not None else None
         sums = ops.node_gradient_sums(grad, terms, norms, factors if weights is None else None)
-        first = sum(option is not None for option in call.plan.preprocess)
+        first = len(self._offsets) - len(call.selection.chosen)
         offsets = [self._offsets[first + number] for number in numbers]
         if dots:
             self._active_dots(sums, chosen, offsets)
@@ -160,14 +155,15 @@ class _Reverse:
             if c.edge.row is None:
                 continue
             dot = of_product
-            if affine_of(c.option.last_norm()):
+            norm = c.option.last_norm()
+            if norm is not None and norm.affine:
                 end = offset + len(c.option.parameters())
                 weight, bias = self._parameters[end - 2 : end]
                 dot = of_product * weight + of_grad * bias
-            dots.append(dot.sum())
+            dots.append(dot)
             self._entries.append((c.edge.row, c.number))
         if dots:
-            self._dots.append(torch.stack(dots))
+            self._dots.append(torch.stack(dots).sum(-1))
 
     def _edge(
         self,
@@ -192,8 +188,8 @@ class _Reverse:
                     *(pool.max, pool.kernel, pool.stride, out, base),
                 )
         elif option.chain:
-            target = self._target(source) if self._state_wanted[source] else (None, None)
-            self._chain(option, tape, x, grad, factor, sums, offset, *target)
+            to = self._target(source) if self._state_wanted[source] else (None, None)
+            self._chain(option, tape, x, grad, factor, sums, offset, *to)
         elif self._state_wanted[source]:
             self._add_identity(source, grad if factor is None else grad * factor.view(-1, 1, 1, 1))
 
@@ -203,7 +199,7 @@ class _Reverse:
         if self._owned[state]:
             assert base is not None
             return base, base
-        out = empty_images(self._states[state], self._states[state].shape)
+        out = ops.empty_images(self._states[state], self._states[state].shape)
         self._grads[state], self._owned[state] = out, True
         return out, base
 
@@ -241,13 +237,23 @@ class _Reverse:
             depthwise = products.pop(0) if block.depthwise is not None else None
             before_x = x if i == 0 else self._saved[tape[i - 1].z]
             in_norm = None if i == 0 or option.chain[i - 1].norm is None else self._saved[tape[i - 1].norm]
-            to = out if i == 0 else empty_images(before_x, before_x.shape)
-            z, norm, batch_stats = self._saved[tape[i].z], self._saved[tape[i].norm], tape[i].batch_stats
-            behind = (grad, factor, sums, z, norm, batch_stats)
-            of_forward = (before_x, in_norm, depthwise, products, block.geometry, block.relu)
-            added = base if i == 0 else None
+            to = out if i == 0 else ops.empty_images(before_x, before_x.shape)
             in_sums, grad_depthwise, grad_products = ops.block_backward(
-                *behind, *of_forward, self._weights_wanted, to, added
+                grad,
+                factor,
+                sums,
+                self._saved[tape[i].z],
+                self._saved[tape[i].norm],
+                tape[i].batch_stats,
+                before_x,
+                in_norm,
+                depthwise,
+                products,
+                block.geometry,
+                block.relu,
+                self._weights_wanted,
+                to,
+                base if i == 0 else None,
             )
             if self._weights_wanted:
                 grads = grad_products if depthwise is None else [grad_depthwise, *grad_products]
@@ -277,7 +283,7 @@ class _Reverse:
                 z, norm = self._saved[tape[-1].z], self._saved[tape[-1].norm]
                 sums = ops.node_gradient_sums(grad, [z], [norm])[0]
                 if self._inputs_wanted[i]:
-                    out = empty_images(x, x.shape)
+                    out = ops.empty_images(x, x.shape)
                 self._chain(option, tape, x, grad, None, sums, offset, out, None)
             found.append(out)
             self._grads[i] = None

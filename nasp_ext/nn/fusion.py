@@ -2,7 +2,7 @@
 """When the fused operators run in the place of the plain modules, and why not when they do not."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -75,15 +75,19 @@ class Fusion:
     def __reduce__(self) -> tuple[type["Fusion"], tuple[()]]:
         return Fusion, ()
 
-    def plan(self, owner: nn.Module, build: Callable[[], CellPlan]) -> CellPlan | None:
+    def plan(
+        self, owner: nn.Module, build: Callable[[], CellPlan], active: Sequence[int] | None = None
+    ) -> CellPlan | None:
         """The plan, or None with ``reason`` saying why there is none.
 
-        Args:    owner: the module, which is not kept; build: makes the plan.
+        Args:
+            owner: the module, which is not kept; build: makes the plan.
+            active: the options that will run, if no other will be looked at.
         """
         # Every hook put anywhere draws a number; a replica of a module has a dict of its own.
         hooks = RemovableHandle.next_id
         fresh = self._owner is owner._modules and self._hooks == hooks and not self._retry
-        if fresh and (self._plan is None or self._plan.is_current()):
+        if fresh and (self._plan is None or self._plan.is_current(active)):
             return self._plan
         self._owner, self._hooks, self._retry, self.reason = owner._modules, hooks, False, None
         try:
@@ -92,3 +96,20 @@ class Fusion:
             self._plan, self.reason, self._retry = None, str(reason), isinstance(reason, NotFusedNowError)
             _LOG.debug("%s runs plain modules: %s", type(owner).__name__, reason)
         return self._plan
+
+
+def fusion_reasons(module: nn.Module) -> dict[str, str]:
+    """Which parts of a network run plain modules because of what they are made of: name -> reason.
+
+    Cells, MixedOps and the stem are asked; what depends on the call is told by ``why_not_fused``.
+
+    >>> from nasp_ext.nn import MixedOp
+    >>> fusion_reasons(MixedOp.from_modules([nn.Linear(4, 4), nn.Identity()]))
+    {'': 'Linear: Linear is not among the fused layers'}
+    """
+    found = {}
+    for name, part in module.named_modules():
+        fusion, build = getattr(part, "_fusion", None), getattr(part, "_plan", None)
+        if isinstance(fusion, Fusion) and build is not None and fusion.plan(part, build) is None:
+            found[name] = str(fusion.reason)
+    return found

@@ -5,13 +5,15 @@ The modules stay what they are: parameters, buffers and state_dict are theirs. R
 primitives of one's own are fused as well if they are built of the same layers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from .. import ops
 from .primitives import Chain, FactorizedReduce, Zero
+
+Getter = tuple[Mapping[str, Tensor | None], str]  # a tensor of a module, looked up at each call
 
 _KERNELS = (3, 5, 7)  # of depthwise convolutions
 _POINTWISE_GEOMETRY = (1, 1, 2, 2, 0, 0, 1, 1)
@@ -27,10 +29,17 @@ class Block:
     relu: bool
     norm: nn.BatchNorm2d | None
 
+    def convolutions(self) -> list[Mapping[str, Tensor | None]]:
+        """The parameters of its convolutions, the depthwise one first."""
+        convs = self.products if self.depthwise is None else (self.depthwise, *self.products)
+        return [_parameters(conv) for conv in convs]
+
     def weights(self) -> tuple[Tensor | None, list[Tensor]]:
-        """Depthwise and product weights."""
-        depthwise = None if self.depthwise is None else weight_of(self.depthwise)
-        return depthwise, [weight_of(conv) for conv in self.products]
+        """Depthwise and product weights, as they are now."""
+        products: list[Tensor] = [conv._parameters["weight"] for conv in self.products]  # type: ignore[misc]
+        if self.depthwise is None:
+            return None, products
+        return self.depthwise._parameters["weight"], products
 
 
 @dataclass(frozen=True)
@@ -63,15 +72,14 @@ class Option:
             return self.pool.norm
         return self.chain[-1].norm if self.chain else None
 
-    def parameters(self) -> list[nn.Parameter]:
+    def parameters(self) -> list[Getter]:
         """Its parameters, block by block: depthwise, products, then the BN's weight and bias."""
-        found: list[nn.Parameter] = []
+        found: list[Getter] = []
         for block in self.chain:
-            convs = block.products if block.depthwise is None else (block.depthwise, *block.products)
-            found += [weight_of(conv) for conv in convs]
-            found += affine_of(block.norm)
+            found += [(held, "weight") for held in block.convolutions()]
+            found += affine_getters(block.norm)
         if self.pool is not None:
-            found += affine_of(self.pool.norm)
+            found += affine_getters(self.pool.norm)
         return found
 
 
@@ -83,30 +91,32 @@ class NotFusedNowError(NotFusedError):
     """A reason that may go without a layer being replaced."""
 
 
-def weight_of(module: nn.Module) -> nn.Parameter:
-    """The weight of a layer, without the detour of ``nn.Module.__getattr__``."""
-    weight = module._parameters["weight"]
-    assert weight is not None
-    return weight
+def read(getters: Sequence[Getter]) -> list[Tensor]:
+    """The tensors as they are now; each exists, or the module would not have been lowered."""
+    return [tensors[name] for tensors, name in getters]  # type: ignore[misc]
 
 
-def affine_of(norm: nn.BatchNorm2d | None) -> list[nn.Parameter]:
+def affine_getters(norm: nn.BatchNorm2d | None) -> list[Getter]:
+    """Where the weight and the bias of a BatchNorm are."""
     if norm is None or not norm.affine:
         return []
-    weight, bias = norm._parameters["weight"], norm._parameters["bias"]
-    assert weight is not None
-    assert bias is not None
-    return [weight, bias]
+    held = _parameters(norm)
+    return [(held, "weight"), (held, "bias")]
+
+
+def _parameters(module: nn.Module) -> Mapping[str, Tensor | None]:
+    """The parameters of a layer, without the detour of ``nn.Module.__getattr__``."""
+    return module._parameters
 
 
 def norm_parts(norm: nn.BatchNorm2d | None) -> ops.NormParts:
     """Weight, bias, and the running statistics if they take the place of the batch's."""
     if norm is None:
         return None, None, None, None
-    weight, bias = affine_of(norm) or (None, None)
+    held = norm._parameters
     if uses_batch(norm):
-        return weight, bias, None, None
-    return weight, bias, norm._buffers["running_mean"], norm._buffers["running_var"]
+        return held["weight"], held["bias"], None, None
+    return held["weight"], held["bias"], norm._buffers["running_mean"], norm._buffers["running_var"]
 
 
 def uses_batch(norm: nn.BatchNorm2d) -> bool:
@@ -137,13 +147,7 @@ def lower(module: nn.Module) -> Option:
     return Option(chain=_chain(layers))
 
 
-def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
-    """The children of a module as it holds them."""
-    children: dict[str, nn.Module | None] = module._modules
-    return children
-
-
-def containers(module: nn.Module) -> list[dict[str, nn.Module | None]]:
+def containers(module: nn.Module) -> list[Mapping[str, nn.Module | None]]:
     """The children of every module in it that has some."""
     return [part._modules for part in module.modules() if part._modules]
 
@@ -237,8 +241,9 @@ def _product_behind(depthwise: nn.Conv2d, rest: list[nn.Module]) -> nn.Conv2d:
     kernel, dilation, padding = depthwise.kernel_size, depthwise.dilation, depthwise.padding
     fits = depthwise.groups == depthwise.in_channels == depthwise.out_channels
     fits = fits and kernel[0] == kernel[1] and kernel[0] in _KERNELS
-    assert not isinstance(padding, str)
-    fits = fits and all(p <= d * (k - 1) for p, d, k in zip(padding, dilation, kernel, strict=True))
+    fits = fits and all(
+        isinstance(p, int) and p <= d * (k - 1) for p, d, k in zip(padding, dilation, kernel, strict=True)
+    )
     if not fits or not rest:
         raise NotFusedError(f"{depthwise} is not a depthwise convolution of the fused kinds")
     product = _convolution(rest.pop(0))

@@ -13,7 +13,6 @@ from ..gates import PRUNED
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
 from .host_rows import active_option
-from .lowering import children_of
 from .one_hot import Branches, autocast_state, frozen_statistics, one_hot, training_mode, without_graph
 from .plan import CellPlan
 from .primitives import DARTS_PRIMITIVES, Zero, build_primitive
@@ -158,15 +157,11 @@ class MixedOp(nn.Module):
     def _plan(self) -> CellPlan:
         """The edge as a cell of one node. Raises NotFusedError."""
         edge = (0, 0, list(self._ops), 0, self.update_unselected_stats)
-        return CellPlan((None,), [edge], 1, (1,), [children_of(self), children_of(self._ops)])
+        return CellPlan((None,), [edge], 1, (1,), [self._modules, self._ops._modules])
 
     def _fused(self, plan: CellPlan, x: Tensor, weights: Tensor, active: int, unit: bool) -> Tensor:
         wanted = weights.requires_grad and torch.is_grad_enabled()
         factor = None if unit or active == PRUNED else weights.detach()[active].clone()
-        size = None
-        if plan.gives_no_size((active,)):
-            _, *of_node = self._output_of_zeros(x)[0]
-            size = (of_node[0], of_node[1], of_node[2])
         return run_cell(
             plan,
             (x,),
@@ -174,7 +169,7 @@ class MixedOp(nn.Module):
             (active,),
             factors=(factor,),
             weighted=wanted and factor is not None,
-            size=size,
+            size=None if plan.selection((active,)).chosen else tuple(self._output_of_zeros(x)[0][1:]),
         )
 
     def _check_weights(self, x: Tensor, weights: Tensor) -> None:

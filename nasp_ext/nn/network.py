@@ -122,13 +122,13 @@ class Network(nn.Module):
 
     def _stem(self, x: Tensor) -> Tensor:
         if why_not_fused(x) is None:
-            plan = self._fusion.plan(self, self._stem_plan)
+            plan = self._fusion.plan(self, self._plan)
             if plan is not None:
                 return run_cell(plan, (x,), None, (0,))
         out: Tensor = self.stem(x)
         return out
 
-    def _stem_plan(self) -> CellPlan:
+    def _plan(self) -> CellPlan:
         return CellPlan((None,), [(0, 0, [self.stem], None, True)], 1, (1,), [self._modules])
 
     def weight_parameters(self) -> list[nn.Parameter]:

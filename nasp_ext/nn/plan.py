@@ -1,19 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""A cell, or a single mixed edge, as data for the fused engine: its options and which of them run."""
+"""A cell, or a single mixed edge, as data for the fused engine: its options, and which of them run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from itertools import repeat
 
+import torch
 from torch import Tensor, nn
 
 from ..gates import PRUNED
-from .lowering import Block, NotFusedError, Option, containers, lower, moves_statistics, uses_batch
+from .lowering import (
+    Block,
+    Getter,
+    NotFusedError,
+    Option,
+    affine_getters,
+    containers,
+    lower,
+    moves_statistics,
+    read,
+    uses_batch,
+)
 
 # program, weights, statistics, numbers of ``ops.source_dots``
 ProgramArguments = tuple[list[int], list[Tensor], list[Tensor], list[float]]
+Children = Mapping[str, nn.Module | None]
 
-_PROGRAMS_KEPT = 64  # selections whose programs are remembered
+_SELECTIONS_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,7 @@ class CellPlan:
         edges: Sequence[tuple[int, int, Sequence[nn.Module], int | None, bool]],
         nodes: int,
         concat: Sequence[int],
-        watched: Sequence[dict[str, nn.Module | None]] = (),
+        watched: Sequence[Children] = (),
     ) -> None:
         self.preprocess = tuple(None if module is None else _block(module) for module in preprocess)
         self.edges = tuple(
@@ -66,46 +79,106 @@ class CellPlan:
         self.reads_nodes = any(edge.source >= self.inputs for edge in self.edges)
         if len(set(self.concat)) < len(self.concat) or any(s < self.inputs for s in self.concat):
             raise NotFusedError("its output repeats a node or holds an input")
-        modules = [module for module in preprocess if module is not None]
-        modules += [module for edge in edges for module in edge[2]]
         # What the plan was read from: each container and the children that it had.
-        self._read = [(held, list(held.values())) for module in modules for held in containers(module)]
-        self._read += [(held, list(held.values())) for held in watched]
-        options = [option for option in self.preprocess if option is not None]
-        options += [option for edge in self.edges for option in edge.options]
-        self._norms = [norm for option in options for norm in option.norms()]
-        self._programs: dict[tuple[int, tuple[int, ...]], SourceProgram] = {}
+        self._always = [_children(held) for held in watched]
+        self._always += [_children(h) for module in preprocess if module for h in containers(module)]
+        self._of_option = [
+            [[_children(h) for h in containers(module)] for module in modules]
+            for _, _, modules, _, _ in edges
+        ]
+        lowered = [option for option in self.preprocess if option is not None]
+        lowered += [option for edge in self.edges for option in edge.options]
+        self._norms = [norm for option in lowered for norm in option.norms()]
+        self._selections: dict[tuple[int, ...], Selection] = {}
 
-    def is_current(self) -> bool:
-        """Whether the modules are still made of the layers that the plan was read from."""
+    def is_current(self, active: Sequence[int] | None = None) -> bool:
+        """Whether the modules are still made of the layers that the plan was read from.
+
+        Args:    active: look at these options alone, -1 for none; None: at all.
+        """
         if any(norm.momentum is None for norm in self._norms):  # as torch.optim.swa_utils.update_bn leaves it
             return False
-        return all(list(held.values()) == children for held, children in self._read)
+        read = list(self._always)
+        for options, number in zip(self._of_option, active or repeat(None), strict=False):
+            if number is None:
+                for option in options:
+                    read += option
+            elif PRUNED < number < len(options):
+                read += options[number]
+        return all(list(held.values()) == children for held, children in read)
 
-    def chosen(self, active: Sequence[int]) -> list[Chosen]:
-        """The edges that run; ``active``: the option of each edge, -1 for none, in the order of the plan."""
-        found = []
-        for position, (edge, option) in enumerate(zip(self.edges, active, strict=True)):
-            if option is None or not PRUNED <= option < len(edge.options):
+    def selection(self, active: Sequence[int]) -> "Selection":
+        """What runs with these options, -1 for none, in the order of the plan; remembered.
+
+        Raises:  ValueError: for an option that an edge has not got.
+        """
+        key = tuple(active)
+        found = self._selections.get(key)
+        if found is None:
+            if len(self._selections) >= _SELECTIONS_KEPT:
+                self._selections.clear()
+            found = self._selections[key] = Selection(self, key)
+        return found
+
+
+class Selection:
+    """What of a plan runs with one choice of options: the same for every call until the choice changes.
+
+    Attributes:
+        chosen: the edges that run; of_node: their numbers for each node.
+        offsets: where the parameters of each preprocessing, then of each chosen edge, begin.
+        parameter_count: how many there are.
+    """
+
+    def __init__(self, plan: CellPlan, active: tuple[int, ...]) -> None:
+        self.active = active
+        chosen = []
+        for position, (edge, option) in enumerate(zip(plan.edges, active, strict=True)):
+            if not PRUNED <= option < len(edge.options):
                 last = len(edge.options) - 1
                 raise ValueError(f"expected active in {PRUNED}..{last} or None, got {option}")
             if option != PRUNED and not edge.options[option].none:
-                found.append(Chosen(position, edge, edge.options[option], option))
+                chosen.append(Chosen(position, edge, edge.options[option], option))
+        self.chosen = tuple(chosen)
+        self.of_node = tuple(
+            tuple(i for i, c in enumerate(chosen) if c.edge.node == node) for node in range(plan.nodes)
+        )
+        self._getters: list[Getter] = []
+        self.offsets: list[int] = []
+        options = [option for option in plan.preprocess if option is not None]
+        options += [c.option for c in chosen]
+        for lowered in options:
+            self.offsets.append(len(self._getters))
+            self._getters += lowered.parameters()
+        self.parameter_count = len(self._getters)
+        self._plan_edges, self._states = plan.edges, plan.inputs + plan.nodes
+        self._programs: list[SourceProgram] = []
+        self._indices: dict[tuple[tuple[tuple[int, int], ...], int, torch.device], Tensor] = {}
+
+    def parameters(self) -> list[Tensor]:
+        """Those of the preprocessing, then those of the chosen options."""
+        return read(self._getters)
+
+    def index(self, entries: tuple[tuple[int, int], ...], options: int, device: torch.device) -> Tensor:
+        """Where the entries (row, option) of a gradient lie in its memory; kept on the device, so that a
+        captured graph reads no host memory."""
+        key = (entries, options, device)
+        found = self._indices.get(key)
+        if found is None:
+            places = [row * options + option for row, option in entries]
+            found = self._indices[key] = torch.tensor(places, device=device)
         return found
 
-    def gives_no_size(self, active: Sequence[int]) -> bool:
-        """Whether no option of this selection gives the size of a node."""
-        return not self.chosen(active)
+    def programs(self) -> list["SourceProgram"]:
+        """For each state the options out of it that do not run."""
+        if not self._programs:
+            states = range(self._states)
+            self._programs = [SourceProgram(self._plan_edges, state, self.active) for state in states]
+        return self._programs
 
-    def program(self, source: int, active: tuple[int, ...]) -> "SourceProgram":
-        """The options of all mixed edges out of a state that do not run, for ``ops.source_dots``."""
-        key = (source, active)
-        program = self._programs.get(key)
-        if program is None:
-            if len(self._programs) >= _PROGRAMS_KEPT * (self.inputs + self.nodes):
-                self._programs.clear()
-            program = self._programs[key] = SourceProgram(self.edges, source, active)
-        return program
+
+def _children(held: Children) -> tuple[Children, list[nn.Module | None]]:
+    return held, list(held.values())
 
 
 def _lowered(module: nn.Module) -> Option:
@@ -139,24 +212,19 @@ class SourceProgram:
                 self.entries.append((edge.row, k))
                 self._parts.append((len(self.nodes) - 1, edge.options[k], edge.update_unselected))
         self._norms = [norm for _, option, _ in self._parts for norm in option.norms()]
-        self._state: list[tuple[object, ...]] = []
+        self._state: list[tuple[bool, bool, float | None, float]] = []
         self._ints: list[int] = []
         self._numbers: list[float] = []
-        self._weights: list[tuple[dict[str, Tensor | None], str]] = []
-        self._statistics: list[tuple[dict[str, Tensor | None], str]] = []
+        self._weights: list[Getter] = []
+        self._statistics: list[Getter] = []
 
     def arguments(self) -> ProgramArguments:
         """program, weights, statistics, numbers, as the modules are now."""
-        state: list[tuple[object, ...]] = [
-            (n.training, n.track_running_stats, n.momentum, n.eps) for n in self._norms
-        ]
+        state = [(n.training, n.track_running_stats, n.momentum, n.eps) for n in self._norms]
         if state != self._state or not self._ints:
             self._write()
             self._state = state
-        # None of them is None: the layers were checked when the plan was made.
-        weights = cast(list[Tensor], [tensors[name] for tensors, name in self._weights])
-        statistics = cast(list[Tensor], [tensors[name] for tensors, name in self._statistics])
-        return self._ints, weights, statistics, self._numbers
+        return self._ints, read(self._weights), read(self._statistics), self._numbers
 
     def _write(self) -> None:
         self._ints, self._numbers, self._weights, self._statistics = [], [], [], []
@@ -176,8 +244,7 @@ class SourceProgram:
     def _block(self, block: Block, update: bool) -> None:
         self._ints += [int(block.depthwise is not None), len(block.products), *block.geometry]
         self._ints.append(int(block.relu))
-        convs = block.products if block.depthwise is None else (block.depthwise, *block.products)
-        self._weights += [(_parameters(conv), "weight") for conv in convs]
+        self._weights += [(held, "weight") for held in block.convolutions()]
         self._norm(block.norm, update)
 
     def _norm(self, norm: nn.BatchNorm2d | None, update: bool) -> None:
@@ -187,15 +254,10 @@ class SourceProgram:
         batch, moves = uses_batch(norm), update and moves_statistics(norm)
         self._ints += [1, int(norm.affine), int(batch), int(moves)]
         if norm.affine:
-            self._weights += [(_parameters(norm), "weight"), (_parameters(norm), "bias")]
+            self._weights += affine_getters(norm)
         if moves or not batch:
             self._statistics += [(norm._buffers, "running_mean"), (norm._buffers, "running_var")]
         if moves:
             self._statistics.append((norm._buffers, "num_batches_tracked"))
         assert norm.momentum is not None
         self._numbers += [norm.eps, norm.momentum]
-
-
-def _parameters(module: nn.Module) -> dict[str, Tensor | None]:
-    parameters: dict[str, Tensor | None] = module._parameters  # type: ignore[assignment]
-    return parameters

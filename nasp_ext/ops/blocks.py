@@ -21,6 +21,7 @@ from . import fake_blocks as fake_blocks  # registers the fake kernels
 from ._native import call, differentiable, mark_changed
 
 _OPS = torch.ops.nasp_ext
+_EMPTY_IMAGES = _OPS.empty_images.default
 _BLOCK_FORWARD = _OPS.block_forward.default
 _BLOCK_BACKWARD = _OPS.block_backward.default
 _POOL_FORWARD = _OPS.pool_forward.default
@@ -44,6 +45,21 @@ def _run(operator: Any, *arguments: Any) -> Any:
                 "nasp_ext.nn differentiates cells that are built of it"
             )
     return call(operator, *arguments)
+
+
+def empty_images(like: Tensor, size: Sequence[int]) -> Tensor:
+    """New images (N, C, H, W), channels_last, in the dtype and on the device of ``like``.
+
+    On the CPU their memory is kept when they are gone and serves later images of the same size, like that
+    of PyTorch's CUDA tensors; never more than what was once in use at a time. See ``release_memory``.
+    """
+    images: Tensor = call(_EMPTY_IMAGES, like, size)
+    return images
+
+
+def release_memory() -> int:
+    """Give the memory that ``empty_images`` keeps for later back to the system; returns the bytes."""
+    return int(_OPS.release_memory.default())
 
 
 def block_forward(

@@ -95,6 +95,11 @@ def _options(program: list[int]) -> int:
     return count
 
 
+def _fake_new_images(like: Tensor, size: list[int]) -> Tensor:
+    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+torch.library.register_fake("nasp_ext::empty_images")(_fake_new_images)
 torch.library.register_fake("nasp_ext::block_forward")(_fake_block_forward)
 torch.library.register_fake("nasp_ext::block_backward")(_fake_block_backward)
 torch.library.register_fake("nasp_ext::pool_forward")(_fake_pool_forward)

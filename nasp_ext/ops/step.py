@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
-from ._native import call, check_tensor, mark_changed, row_mask, seed_of
+from ._native import call, check_tensor, differentiable, mark_changed, row_mask, seed_of
 
 _NASP_STEP = torch.ops.nasp_ext.nasp_step_.default
 
@@ -55,15 +55,22 @@ def nasp_step_(
     (tensor([[0.2500, 0.7500]]), tensor([[0., 1.]]), tensor([1], dtype=torch.int32))
     """
     check_tensor(a, "a")
+    if grad is None or weight is None or active is None:  # the dispatcher takes None for any tensor
+        raise TypeError("expected grad, weight and active to be tensors, found None")
+    moments = () if exp_avg is None or exp_avg_sq is None else (exp_avg, exp_avg_sq)
     tensors = (a, grad, weight, active, exp_avg, exp_avg_sq)
     adam = (step, lr, *betas, eps, weight_decay)
     selection = (node_offsets, edges_per_node, row_mask(mask, a), keep_value, seed_of(generator))
-    if torch.is_grad_enabled():
+    try:
+        recorded = differentiable(a, grad, weight, *moments)
+    except AttributeError:  # not a tensor: the dispatcher says which one
+        recorded = False
+    if recorded:  # no_grad() costs a quarter of the call
         with torch.no_grad():
             call(_NASP_STEP, *tensors, *adam, cost, eta, *selection)
     else:
         call(_NASP_STEP, *tensors, *adam, cost, eta, *selection)
-    mark_changed(a, weight, active, exp_avg, exp_avg_sq)
+    mark_changed(a, weight, active, *moments)
 
 
 def _fake_step(*arguments: Any) -> None:

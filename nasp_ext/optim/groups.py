@@ -139,3 +139,17 @@ def relative_cost(cost: Tensor, mask: Tensor | None, like: Tensor) -> Tensor:
         full = full.masked_fill(~mask.to(like.device), 0.0)
     total = full.sum(-1, keepdim=True)
     return torch.where(total > 0, full / total, full).to(like.dtype)
+
+
+class RelativeCosts:
+    """``relative_cost`` of every parameter, computed again when its cost or mask is another tensor."""
+
+    def __init__(self) -> None:
+        self._made: dict[Tensor, tuple[Tensor, Tensor | None, Tensor]] = {}
+
+    def __call__(self, group: dict[str, Any], p: Tensor) -> Tensor:
+        """That of ``p``, an entry of ``group``."""
+        made, cost, mask = self._made.get(p), group["cost"], group["mask"]
+        if made is None or made[0] is not cost or made[1] is not mask:
+            made = self._made[p] = cost, mask, relative_cost(cost, mask, p)
+        return made[2]

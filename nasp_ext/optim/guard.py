@@ -7,9 +7,15 @@ import gc
 import weakref
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.optim import optimizer as torch_optimizer
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
+
+# PyTorch's own tables; a version without them takes the long way, through its wrapper of step().
+_PRE_HOOKS: dict[int, Any] | None = getattr(torch_optimizer, "_global_optimizer_pre_hooks", None)
+_POST_HOOKS: dict[int, Any] = getattr(torch_optimizer, "_global_optimizer_post_hooks", {})
 
 
 def held_tensors(optimizer: Optimizer) -> dict[int, Tensor]:
@@ -43,6 +49,20 @@ class _Guard:
             self._live[key] = weakref.ref(optimizer, lambda _: self._drop(key))
         if self._handle is None:
             self._handle = register_optimizer_step_pre_hook(self._before_step)
+
+    def has_others(self, optimizer: Optimizer) -> bool:
+        """Whether a step of ``optimizer`` concerns anyone else: a hook, a profiler, another guarded one."""
+        return (
+            len(self._live) > 1
+            or _PRE_HOOKS is None
+            or len(_PRE_HOOKS) > 1
+            or self._handle is None
+            or self._handle.id not in _PRE_HOOKS
+            or bool(_POST_HOOKS)
+            or bool(optimizer._optimizer_step_pre_hooks)
+            or bool(optimizer._optimizer_step_post_hooks)
+            or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]  # torch has no types here
+        )
 
     def _drop(self, key: int) -> None:
         self._live.pop(key, None)

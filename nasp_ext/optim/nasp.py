@@ -13,9 +13,16 @@ from torch.optim.optimizer import Optimizer
 
 from nasp_ext import ops
 from nasp_ext.gates import Gates
-from nasp_ext.optim.groups import FROM_PRESET, complete_group, relative_cost
+from nasp_ext.optim.groups import FROM_PRESET, RelativeCosts, complete_group
 from nasp_ext.optim.guard import GUARD, refuse_shared
-from nasp_ext.optim.selection import Selection, check_finite, mark, selection_options, still_holds
+from nasp_ext.optim.selection import (
+    Selection,
+    check_finite,
+    mark,
+    selection_options,
+    still_holds,
+    tie_generator,
+)
 
 
 class NASP(Optimizer):
@@ -80,7 +87,7 @@ class NASP(Optimizer):
             raise ValueError(f"expected generator to be a CPU torch.Generator, got one on {generator.device}")
         self._generator = generator
         self._selections: dict[Tensor, Selection] = {}
-        self._costs: dict[Tensor, Tensor] = {}
+        self._costs = RelativeCosts()
         self._continuous: dict[Tensor, Tensor] | None = None  # A, while the parameters are Ā
         super().__init__(
             params,
@@ -117,6 +124,13 @@ class NASP(Optimizer):
             ValueError: a NaN in a parameter or gradient (on CUDA: found at the next ``gates()``).
             RuntimeError: called inside ``discrete()``.
         """
+        # The step of a subclass is wrapped by torch.optim, hooks and all, before it calls this one.
+        hooked = GUARD.has_others(self) and type(self).step is NASP.step
+        return (self._hooked_step if hooked else self._step)(closure)
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch.optim wraps a step without this mark
+
+    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         self._refuse_inside_discrete("step()")
         loss = None
         if closure is not None:
@@ -130,34 +144,24 @@ class NASP(Optimizer):
             self._update(group, p)
         return loss
 
+    _hooked_step = Optimizer.profile_hook_step(_step)  # with everybody's hooks, as a range of the profiler
+
     def _update(self, group: dict[str, Any], p: Tensor) -> None:
-        selection = self._select(group, p)
-        state = self.state[p]
+        selection, state, grad = self._select(group, p), self.state[p], p.grad
+        assert grad is not None
         if group["adam"] and "exp_avg" not in state:
             state["exp_avg"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
             state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
-        assert p.grad is not None
-        if p.grad.is_sparse:
-            raise TypeError("expected a dense gradient, got a sparse one")
-        step, seed = state["step"] + 1, self._draw_seed()
-        ops.nasp_step_(
-            p.detach(),
-            p.grad,
-            selection.weight,
-            selection.active,
-            state.get("exp_avg"),
-            state.get("exp_avg_sq"),
-            step=step,
-            lr=float(group["lr"]),
-            betas=group["betas"],
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
-            cost=self._relative_cost(group, p) if group["eta"] else None,
-            eta=group["eta"],
-            **selection_options(group, p, seed),
-        )
+        step, cost = state["step"] + 1, self._costs(group, p) if group["eta"] else None
+        before = None if self._generator is None else self._generator.get_state()
+        seed = self._draw_seed()
+        try:
+            selection.step(group, p, grad, state, cost, step, seed)
+        except Exception:
+            if self._generator is not None and before is not None:
+                self._generator.set_state(before)
+            raise
         state["step"], state["tie_seed"] = step, seed
-        selection.made_from = mark(p)
 
     def _select(self, group: dict[str, Any], p: Tensor) -> Selection:
         """The present Ā of ``p``: from the last step, or made anew if ``p`` was changed since."""
@@ -166,7 +170,8 @@ class NASP(Optimizer):
             state.update(step=0, tie_seed=self._draw_seed())
         selection = self._selections.get(p)
         if selection is None or selection.made_from != mark(p):
-            weight, active = ops.select_active(p.detach(), **selection_options(group, p, state["tie_seed"]))
+            ties = tie_generator(state["tie_seed"])
+            weight, active = ops.select_active(p.detach(), generator=ties, **selection_options(group, p))
             selection = self._selections[p] = Selection(weight, active, mark(p))
         return selection
 
@@ -174,11 +179,6 @@ class NASP(Optimizer):
         if self._generator is None:
             return None
         return int(torch.randint(2**63 - 1, (), generator=self._generator))
-
-    def _relative_cost(self, group: dict[str, Any], p: Tensor) -> Tensor:
-        if p not in self._costs:
-            self._costs[p] = relative_cost(group["cost"], group["mask"], p)
-        return self._costs[p]
 
     def _pairs(self) -> list[tuple[dict[str, Any], Tensor]]:
         return [(group, p) for group in self.param_groups for p in group["params"]]
@@ -287,7 +287,7 @@ class NASP(Optimizer):
                 self._generator = torch.Generator()
                 self._generator.set_state(saved)
         self._selections = {}
-        self._costs = {}
+        self._costs = RelativeCosts()
         self._continuous = None
         super().__setstate__(state)
         GUARD.add(self)

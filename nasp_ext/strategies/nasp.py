@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nasp_ext.gates import Gates
 from nasp_ext.optim import NASP
+from nasp_ext.optim.groups import FROM_PRESET, PRESETS
 from nasp_ext.space import SearchSpace
 from nasp_ext.strategies.base import LossFn, Strategy
 
@@ -23,7 +24,8 @@ class NASPStrategy(Strategy):
 
     Args:
         space: the search space; ``none`` is never selected unless ``allow_none``.
-        preset, lr, eta, edges_per_node, keep_value: as in ``NASP``.
+        preset, lr, eta, keep_value: as in ``NASP``.
+        edges_per_node: rows kept per node, None = all; "preset" = the space's number or, in the paper's, all.
         costs: (R, K) numbers >= 0 for the regulariser, e.g. ``net.option_costs()``.
         init: start value of every entry of A.
         seed: breaks exact ties at random; None = lowest option (at a constant A, always the first one).
@@ -58,6 +60,8 @@ class NASPStrategy(Strategy):
         start = torch.full(exists.shape, float(init), dtype=dtype).masked_fill(~selectable, 0.0)
         self._a = start.to(device).requires_grad_()
         offsets = space.node_offsets
+        if edges_per_node == FROM_PRESET and PRESETS.get(preset, {}).get("edges_per_node") is not None:
+            edges_per_node = space.edges_per_node
         self._optimizer = NASP(
             [self._a],
             lr=lr,

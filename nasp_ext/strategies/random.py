@@ -36,7 +36,10 @@ class RandomStrategy(Strategy):
     ) -> None:
         self._options = (space.mask() if allow_none else space.selectable()).double()
         self._offsets = space.node_offsets
-        self._keep = space.edges_per_node if edges_per_node == "preset" else edges_per_node
+        keep = space.edges_per_node if edges_per_node == "preset" else edges_per_node
+        if keep is not None and (not isinstance(keep, int) or keep < 1):
+            raise ValueError(f"expected edges_per_node to be None, 'preset' or a number >= 1, got {keep!r}")
+        self._keep = keep
         self._generator = torch.Generator().manual_seed(0 if seed is None else seed)
         self._like = torch.zeros((), dtype=dtype, device=device)
         self._best_loss = self._like.new_full((), float("inf"))
@@ -63,8 +66,12 @@ class RandomStrategy(Strategy):
             loss = loss_fn(self.propose()).detach()
         if bool(loss < self._best_loss):
             self._best_loss, self._best = loss.to(self._like), self._active
-        self._active = self._draw()
+        self.redraw()
         return loss
+
+    def redraw(self) -> None:
+        """Propose the next architecture without looking at the loss of this one."""
+        self._active = self._draw()
 
     def best(self) -> Gates:
         return self._gates(self._best)

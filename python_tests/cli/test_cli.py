@@ -2,7 +2,11 @@
 """The command nasp-ext: what it prints and writes, and one line with status 2 for each user error."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -93,6 +97,18 @@ def test_resume_takes_the_options_of_the_run(capsys, searched):
     assert (searched / "config.json").read_text() == before
 
 
+def test_derive_leaves_the_global_generator_and_threads_alone(capsys, searched):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    call(capsys, "derive", "--run", searched)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
+
+
 def test_derive_prints_the_genotype_and_writes_the_weights(capsys, searched, tmp_path):
     status, out, _ = call(capsys, "derive", "--run", searched, "--out", tmp_path)
     assert status == 0
@@ -157,6 +173,7 @@ def test_edges_per_node_all_keeps_every_edge(capsys, tmp_path):
         (["--data", "cifar10", "--data-dir", "/nowhere"], "cifar10: no data files.*/nowhere.*to get them"),
         (["--device", "tpu9"], "expected device"),
         (["--warmup-epochs", "2"], r"expected warmup_epochs to be in \[0, epochs\)"),
+        (["--seed", str(2**63)], "expected seed to be"),
         (["--edges-per-node", "some"], "expected edges_per_node"),
         (["--config-file", "/nowhere.json"], "/nowhere.json: expected a readable configuration file"),
         (["--resume", "--overwrite"], "resume or overwrite, got both"),
@@ -243,3 +260,14 @@ def test_configurations_survive_json_and_refuse_what_they_do_not_know():
         SearchRun.from_json('{"epochs": true}')
     with pytest.raises(ValueError, match="JSON"):
         SearchRun.from_json("{")
+
+
+@pytest.mark.parametrize("argv", [["info"], ["--help"], ["search", "--help"]])
+def test_reader_that_closes_the_pipe_ends_the_command_quietly(argv):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "nasp_ext", *argv]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert done.stderr == b""
+    assert done.returncode == 128 + signal.SIGPIPE

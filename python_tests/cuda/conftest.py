@@ -3,13 +3,15 @@
 
 import ctypes
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from cuda_tools import ROOT, missing, run
+from torch import Tensor
 
-from nasp_ext.ops import mixture, prox, step
+from nasp_ext.ops import blocks, mixture, prox, step
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +43,10 @@ OPERATORS = {
     prox: ("prox_c", "prox_c1", "prox_c2", "select_active"),
     step: ("nasp_step_",),
     mixture: ("branch_dots", "mixed_sum", "mixed_sum_backward"),
+    blocks: (
+        *("empty_images", "block_forward", "block_backward", "pool_forward", "pool_backward_"),
+        *("node_sum_", "node_gradient_sums", "update_statistics_", "source_dots"),
+    ),
 }
 
 
@@ -56,5 +62,19 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
     for module, names in OPERATORS.items():
         for name in names:
             operator = getattr(torch.ops.nasp_emulated, name).default
-            monkeypatch.setattr(module, "_" + name.upper().rstrip("_"), operator)
+            constant = "_" + name.upper()
+            monkeypatch.setattr(module, constant if hasattr(module, constant) else constant[:-1], operator)
     return torch.device("cpu")
+
+
+@pytest.fixture
+def close(assert_close: Callable[[Tensor, Tensor], None]) -> Callable[[Tensor, Tensor, torch.dtype], None]:
+    """Compare within the tolerance of ``dtype`` of the largest number; ``actual`` may be elsewhere."""
+
+    def check(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
+        assert actual.dtype == expected.dtype
+        most = expected.abs().nan_to_num(0).max() if expected.numel() else torch.ones(())
+        scale = float(most) or 1.0
+        assert_close((actual.cpu() / scale).to(dtype), (expected / scale).to(dtype))
+
+    return check

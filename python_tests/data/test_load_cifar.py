@@ -81,6 +81,27 @@ def test_a_cifar_batch_of_another_shape_or_type_is_refused(cifar_folder, data):
         load_data(cifar_folder)
 
 
+@pytest.mark.parametrize("labels", [3, None, b"abc", ["a", "b", "c"], [0.5, 1.0, 2.0], [[0], [1], [2]]])
+def test_labels_that_are_no_list_of_integers_are_refused(cifar_folder, labels):
+    content = pickle.dumps({b"data": np.zeros((3, 3072), np.uint8), b"labels": labels}, 2)
+    (cifar_folder / "data_batch_1").write_bytes(content)
+    with pytest.raises(ValueError, match="data_batch_1: expected labels in a list of integers"):
+        load_data(cifar_folder)
+
+
+@pytest.mark.parametrize("mode, size", [("RGB", (1, 1)), ("RGB", (32, 1)), ("L", (32, 32))])
+def test_a_jpeg_of_another_size_or_mode_is_refused(tmp_path, mode, size):
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    buffer = io.BytesIO()
+    image.new(mode, size).save(buffer, "JPEG")
+    blob = np.frombuffer(buffer.getvalue(), np.uint8)
+    path = tmp_path / "copies.npz"
+    change = {"test_jpeg": blob, "test_offsets": [0, len(blob)], "test_labels": [3]}
+    np.savez(path, **(jpeg_arrays() | change))
+    with pytest.raises(ValueError, match="test image 0 is not a 32x32 RGB JPEG"):
+        load_data(path)
+
+
 def test_a_missing_cifar_batch_is_named(cifar_folder):
     (cifar_folder / "data_batch_5").unlink()
     with pytest.raises(FileNotFoundError, match="data_batch_5"):

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
 from engine_helpers import CONFIG, TINY, CutTask, assert_same_run, history_file, run, tiny_data
 
 from nasp_ext.engine import search
-from nasp_ext.engine.checkpoint import write_atomic
+from nasp_ext.engine.checkpoint import load_checkpoint, save_checkpoint, write_atomic
 from nasp_ext.space import SearchSpace
 from nasp_ext.strategies import strategy
 
@@ -37,6 +38,16 @@ def test_random_search_resumes_bit_for_bit(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run("random", task=CutTask(tiny_data(), MIDDLE_OF_THIRD_EPOCH, interrupt), out=tmp_path)
     assert_same_run(tmp_path, run("random"), run("random", out=tmp_path, resume=True))
+
+
+def test_warm_up_resumes_bit_for_bit(tmp_path):
+    config = dataclasses.replace(CONFIG, warmup_epochs=3)
+    whole = run(config=config)
+    with pytest.raises(KeyboardInterrupt):
+        # An epoch of warm-up takes three losses and four of validation: cut in the second one.
+        run(task=CutTask(tiny_data(), 9, interrupt), config=config, out=tmp_path)
+    assert len(history_file(tmp_path)) == 1
+    assert_same_run(tmp_path, whole, run(config=config, out=tmp_path, resume=True))
 
 
 def test_kill_9_loses_the_current_epoch_at_most(tmp_path, whole_run):
@@ -115,6 +126,24 @@ def test_a_truncated_checkpoint_is_one_clear_error(tmp_path, keep):
         ValueError, match=r"checkpoint\.pt: expected a checkpoint, found a file that is damaged"
     ):
         run(out=tmp_path, resume=True)
+
+
+def test_no_damage_to_a_checkpoint_is_another_kind_of_error(tmp_path):
+    file = tmp_path / "checkpoint.pt"
+    save_checkpoint(file, {"kind": "search", "a": torch.rand(9), "list": [1, 2, {"x": "y"}]})
+    whole, random = file.read_bytes(), Random(0)
+    pickled = whole.index(b"data.pkl")
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for _ in range(random.choice([1, 3, 10])):
+            damaged[pickled + random.randrange(300)] = random.randrange(256)
+        file.write_bytes(damaged)
+        try:
+            load_checkpoint(file, "search")
+        except ValueError:
+            refused += 1
+    assert refused > 100
 
 
 def test_a_foreign_file_is_no_checkpoint(tmp_path):

@@ -76,6 +76,27 @@ def test_a_rests_during_warm_up():
     assert lines[0]["entropy"] == lines[2]["entropy"] != lines[3]["entropy"]
 
 
+def test_warm_up_takes_any_seed():
+    config = dataclasses.replace(CONFIG, epochs=2, warmup_epochs=1, seed=2**63 - 1)
+    assert len(run(config=config).history) == 2
+
+
+def test_warm_up_evaluates_no_architecture_that_it_does_not_train():
+    class Counting(ClassificationTask):
+        def loss(self, logits, target):
+            seen.append(torch.is_grad_enabled() and logits.requires_grad)
+            return super().loss(logits, target)
+
+    seen = []
+    config = dataclasses.replace(CONFIG, epochs=2, warmup_epochs=1)
+    lines = run(task=Counting(tiny_data()), config=config).history
+    steps, batches = 3, 4  # 50 images: 25 train in three batches of 8, 25 validate in four
+    assert seen == [*[True] * steps, *[False] * batches, *[True] * 2 * steps, *[False] * batches]
+    assert lines[0]["steer_loss"] is None
+    assert lines[0]["steer_accuracy"] is None
+    assert lines[1]["steer_loss"] > 0
+
+
 def test_train_and_steering_halves_are_disjoint_and_complete():
     batches = ClassificationTask(tiny_data(51)).search_batches(CONFIG, torch.device("cpu"))
     train, validate = set(batches.train.indices.tolist()), set(batches.validate.indices.tolist())

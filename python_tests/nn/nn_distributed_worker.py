@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One of two processes that train a MixedOp under DistributedDataParallel: arguments store address, rank."""
 
-import gc
+import os
 import sys
 
 import torch
@@ -23,7 +23,9 @@ class Net(nn.Module):
         return self.classifier(self.op(x, self.alphas[0]).mean((2, 3)))
 
 
-def train() -> None:
+def main(store: str, rank: int) -> None:
+    torch.manual_seed(rank)  # DDP makes the weights of the processes equal
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
     net = Net()
     parallel = DistributedDataParallel(net, find_unused_parameters=True)
     optimizer = torch.optim.SGD(net.op.parameters(), 0.1)
@@ -47,17 +49,13 @@ def train() -> None:
     theirs = [torch.empty_like(mine) for _ in range(2)]
     dist.all_gather(theirs, mine)
     assert theirs[0].equal(theirs[1]), "the processes hold different weights"
-
-
-def main(store: str, rank: int) -> None:
-    torch.manual_seed(rank)  # DDP makes the weights of the processes equal
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    train()
-    gc.collect()  # DDP is a cycle that keeps the group, whose threads must end before the interpreter does
-    dist.barrier()  # and not while the other process still talks to this one
     dist.destroy_process_group()
     print("trained")
 
 
 if __name__ == "__main__":
     main(sys.argv[1], int(sys.argv[2]))
+    sys.stdout.flush()
+    os._exit(
+        0
+    )  # gloo's thread of PyTorch may still ask for the GIL when the interpreter shuts down, and aborts

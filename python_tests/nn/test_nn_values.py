@@ -130,6 +130,10 @@ CELL = {"normal": EDGES, "normal_concat": [2], "reduce": EDGES, "reduce_concat":
         ({"reduce_concat": [3]}, "reduce_concat"),
         ({"reduce_concat": []}, "reduce_concat"),
         ({"reduce_concat": [1, 2]}, "different nodes"),
+        ({"reduce_concat": 2}, "reduce_concat to be a list"),
+        ({"reduce_concat": None}, "reduce_concat to be a list"),
+        ({"reduce_concat": [[2]]}, "reduce_concat to name"),
+        ({"normal_nodes": 2}, "normal_nodes to be a list"),
         ({"recurrent": []}, "fields"),
     ],
 )

@@ -71,6 +71,13 @@ TYPE_ERRORS = {
     "outputs in one tensor": (lambda: ops.mixed_sum(A, A[0]), "a list of tensors, found one tensor"),
     "output that is a number": (lambda: ops.branch_dots(A, [A, 1.0]), r"outputs\[1\] to be a torch.Tensor"),
     "weights in a list": (lambda: ops.mixed_sum([A], [1.0]), "weights to be a torch.Tensor"),
+    "grad that is None": (lambda: step(grad=None), "grad, weight and active to be tensors, found None"),
+    "active that is None": (lambda: step(active=None), "to be tensors, found None"),
+    "grad in a list": (lambda: step(grad=[0.0]), "argument 'grad' but instead found type 'list'"),
+    "moments in lists": (
+        lambda: step(exp_avg=[0.0], exp_avg_sq=[0.0]),
+        "argument 'exp_avg' but instead found type 'list'",
+    ),
     "active in a list": (
         lambda: step(active=[0] * 5),
         "type 'Tensor' for argument 'active' but instead found type 'list'",

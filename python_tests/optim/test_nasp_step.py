@@ -132,6 +132,27 @@ def test_cost_of_a_masked_option_does_not_count():
     assert a[0, 0].item() == pytest.approx(0.5 - 0.5 * 0.5)  # 2 · 0.5 · (1/2) · 0.5
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"cost": torch.tensor([3.0, 1.0])}, {"mask": torch.tensor([True, False])}],
+    ids=["cost", "mask"],
+)
+def test_regulariser_follows_an_option_that_is_changed_later(change):
+    options = {"cost": torch.tensor([1.0, 1.0]), "mask": torch.ones(2, dtype=torch.bool)}
+    steps = []
+    for given in (options, options | change):
+        a = torch.full((1, 2), 0.5, requires_grad=True)
+        optimizer = NASP([a], lr=0.1, preset="paper", eta=1.0, **given)
+        for _ in range(2):  # changed after the first step, or given from the beginning
+            with torch.no_grad():
+                a.fill_(0.5)
+            a.grad = torch.zeros_like(a)
+            optimizer.step()
+            optimizer.param_groups[0].update(change)
+        steps.append(a.detach().clone())
+    assert torch.equal(*steps)
+
+
 def test_a_step_without_gradient_changes_nothing():
     a = torch.rand(2, 3, requires_grad=True)
     before = a.detach().clone()

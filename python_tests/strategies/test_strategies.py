@@ -2,6 +2,7 @@
 """Every strategy keeps the same promises: proposals inside the space, bit-exact state, no network inside."""
 
 import io
+from itertools import pairwise
 
 import pytest
 import torch
@@ -120,6 +121,20 @@ def test_unknown_option_lists_the_known_ones(name):
 def test_a_name_can_be_registered_once_only():
     with pytest.raises(ValueError, match="'nasp', which is taken"):
         strategies.register_strategy("nasp", strategies.RandomStrategy)
+
+
+@pytest.mark.parametrize("name", ["nasp", "random"])
+def test_a_space_says_how_many_edges_a_node_keeps(name):
+    one = SearchSpace("one-edge", ("skip_connect", "conv_1x1"), ("skip_connect",), nodes=3, edges_per_node=1)
+    active = strategy(name, one).propose().active
+    kept = [sum(option >= 0 for option in active[low:high]) for low, high in pairwise(one.node_offsets)]
+    assert kept == [1] * 6
+
+
+@pytest.mark.parametrize("edges", [0, -1, "all", 1.5])
+def test_random_search_refuses_edges_that_are_no_number(edges):
+    with pytest.raises(ValueError, match="expected edges_per_node to be"):
+        strategy("random", space("darts"), edges_per_node=edges)
 
 
 def test_random_search_remembers_the_lowest_loss():
