@@ -82,6 +82,7 @@ class _Reverse:
         # The gradients of the parameters, in the order of Selection.parameters.
         self._offsets = call.selection.offsets
         self._parameter_grads: list[Tensor | None] = [None] * call.selection.parameter_count
+        self._summed: dict[int, Tensor] = {}  # node_gradient_sums of each chosen edge
         self._dots: list[Tensor] = []
         self._entries: list[tuple[int, int]] = []
 
@@ -90,10 +91,12 @@ class _Reverse:
         for node in reversed(range(plan.nodes)):
             if gates is not None:
                 self._source_dots(plan.inputs + node)
-            self._node(node, gates is not None)
+            self._node(node)
         for source in reversed(range(plan.inputs)):
             if gates is not None:
                 self._source_dots(source)
+        if gates is not None:
+            self._active_dots()
         input_grads = self._preprocess()
         gates_grad = None if gates is None else self._gates_grad(*gates)
         return (gates_grad, *input_grads, *self._parameter_grads)
@@ -117,7 +120,7 @@ class _Reverse:
             grad.view(-1)[index] = torch.cat([dots.to(dtype) for dots in self._dots])
         return grad
 
-    def _node(self, node: int, dots: bool) -> None:
+    def _node(self, node: int) -> None:
         call = self._call
         grad = self._grads[call.plan.inputs + node]
         numbers = call.selection.of_node[node]
@@ -133,32 +136,34 @@ class _Reverse:
         norms = [grad.new_empty(0, 0) if tape is None else self._saved[tape.norm] for tape in last]
         factors = factor_matrix(call, numbers, grad)
         sums = ops.node_gradient_sums(grad, terms, norms, factors)
-        if dots:
-            rows = [(i, c) for i, c in enumerate(chosen) if c.edge.row is not None]
-            self._active_dots(sums, rows)
+        sums_of = sums.unbind(0)
+        self._summed.update(zip(numbers, sums_of, strict=True))
         first = len(self._offsets) - len(call.selection.chosen)
         for i, (number, c, tape) in enumerate(zip(numbers, chosen, tapes, strict=True)):
             factor = None if factors is None else factors[i]
-            self._edge(c.option, tape, c.edge.source, grad, factor, sums[i], self._offsets[first + number])
+            self._edge(c.option, tape, c.edge.source, grad, factor, sums_of[i], self._offsets[first + number])
 
-    def _active_dots(self, sums: Tensor, chosen: list[Any]) -> None:
-        """<G, O_k(x)> of the options that ran, from the sums of their BatchNorms."""
-        if not chosen:
+    def _active_dots(self) -> None:
+        """<G, O_k(x)> of the options that ran, from the sums of their BatchNorms; once for all nodes."""
+        call = self._call
+        numbers = [i for i in self._summed if call.selection.chosen[i].edge.row is not None]
+        if not numbers:
             return
-        with_bias = []
-        for i, c in chosen:
-            norms = c.option.norms()
-            norm = norms[-1] if norms and (c.option.pool or c.option.chain[-1].norm is not None) else None
-            dot = sums[i, 1]
-            if norm is not None and norm.affine:
-                dot = dot * norm.weight + sums[i, 0] * norm.bias
-            with_bias.append(dot)
-        values = torch.stack(with_bias).sum(-1)
-        if self._call.weighted:
-            weights = [self._gates[c.edge.row, c.number] for _, c in chosen]
-            values = values / torch.stack(weights)
+        chosen = [call.selection.chosen[i] for i in numbers]
+        norms = [c.option.last_norm() for c in chosen]
+        if any(norm is not None and norm.affine for norm in norms):
+            pairs = [self._summed[i] for i in numbers]
+            parts = [
+                sums[1] if norm is None or not norm.affine else sums[1] * norm.weight + sums[0] * norm.bias
+                for sums, norm in zip(pairs, norms, strict=True)
+            ]
+        else:
+            parts = [self._summed[i][1] for i in numbers]
+        values = torch.stack(parts).sum(-1)
+        if call.weighted:
+            values = values / torch.stack([self._gates[c.edge.row, c.number] for c in chosen])
         self._dots.append(values)
-        self._entries += [(c.edge.row, c.number) for _, c in chosen]
+        self._entries += [(c.edge.row, c.number) for c in chosen if c.edge.row is not None]
 
     def _edge(
         self,
