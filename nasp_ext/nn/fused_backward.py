@@ -17,7 +17,6 @@ from .. import ops
 from .fused import BlockTape, CellCall, Tape, factor_matrix, node_slice
 from .lowering import Option
 from .one_hot import once
-from .plan import Chosen
 
 _ACCUMULATE = "AccumulateGrad"  # the autograd node of a leaf
 
@@ -85,6 +84,7 @@ class _Reverse:
         # The gradients of the parameters, in the order of Selection.parameters.
         self._offsets = call.selection.offsets
         self._parameter_grads: list[Tensor | None] = [None] * call.selection.parameter_count
+        self._summed: dict[int, Tensor] = {}  # node_gradient_sums of each chosen edge
         self._dots: list[Tensor] = []
         self._entries: list[tuple[int, int]] = []
 
@@ -93,10 +93,12 @@ class _Reverse:
         for node in reversed(range(plan.nodes)):
             if gates is not None:
                 self._source_dots(plan.inputs + node)
-            self._node(node, gates is not None)
+            self._node(node)
         for source in reversed(range(plan.inputs)):
             if gates is not None:
                 self._source_dots(source)
+        if gates is not None:
+            self._active_dots()
         input_grads = self._preprocess()
         gates_grad = None if gates is None else self._gates_grad(*gates)
         return (gates_grad, *input_grads, *self._parameter_grads)
@@ -120,7 +122,7 @@ class _Reverse:
             grad.view(-1)[index] = torch.cat([dots.to(dtype) for dots in self._dots])
         return grad
 
-    def _node(self, node: int, dots: bool) -> None:
+    def _node(self, node: int) -> None:
         call = self._call
         grad = self._grads[call.plan.inputs + node]
         numbers = call.selection.of_node[node]
@@ -138,32 +140,37 @@ class _Reverse:
         # The gradient of a gate is that in front of its weight, which may be 0.
         weights = factors[:, :1].unsqueeze(-1) if call.weighted and factors is not None else None
         sums = ops.node_gradient_sums(grad, terms, norms, factors if weights is None else None)
-        first = len(self._offsets) - len(call.selection.chosen)
-        offsets = [self._offsets[first + number] for number in numbers]
-        if dots:
-            self._active_dots(sums, chosen, offsets)
+        sums_of = sums.unbind(0)
+        self._summed.update(zip(numbers, sums_of, strict=True))
         if weights is not None:
-            sums = sums * weights
-        for i, (c, tape) in enumerate(zip(chosen, tapes, strict=True)):
+            sums_of = (sums * weights).unbind(0)
+        for i, (number, c, tape) in enumerate(zip(numbers, chosen, tapes, strict=True)):
             factor = None if factors is None else factors[i]
-            self._edge(c.option, tape, c.edge.source, grad, factor, sums[i], offsets[i])
+            offset = self._offset_of(number)
+            self._edge(c.option, tape, c.edge.source, grad, factor, sums_of[i], offset)
 
-    def _active_dots(self, sums: Tensor, chosen: list[Chosen], offsets: list[int]) -> None:
-        """<G, O_k(x)> of the options that ran, from the sums of their BatchNorms."""
-        dots = []
-        for (of_grad, of_product), c, offset in zip(sums, chosen, offsets, strict=True):
-            if c.edge.row is None:
+    def _offset_of(self, number: int) -> int:
+        """Where the parameters of a chosen edge begin."""
+        return self._offsets[len(self._offsets) - len(self._call.selection.chosen) + number]
+
+    def _active_dots(self) -> None:
+        """<G, O_k(x)> of the options that ran, from the sums of their BatchNorms; once for all nodes."""
+        call = self._call
+        numbers = [i for i in self._summed if call.selection.chosen[i].edge.row is not None]
+        if not numbers:
+            return
+        chosen = [call.selection.chosen[i] for i in numbers]
+        parts = []
+        for number, c in zip(numbers, chosen, strict=True):
+            sums, norm = self._summed[number], c.option.last_norm()
+            if norm is None or not norm.affine:
+                parts.append(sums[1])
                 continue
-            dot = of_product
-            norm = c.option.last_norm()
-            if norm is not None and norm.affine:
-                end = offset + len(c.option.parameters())
-                weight, bias = self._parameters[end - 2 : end]
-                dot = of_product * weight + of_grad * bias
-            dots.append(dot)
-            self._entries.append((c.edge.row, c.number))
-        if dots:
-            self._dots.append(torch.stack(dots).sum(-1))
+            end = self._offset_of(number) + len(c.option.parameters())
+            weight, bias = self._parameters[end - 2 : end]
+            parts.append(sums[1] * weight + sums[0] * bias)
+        self._dots.append(torch.stack(parts).sum(-1))
+        self._entries += [(c.edge.row, c.number) for c in chosen if c.edge.row is not None]
 
     def _edge(
         self,

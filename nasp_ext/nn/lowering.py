@@ -67,10 +67,8 @@ class Option:
         return [block.norm for block in self.chain if block.norm is not None]
 
     def last_norm(self) -> nn.BatchNorm2d | None:
-        """The BatchNorm that its output comes from."""
-        if self.pool is not None:
-            return self.pool.norm
-        return self.chain[-1].norm if self.chain else None
+        """The BatchNorm that gives its output, if one does."""
+        return self.chain[-1].norm if self.chain else self.pool.norm if self.pool else None
 
     def parameters(self) -> list[Getter]:
         """Its parameters, block by block: depthwise, products, then the BN's weight and bias."""

@@ -105,7 +105,7 @@ class CellPlan:
                     read += option
             elif PRUNED < number < len(options):
                 read += options[number]
-        return all(list(held.values()) == children for held, children in read)
+        return all(held == children for held, children in read)
 
     def selection(self, active: Sequence[int]) -> "Selection":
         """What runs with these options, -1 for none, in the order of the plan; remembered.
@@ -177,8 +177,8 @@ class Selection:
         return self._programs
 
 
-def _children(held: Children) -> tuple[Children, list[nn.Module | None]]:
-    return held, list(held.values())
+def _children(held: Children) -> tuple[Children, Children]:
+    return held, dict(held)
 
 
 def _lowered(module: nn.Module) -> Option:
