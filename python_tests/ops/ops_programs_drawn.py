@@ -91,14 +91,11 @@ def programs(draw, least=1) -> Program:
         batch, height = 4, 2 * height + 1  # a BN moves its statistics by at least two values per channel
     numbers = Numbers(draw(SEEDS), draw(DTYPES), draw(st.booleans()))
     channels = draw(st.integers(1, 40))
-    edges = []
-    for _ in range(draw(st.integers(1, 3))):
-        out = draw(st.sampled_from([channels, channels, 6, 17]))
-        edges.append((out, draw(st.sampled_from([1, 1, 2]))))
-    sizes = [(batch, out, -(-height // stride), -(-width // stride)) for out, stride in edges]
-    grads = [numbers.images(*size, values=numbers.normal(*size)) for size in sizes]
+    out, stride = draw(st.sampled_from([channels, channels, 6, 17])), draw(st.sampled_from([1, 1, 2]))
+    size = (batch, out, -(-height // stride), -(-width // stride))
+    edges = draw(st.integers(1, 3))
+    grads = [numbers.images(*size, values=numbers.normal(*size)) for _ in range(edges)]
     drawn = Program(numbers.images(batch, channels, height, width), grads, numbers)
-    for edge in draw(st.lists(st.integers(0, len(edges) - 1), min_size=least, max_size=6)):
-        out, stride = edges[edge]
+    for edge in draw(st.lists(st.integers(0, edges - 1), min_size=least, max_size=6)):
         drawn.option(draw, edge, channels, out, stride)
     return drawn

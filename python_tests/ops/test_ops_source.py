@@ -81,6 +81,10 @@ CASES = {
         ],
         r"grads of shape \(2, 3, 4, 4\), found \(2, 3, 4, 3\)",
     ),
+    "gradients of two shapes, one of which no option reads": (
+        [block_program()[0], [block_program()[1][0], torch.ones(2, 3, 1, 1)], *block_program()[2:]],
+        r"grads of shape \(2, 3, 4, 4\), found \(2, 3, 1, 1\)",
+    ),
 }
 
 
