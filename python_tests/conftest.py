@@ -31,6 +31,27 @@ def assert_close():
     return check
 
 
+@pytest.fixture(scope="session")
+def assert_near():
+    """Compare sums: within the tolerance of their dtype of the largest entry, or of the largest sum of the
+    magnitudes of ``terms`` where terms may cancel. NaN and infinities stand in the same places."""
+
+    def check(found: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype, terms=()) -> None:
+        assert found.shape == expected.shape
+        if not found.numel():
+            return
+        ordinary = expected.isfinite()
+        scale = max(
+            [t.double().abs().max().item() for t in (expected[ordinary], *terms) if t.numel()] + [0.0]
+        )
+        rtol = TOLERANCE[dtype][0]
+        torch.testing.assert_close(
+            found.double(), expected.double(), rtol=0, atol=rtol * scale + 1e-300, equal_nan=True
+        )
+
+    return check
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if torch.cuda.is_available():
         return

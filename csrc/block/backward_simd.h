@@ -20,8 +20,13 @@ NASP_INLINE void behind_norm(const BlockShape& s, const BackwardImage<T>& b, int
       const Vec<T> scale_g = load(b.norm.scale_g + k), scale_z = load(b.norm.scale_z + k);
       const Vec<T> mean = load(b.norm.mean + k), offset = load(b.norm.offset + k);
       const T* const grad = b.grad.data + pixel * b.grad.pitch + part * channels + c;
-      const T* const z = b.z.data + pixel * b.z.pitch + part * channels + c;
       T* const to = out + k * pixels;
+      if (!b.z.data) {
+        for (int64_t p = 0; p < pixels; ++p)
+          store(to + p * kLanes<T>, scale_g * load_upto(grad + p * b.grad.pitch, n));
+        continue;
+      }
+      const T* const z = b.z.data + pixel * b.z.pitch + part * channels + c;
       for (int64_t p = 0; p < pixels; ++p) {
         const Vec<T> d = load_upto(z + p * b.z.pitch, n) - mean;
         const Vec<T> g = load_upto(grad + p * b.grad.pitch, n);

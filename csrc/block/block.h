@@ -110,7 +110,7 @@ struct BehindNorm {
 
 template <class T>
 struct BackwardImage {
-  Pixels<const T> grad, z;
+  Pixels<const T> grad, z;  // z null: the norm does not depend on it
   BehindNorm<T> norm;
   Pixels<const T> x;
   Affine<T> in;

@@ -26,7 +26,7 @@ std::tuple<Tensor, Tensor> block_forward(const Tensor& x,  // (N, C, H, W), chan
   const BlockShape s = block_shape(in, weights, check_geometry(geometry, op), relu, x, op);
   const NormArguments bn{weight, bias, mean, var, eps};
   check_norm_arguments(bn, s.out_channels, x, op);
-  if (in_norm) check_norm(*in_norm, s.in_channels, x, op, "in_norm");
+  check_in_norm(in_norm, s.in_channels, x, op);
   Tensor z = kept_images(x, in.count, s.out_channels, s.out_height, s.out_width);
   Tensor rows = empty_matrix(x, norm ? kNormRows : 0, s.out_channels, x.scalar_type());
   if (in.count == 0 || s.out_channels == 0) return {z, rows};
@@ -92,8 +92,9 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
   const GradientTensors t =
       check_gradient_tensors({grad, factors, sums, z, norm, batch_stats, out, base}, in, x,
                              s.out_channels, s.out_height, s.out_width, op);
-  const bool with_norm = norm.numel() > 0, chained = in_norm.has_value();
-  if (chained) check_norm(*in_norm, s.in_channels, x, op, "in_norm");
+  const bool with_norm = norm.numel() > 0, batch_norm = with_norm && batch_stats;
+  const bool chained = in_norm.has_value();
+  check_in_norm(in_norm, s.in_channels, x, op);
   const bool sums_wanted = out && chained;
   Tensor in_sums = empty_matrix(x, sums_wanted ? 2 : 0, s.in_channels, ScalarType::Double);
   std::vector<Tensor> grad_products;
@@ -148,7 +149,7 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
       }
       for (int64_t n = first; n < last; ++n) {
         b.grad = Pixels<const T>{data_of<T>(grad), t.grad.pitch}.image(n, s.out_pixels());
-        b.z = Pixels<const T>{data_of<T>(z), t.z.pitch}.image(n, s.out_pixels());
+        if (batch_norm) b.z = Pixels<const T>{data_of<T>(z), t.z.pitch}.image(n, s.out_pixels());
         b.x = Pixels<const T>{data_of<T>(x), in.pitch}.image(n, in.pixels());
         if (out) b.grad_x = Pixels<T>{mutable_data_of<T>(*out), t.out.pitch}.image(n, in.pixels());
         if (base) b.base = Pixels<const T>{data_of<T>(*base), t.base.pitch}.image(n, in.pixels());

@@ -65,6 +65,13 @@ inline const Tensor& check_norm(const Tensor& norm, int64_t channels, const Tens
   return norm;
 }
 
+// The norm of the BN in front of a block, if there is one.
+inline void check_in_norm(const std::optional<Tensor>& norm, int64_t channels, const Tensor& like,
+                          const char* op) {
+  if (norm && check_norm(*norm, channels, like, op, "in_norm").numel() == 0)
+    fail(op, ": expected in_norm of shape (5, ", channels, ") or none, found ", shape_text(*norm));
+}
+
 // Sums over a batch that the gradient of a BN needs: of grad and of grad * xhat, see
 // node_gradient_sums.
 inline void check_sums(const Tensor& sums, int64_t channels, bool needed, const Tensor& like,

@@ -49,8 +49,8 @@ struct PoolDotsImage {
 
 template <class T>
 struct PoolBackwardImage {
-  Pixels<const T> grad, z;  // z null: no BN
-  BehindNorm<T> norm;       // (pad) each; without a BN only scale_g
+  Pixels<const T> grad, z;  // z null: the norm does not depend on it
+  BehindNorm<T> norm;       // (pad) each; without z only scale_g
   Pixels<const T> x;
   Pixels<T> grad_x;
   Pixels<const T> base;  // null: 0

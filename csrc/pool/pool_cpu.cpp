@@ -73,7 +73,7 @@ void pool_backward_(const Tensor& grad,                    // (N, C, H', W'), of
     using T = decltype(zero);
     const Kernels<T>& kernel = kernels<T>();
     const int64_t pad = round_up(s.channels, kernel.lanes);
-    const bool with_norm = norm.numel() > 0;
+    const bool with_norm = norm.numel() > 0, batch_norm = with_norm && batch_stats;
     const auto rows =
         behind_norm_rows<T>(with_norm ? data_of<T>(norm) : nullptr, data_of<double>(sums),
                             batch_stats, in.count * s.out_pixels(), s.channels, 1, kernel.lanes);
@@ -83,7 +83,7 @@ void pool_backward_(const Tensor& grad,                    // (N, C, H', W'), of
       for (int64_t n = first; n < last; ++n) {
         PoolBackwardImage<T> b{};
         b.grad = Pixels<const T>{data_of<T>(grad), t.grad.pitch}.image(n, s.out_pixels());
-        if (with_norm) b.z = Pixels<const T>{data_of<T>(z), t.z.pitch}.image(n, s.out_pixels());
+        if (batch_norm) b.z = Pixels<const T>{data_of<T>(z), t.z.pitch}.image(n, s.out_pixels());
         b.norm = norm_of_image(rows, pad, factors ? data_of<T>(*factors) + n : nullptr, scaled);
         b.x = Pixels<const T>{data_of<T>(x), in.pitch}.image(n, in.pixels());
         b.grad_x = Pixels<T>{mutable_data_of<T>(out), t.out.pitch}.image(n, in.pixels());

@@ -76,12 +76,15 @@ class ProgramReader {
   const Tensor& weight() { return take(weights_, next_weight_, "weights"); }
   const Tensor& statistic() { return take(statistics_, next_statistic_, "statistics"); }
 
-  ProgramNorm norm(int64_t channels) {
+  // Behind images of `channels`, `values` of each.
+  ProgramNorm norm(int64_t channels, int64_t values) {
     ProgramNorm n;
     n.exists = flag();
     const bool affine = flag(), batch = flag();
     n.updates = flag();
     if (!n.exists) return n;
+    if (batch && values < 2)
+      fail(op_, ": expected more than 1 value per channel when training, found ", values);
     if (affine) {
       n.arguments.weight = weight();
       n.arguments.bias = weight();
@@ -118,7 +121,7 @@ class ProgramReader {
     if (depthwise) b.weights.depthwise = weight();
     for (int64_t i = 0; i < parts; ++i) b.weights.products.push_back(weight());
     b.shape = block_shape(in, b.weights, geometry, relu, x_, op_);
-    b.norm = norm(b.shape.out_channels);
+    b.norm = norm(b.shape.out_channels, in.count * b.shape.out_pixels());
     return b;
   }
 
@@ -138,7 +141,7 @@ class ProgramReader {
       o.pool = pool_shape(in, max, kernel, stride, op_);
       out.height = o.pool.out_height;
       out.width = o.pool.out_width;
-      o.norm = norm(in.channels);
+      o.norm = norm(in.channels, out.count * out.pixels());
     } else if (o.kind == OptionKind::kChain) {
       const int64_t blocks = number();
       if (blocks < 1) fail(op_, ": expected at least one block in a chain, found ", blocks);

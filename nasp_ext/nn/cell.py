@@ -168,6 +168,8 @@ class Cell(nn.Module):
         self, x: Tensor, choices: Sequence[Choice] | None, drop: float, gates: Tensor | None
     ) -> str | None:
         """Why this call runs the plain modules; the plan has its own reasons."""
+        if self.coefficients is not None and self.coefficients.requires_grad:
+            return "its coefficients are learnt"
         if choices is not None:
             if gates is None or gates.dtype != x.dtype or gates.device != x.device:
                 return "the gates are of another dtype or device than the input"
@@ -185,7 +187,7 @@ class Cell(nn.Module):
             if option == PRUNED:
                 continue
             if edge.row is not None and choices is not None and not choices[edge.row].unit:
-                parts.append(choices[edge.row].weights.detach()[option])
+                parts.append(choices[edge.row].weights.detach()[option].clone())
             if self.coefficients is not None:
                 parts.append(self.coefficients[position])
             if drop > 0 and not isinstance(self._ops[position], nn.Identity):

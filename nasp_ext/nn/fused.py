@@ -24,7 +24,7 @@ class CellCall:
 
     Args:
         factors: of each chosen edge, (N,) or () or None = 1.
-        weighted: the factors hold the gates' weights.
+        weighted: the factors are the gates' weights, whose gradient is wanted.
         size: channels, height, width of a node, for cells in which no edge may run.
         programs: for each state the options out of it that do not run, in the mode of the forward; empty
             if the gradient of the gates is not wanted.
@@ -54,7 +54,7 @@ def run_cell(
         inputs: (N, C_i, H, W) each; gates: (R, K) weights whose gradient is wanted, or None.
         active: the option of each edge of the plan, -1 = none.
         factors: of each edge of the plan, (N,) or () or None = 1.
-        weighted: the factors hold the gates' weights, so the gradient of an active entry is divided by it.
+        weighted: the factors are the gates' weights, whose gradient is wanted.
         size: channels, height, width of a node, for cells in which no edge may run.
     Returns: (N, len(concat) · C, H', W'), channels_last.
     """
@@ -89,20 +89,22 @@ class _Alias(Function):
 class _Cell(Function):
     @staticmethod
     def forward(ctx: Any, call: CellCall, backward: Any, gates: Tensor | None, *tensors: Tensor) -> Tensor:
+        ctx.set_materialize_grads(False)
         inputs = tensors[: call.plan.inputs]
         forward = CellForward(call, inputs)
         out = forward.run()
         ctx.call, ctx.reverse, ctx.tape = call, backward, forward.tape
         ctx.gates_leaf = gates is not None and gates.is_leaf
-        gates_kept = gates if call.weighted else None
         kept = out if call.plan.reads_nodes else None  # else the caller may change it in place
-        ctx.save_for_backward(kept, gates_kept, *inputs, *forward.tape.saved)
+        ctx.save_for_backward(kept, *tensors, *forward.tape.saved)
         forward.tape.saved = []
         ctx.gates_shape = None if gates is None else (gates.shape, gates.dtype)
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad is None:  # nothing that the loss is made of reads the output
+            return (None,) * len(ctx.needs_input_grad)
         result: tuple[Tensor | None, ...] = ctx.reverse(ctx, grad)
         return (None, None, *result)
 

@@ -59,9 +59,11 @@ class _Reverse:
         inputs_wanted: list[bool],
     ) -> None:
         plan = call.plan
-        out, self._gates, *rest = saved
+        out, *rest = saved
         self._call, self._tape = call, tape
-        self._inputs, self._saved = rest[: plan.inputs], rest[plan.inputs :]
+        # The parameters as the forward saw them: functional_call puts others into the modules after it.
+        end = plan.inputs + call.selection.parameter_count
+        self._inputs, self._parameters, self._saved = rest[: plan.inputs], rest[plan.inputs : end], rest[end:]
         self._weights_wanted, self._inputs_wanted = weights_wanted, inputs_wanted
         states = range(plan.inputs, plan.inputs + plan.nodes)
         self._states = [
@@ -135,9 +137,11 @@ class _Reverse:
         ]
         norms = [grad.new_empty(0, 0) if tape is None else self._saved[tape.norm] for tape in last]
         factors = factor_matrix(call, numbers, grad)
-        sums = ops.node_gradient_sums(grad, terms, norms, factors)
-        sums_of = sums.unbind(0)
-        self._summed.update(zip(numbers, sums_of, strict=True))
+        # The gradient of a gate is that in front of its weight, which may be 0.
+        weights = factors[:, :1].unsqueeze(-1) if call.weighted and factors is not None else None
+        sums = ops.node_gradient_sums(grad, terms, norms, factors if weights is None else None)
+        self._summed.update(zip(numbers, sums.unbind(0), strict=True))
+        sums_of = (sums if weights is None else sums * weights).unbind(0)
         first = len(self._offsets) - len(call.selection.chosen)
         for i, (number, c, tape) in enumerate(zip(numbers, chosen, tapes, strict=True)):
             factor = None if factors is None else factors[i]
@@ -145,25 +149,22 @@ class _Reverse:
 
     def _active_dots(self) -> None:
         """<G, O_k(x)> of the options that ran, from the sums of their BatchNorms; once for all nodes."""
-        call = self._call
-        numbers = [i for i in self._summed if call.selection.chosen[i].edge.row is not None]
-        if not numbers:
-            return
-        chosen = [call.selection.chosen[i] for i in numbers]
-        norms = [c.option.last_norm() for c in chosen]
-        if any(norm is not None and norm.affine for norm in norms):
-            pairs = [self._summed[i] for i in numbers]
-            parts = [
-                sums[1] if norm is None or not norm.affine else sums[1] * norm.weight + sums[0] * norm.bias
-                for sums, norm in zip(pairs, norms, strict=True)
-            ]
-        else:
-            parts = [self._summed[i][1] for i in numbers]
-        values = torch.stack(parts).sum(-1)
-        if call.weighted:
-            values = values / torch.stack([self._gates[c.edge.row, c.number] for c in chosen])
-        self._dots.append(values)
-        self._entries += [(c.edge.row, c.number) for c in chosen if c.edge.row is not None]
+        selection = self._call.selection
+        first = len(self._offsets) - len(selection.chosen)
+        parts = []
+        for number, (of_grad, of_product) in self._summed.items():
+            option, edge = selection.chosen[number].option, selection.chosen[number].edge
+            if edge.row is None:
+                continue
+            norm = option.last_norm()
+            if norm is not None and norm.affine:
+                end = self._offsets[first + number] + len(option.parameters())
+                weight, bias = self._parameters[end - 2 : end]
+                of_product = of_product * weight + of_grad * bias
+            parts.append(of_product)
+            self._entries.append((edge.row, selection.chosen[number].number))
+        if parts:
+            self._dots.append(torch.stack(parts).sum(-1))
 
     def _edge(
         self,
@@ -232,7 +233,9 @@ class _Reverse:
             block = option.chain[i]
             if out is None and not self._weights_wanted:
                 return
-            depthwise, products = block.weights()
+            convs = len(block.products) + (block.depthwise is not None)
+            products = list(self._parameters[ends[i] : ends[i] + convs])
+            depthwise = products.pop(0) if block.depthwise is not None else None
             before_x = x if i == 0 else self._saved[tape[i - 1].z]
             in_norm = None if i == 0 or option.chain[i - 1].norm is None else self._saved[tape[i - 1].norm]
             to = out if i == 0 else ops.empty_images(before_x, before_x.shape)

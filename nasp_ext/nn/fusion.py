@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn.modules import module as module_globals
 from torch.utils.hooks import RemovableHandle
 
-from .lowering import NotFusedError
+from .lowering import NotFusedError, NotFusedNowError
 from .plan import CellPlan
 
 _LOG = logging.getLogger("nasp_ext.fusion")
 _ALLOWED: ContextVar[bool] = ContextVar("nasp_ext_fused", default=True)
 _PLAIN_TENSORS = (Tensor, nn.Parameter)
+_DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}
 _SWITCHED_OFF = "fused operators are switched off by nasp_ext.nn.plain_modules()"
 
 
@@ -46,7 +47,8 @@ def why_not_fused(x: Tensor) -> str | None:
     if x.dtype not in (torch.float32, torch.float64):
         return f"fused operators run in float32 and float64, not in {x.dtype}"
     kind = x.device.type
-    if not torch._C._dispatch_has_kernel_for_dispatch_key("nasp_ext::block_forward", kind.upper()):
+    key = _DISPATCH_KEYS.get(kind)
+    if key is None or not torch._C._dispatch_has_kernel_for_dispatch_key("nasp_ext::block_forward", key):
         return f"fused operators have no kernels for {kind}"
     if torch.is_autocast_enabled(kind):
         return "autocast chooses the dtype of each layer"
@@ -67,6 +69,7 @@ class Fusion:
         self._plan: CellPlan | None = None
         self._owner: object = None
         self._hooks = -1
+        self._retry = False
         self.reason: str | None = None
 
     def __reduce__(self) -> tuple[type["Fusion"], tuple[()]]:
@@ -83,14 +86,14 @@ class Fusion:
         """
         # Every hook put anywhere draws a number; a replica of a module has a dict of its own.
         hooks = RemovableHandle.next_id
-        fresh = self._owner is owner._modules and self._hooks == hooks
+        fresh = self._owner is owner._modules and self._hooks == hooks and not self._retry
         if fresh and (self._plan is None or self._plan.is_current(active)):
             return self._plan
-        self._owner, self._hooks, self.reason = owner._modules, hooks, None
+        self._owner, self._hooks, self._retry, self.reason = owner._modules, hooks, False, None
         try:
             self._plan = build()
         except NotFusedError as reason:
-            self._plan, self.reason = None, str(reason)
+            self._plan, self.reason, self._retry = None, str(reason), isinstance(reason, NotFusedNowError)
             _LOG.debug("%s runs plain modules: %s", type(owner).__name__, reason)
         return self._plan
 

@@ -85,6 +85,10 @@ class NotFusedError(Exception):
     """Why a module is left to PyTorch."""
 
 
+class NotFusedNowError(NotFusedError):
+    """A reason that may go without a layer being replaced."""
+
+
 def read(getters: Sequence[Getter]) -> list[Tensor]:
     """The tensors as they are now; each exists, or the module would not have been lowered."""
     return [tensors[name] for tensors, name in getters]  # type: ignore[misc]
@@ -132,11 +136,11 @@ def lower(module: nn.Module) -> Option:
     layers = _layers(module)
     if not layers:
         return Option()  # an empty nn.Sequential
-    if len(layers) == 1 and isinstance(layers[0], nn.Identity):
+    if len(layers) == 1 and type(layers[0]) is nn.Identity:
         return Option()
-    if len(layers) == 1 and isinstance(layers[0], Zero):
+    if len(layers) == 1 and type(layers[0]) is Zero:
         return Option(none=True)
-    if isinstance(layers[0], nn.MaxPool2d | nn.AvgPool2d):
+    if type(layers[0]) in (nn.MaxPool2d, nn.AvgPool2d):
         return Option(pool=_pool(layers))
     return Option(chain=_chain(layers))
 
@@ -157,9 +161,9 @@ def check_plain(module: nn.Module) -> None:
     """Hooks and parametrizations are Python that only the module itself runs."""
     for part in module.modules():
         if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
-            raise NotFusedError(f"{type(part).__name__} has hooks")
+            raise NotFusedNowError(f"{type(part).__name__} has hooks")
         if "forward" in vars(part):
-            raise NotFusedError(f"{type(part).__name__} has a forward of its own")
+            raise NotFusedNowError(f"{type(part).__name__} has a forward of its own")
 
 
 def _pool(layers: Sequence[nn.Module]) -> Pool:
@@ -257,7 +261,7 @@ def _checked_norm(norm: nn.Module | None) -> nn.BatchNorm2d | None:
     if type(norm) is not nn.BatchNorm2d:
         raise NotFusedError(f"{type(norm).__name__} is not among the fused layers")
     if norm.momentum is None:
-        raise NotFusedError("a BatchNorm2d with momentum=None averages its statistics")
+        raise NotFusedNowError("a BatchNorm2d with momentum=None averages its statistics")
     if (norm.weight is None) != (norm.bias is None):
         raise NotFusedError("a BatchNorm2d has a weight without a bias, or the reverse")
     return norm

@@ -161,7 +161,7 @@ class MixedOp(nn.Module):
 
     def _fused(self, plan: CellPlan, x: Tensor, weights: Tensor, active: int, unit: bool) -> Tensor:
         wanted = weights.requires_grad and torch.is_grad_enabled()
-        factor = None if unit or active == PRUNED else weights.detach()[active]
+        factor = None if unit or active == PRUNED else weights.detach()[active].clone()
         return run_cell(
             plan,
             (x,),

@@ -86,6 +86,9 @@ class CellPlan:
             [[_children(h) for h in containers(module)] for module in modules]
             for _, _, modules, _, _ in edges
         ]
+        lowered = [option for option in self.preprocess if option is not None]
+        lowered += [option for edge in self.edges for option in edge.options]
+        self._norms = [norm for option in lowered for norm in option.norms()]
         self._selections: dict[tuple[int, ...], Selection] = {}
 
     def is_current(self, active: Sequence[int] | None = None) -> bool:
@@ -93,6 +96,8 @@ class CellPlan:
 
         Args:    active: look at these options alone, -1 for none; None: at all.
         """
+        if any(norm.momentum is None for norm in self._norms):  # as torch.optim.swa_utils.update_bn leaves it
+            return False
         read = list(self._always)
         for options, number in zip(self._of_option, active or repeat(None), strict=False):
             if number is None:
@@ -180,7 +185,7 @@ def _lowered(module: nn.Module) -> Option:
     try:
         return lower(module)
     except NotFusedError as reason:
-        raise NotFusedError(f"{type(module).__name__}: {reason}") from None
+        raise type(reason)(f"{type(module).__name__}: {reason}") from None
 
 
 def _block(module: nn.Module) -> Option:

@@ -54,6 +54,12 @@ def differentiable(*tensors: Tensor) -> bool:
     return False
 
 
+def mark_changed(*tensors: Tensor | None) -> None:
+    """Tell autograd that an operator wrote to these: kernels behind the stable ABI do not."""
+    if not torch.compiler.is_compiling():  # a compiled graph sees to the versions itself
+        torch.autograd.graph.increment_version([t for t in tensors if t is not None])
+
+
 def row_mask(mask: Tensor | None, a: Tensor) -> Tensor | None:
     """``mask`` in the form of the kernels: the last dimensions of ``a``, repeated over the others."""
     if mask is None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The fused operators behind the cells: blocks, pools, node sums and source_dots.
 
-They are building blocks without autograd: ``nasp_ext.nn`` puts forward and backward together. Images are
-(N, C, H, W) in channels_last memory, or slices of the channels of such; float32 or float64.
+They are building blocks without a gradient: ``nasp_ext.nn`` puts forward and backward together, and a call
+that autograd would record raises a RuntimeError. Images are (N, C, H, W) in channels_last memory, or slices
+of the channels of such; float32 or float64.
 
 ``norm`` is what a BatchNorm did to its input, a (5, C) tensor with the rows mean, biased variance,
 1 / std, scale, shift (y = scale z + shift); empty where there is none. ``sums`` are (2, C) float64: of the
@@ -10,12 +11,14 @@ gradient behind a BatchNorm, and of that gradient times the normalised value.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
-from ._native import call
+from . import fake_blocks as fake_blocks  # registers the fake kernels
+from ._native import call, differentiable, mark_changed
 
 _OPS = torch.ops.nasp_ext
 _EMPTY_IMAGES = _OPS.empty_images.default
@@ -30,6 +33,18 @@ _SOURCE_DOTS = _OPS.source_dots.default
 
 NormParts = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 _NO_PARTS: NormParts = (None, None, None, None)
+
+
+def _run(operator: Any, *arguments: Any) -> Any:
+    """Call an operator that has no gradient."""
+    if torch.is_grad_enabled():
+        lists = [x if isinstance(x, (list, tuple)) else (x,) for x in arguments]
+        if differentiable(*(x for items in lists for x in items if isinstance(x, Tensor))):
+            raise RuntimeError(
+                f"{operator.name()} has no gradient: detach its inputs or call it inside torch.no_grad(); "
+                "nasp_ext.nn differentiates cells that are built of it"
+            )
+    return call(operator, *arguments)
 
 
 def empty_images(like: Tensor, size: Sequence[int]) -> Tensor:
@@ -70,7 +85,7 @@ def block_forward(
     Returns: z (N, O, H', W'), norm (5, O) or (0, O) if not ``norm``.
     Raises:  ValueError: for shapes, dtypes or layouts that do not fit.
     """
-    result: tuple[Tensor, Tensor] = call(
+    result: tuple[Tensor, Tensor] = _run(
         _BLOCK_FORWARD, x, in_norm, depthwise, products, geometry, relu, norm, *parts, eps
     )
     return result
@@ -105,11 +120,12 @@ def block_backward(
         the sums of the BatchNorm before (2, C), (0, C) without; the gradient of ``depthwise``; those of
         ``products``; empty if not ``need_weights``.
     """
-    result: tuple[Tensor, Tensor, list[Tensor]] = call(
+    result: tuple[Tensor, Tensor, list[Tensor]] = _run(
         _BLOCK_BACKWARD,
         *(grad, factors, sums, z, norm, batch_stats, x, in_norm, depthwise, products, geometry, relu),
         *(need_weights, out, base),
     )
+    mark_changed(out)
     return result
 
 
@@ -127,7 +143,7 @@ def pool_forward(
     Args:    x: (N, C, H, W); kernel_size: odd; parts: as for ``block_forward``.
     Returns: z (N, C, H', W'), norm (5, C) or (0, C).
     """
-    result: tuple[Tensor, Tensor] = call(_POOL_FORWARD, x, max, kernel_size, stride, norm, *parts, eps)
+    result: tuple[Tensor, Tensor] = _run(_POOL_FORWARD, x, max, kernel_size, stride, norm, *parts, eps)
     return result
 
 
@@ -146,10 +162,11 @@ def pool_backward_(
     base: Tensor | None,
 ) -> None:
     """Overwrite ``out`` with ``base`` plus the gradient of x, see ``block_backward``."""
-    call(
+    _run(
         _POOL_BACKWARD_,
         *(grad, factors, sums, z, norm, batch_stats, x, max, kernel_size, stride, out, base),
     )
+    mark_changed(out)
 
 
 def node_sum_(
@@ -159,7 +176,8 @@ def node_sum_(
 
     Args:    out, terms: (N, C, H, W), E terms; norms: E of (5, C) or empty; factors: (E, N), None = 1.
     """
-    call(_NODE_SUM_, out, terms, norms, factors)
+    _run(_NODE_SUM_, out, terms, norms, factors)
+    mark_changed(out)
 
 
 def node_gradient_sums(
@@ -170,7 +188,7 @@ def node_gradient_sums(
     Returns: (E, 2, C) float64: sums over images and pixels of ``factors[e] grad`` and of that times the
         normalised term, or times the term itself where its norm is empty.
     """
-    sums: Tensor = call(_NODE_GRADIENT_SUMS, grad, terms, norms, factors)
+    sums: Tensor = _run(_NODE_GRADIENT_SUMS, grad, terms, norms, factors)
     return sums
 
 
@@ -188,7 +206,8 @@ def update_statistics_(
         means, variances: B of (C,); batches: B of (), int64; norms: B of (5, C) of the batch.
         counts: elements of a channel in the batch, at least 2.
     """
-    call(_UPDATE_STATISTICS_, means, variances, batches, norms, counts, momenta)
+    _run(_UPDATE_STATISTICS_, means, variances, batches, norms, counts, momenta)
+    mark_changed(*means, *variances, *batches)
 
 
 def source_dots(
@@ -211,5 +230,6 @@ def source_dots(
     Returns: (options,), in the dtype of x.
     Raises:  ValueError: for a program that does not fit its tensors.
     """
-    dots: Tensor = call(_SOURCE_DOTS, x, grads, program, weights, statistics, numbers)
+    dots: Tensor = _run(_SOURCE_DOTS, x, grads, program, weights, statistics, numbers)
+    mark_changed(*statistics)
     return dots

@@ -8,6 +8,34 @@ import torch
 from torch import Tensor
 
 from ._native import PRUNED, seed_of
+from .reference_blocks import (
+    block_backward,
+    block_forward,
+    node_gradient_sums,
+    node_sum_,
+    pool_backward_,
+    pool_forward,
+    update_statistics_,
+)
+from .reference_source import source_dots
+
+__all__ = [
+    "block_backward",
+    "block_forward",
+    "branch_dots",
+    "mixed_sum",
+    "nasp_step_",
+    "node_gradient_sums",
+    "node_sum_",
+    "pool_backward_",
+    "pool_forward",
+    "prox_c",
+    "prox_c1",
+    "prox_c2",
+    "select_active",
+    "source_dots",
+    "update_statistics_",
+]
 
 _MASK64 = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15

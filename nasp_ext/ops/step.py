@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
-from ._native import call, check_tensor, differentiable, row_mask, seed_of
+from ._native import call, check_tensor, differentiable, mark_changed, row_mask, seed_of
 
 _NASP_STEP = torch.ops.nasp_ext.nasp_step_.default
 
@@ -70,8 +70,7 @@ def nasp_step_(
             call(_NASP_STEP, *tensors, *adam, cost, eta, *selection)
     else:
         call(_NASP_STEP, *tensors, *adam, cost, eta, *selection)
-    if not torch.compiler.is_compiling():  # a compiled graph sees to the versions itself
-        torch.autograd.graph.increment_version((a, weight, active, *moments))
+    mark_changed(a, weight, active, *moments)
 
 
 def _fake_step(*arguments: Any) -> None:

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: MIT
+"""The fused engine under autograd: what is computed for whom, how often, and what is refused."""
+
+import pytest
+import torch
+from nn_drawn import random_gates
+from nn_fused import compared, images, shuffled
+
+from nasp_ext import ops
+from nasp_ext.gates import Gates
+from nasp_ext.genotypes import GENOTYPES
+from nasp_ext.nn import MixedOp, derived_network, plain_modules, supernet
+from nasp_ext.space import space
+
+DARTS = space("darts")
+
+
+@pytest.fixture
+def net():
+    return shuffled(supernet(DARTS, 2, 3, 4))
+
+
+@pytest.fixture
+def gates():
+    found = random_gates(DARTS, torch.Generator().manual_seed(4))
+    found.weight.requires_grad_()
+    return found
+
+
+@pytest.fixture
+def spied(monkeypatch) -> dict[str, list[tuple]]:
+    """The arguments of every call of these operators."""
+    calls: dict[str, list[tuple]] = {"block_backward": [], "source_dots": []}
+
+    def spy(name):
+        operator = getattr(ops, name)
+
+        def counted(*arguments):
+            calls[name].append(arguments)
+            return operator(*arguments)
+
+        monkeypatch.setattr(ops, name, counted)
+
+    for name in calls:
+        spy(name)
+    return calls
+
+
+def loss_of(net, gates, x=None):
+    return net(images(2, 3, 8, 8) if x is None else x, gates).pow(2).sum()
+
+
+def test_gradient_of_the_gates_alone_computes_none_of_the_weights(net, gates, spied):
+    loss = loss_of(net, gates)
+    torch.autograd.grad(loss, gates.weight)
+    need_weights = [arguments[12] for arguments in spied["block_backward"]]
+    assert len(need_weights) > 3
+    assert not any(need_weights)
+    assert len(spied["source_dots"]) > 3
+
+
+def test_gradient_of_the_weights_alone_runs_no_other_option(net, gates, spied):
+    inner = Gates(gates.weight * 1, gates.active, True)
+    torch.autograd.grad(loss_of(net, inner), list(net.parameters()), allow_unused=True)
+    assert spied["source_dots"] == []
+    assert all(arguments[12] for arguments in spied["block_backward"])
+
+
+def test_gates_without_gradient_run_one_option_per_edge(net, gates, spied):
+    fixed = Gates(gates.weight.detach(), gates.active, True)
+    loss_of(net, fixed).backward()
+    assert spied["source_dots"] == []
+    assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_gradient_of_the_input_alone_computes_none_of_the_weights(spied):
+    net = shuffled(derived_network(GENOTYPES["DARTS_V2"], 2, 3, 4))
+    hidden = images(2, 3, 8, 8).requires_grad_() * 1
+    torch.autograd.grad(net(hidden).sum(), hidden)
+    assert not any(arguments[12] for arguments in spied["block_backward"])
+
+
+def test_joint_gradient_is_that_of_separate_ones(net, gates):
+    parameters = list(net.parameters())
+    joint = torch.autograd.grad(loss_of(net, gates), [gates.weight, *parameters], allow_unused=True)
+    (alone,) = torch.autograd.grad(loss_of(net, gates), gates.weight)
+    weights = torch.autograd.grad(loss_of(net, gates), parameters, allow_unused=True)
+    torch.testing.assert_close(joint, (alone, *weights), rtol=1e-9, atol=1e-12)
+
+
+def test_retained_graph_gives_its_gradients_twice(net, gates):
+    net.eval()
+    loss = loss_of(net, gates)
+    wanted = [gates.weight, *net.parameters()]
+    first = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
+    second = torch.autograd.grad(loss, wanted, allow_unused=True)
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        torch.autograd.grad(loss, wanted, allow_unused=True)
+
+
+@pytest.mark.parametrize("wanted", ["gates", "weights"])
+def test_second_differentiation_is_refused(net, gates, wanted):
+    of = gates.weight if wanted == "gates" else net.stem[0].weight
+    (grad,) = torch.autograd.grad(loss_of(net, gates), of, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"at most one backward.*plain_modules\(\)"):
+        grad.sum().backward()
+
+
+def test_derived_network_is_differentiated_twice_by_plain_modules():
+    net = shuffled(derived_network(GENOTYPES["DARTS_V2"], 2, 3, 4)).eval()
+    x = images(2, 3, 8, 8).requires_grad_()
+    (grad,) = torch.autograd.grad(net(x).pow(2).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="at most one backward"):
+        grad.sum().backward()
+    with plain_modules():
+        (grad,) = torch.autograd.grad(net(x).pow(2).sum(), x, create_graph=True)
+    grad.sum().backward()
+    assert x.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_modes_without_a_graph_give_the_values_of_plain_modules(net, gates, mode, training, fused_runs):
+    def call(net, x, weight):
+        with mode():
+            return net.train(training)(x, Gates(weight, gates.active, True))
+
+    found = compared(net, call, [images(2, 3, 8, 8), gates.weight])
+    assert fused_runs == ["network", "cell", "cell", "cell"]
+    assert not found["out"].requires_grad
+    assert int(found["state stem.1.num_batches_tracked"]) == training + int(net.stem[1].num_batches_tracked)
+
+
+def test_weights_trained_after_inference_are_those_of_plain_modules(net, gates):
+    def call(net, x, weight):
+        with torch.inference_mode():
+            net(x, Gates(weight, gates.active, True))
+        return net(x, Gates(weight, gates.active, True))
+
+    compared(net, call, [images(2, 3, 8, 8), gates.weight])
+
+
+def test_weights_changed_before_the_backward_are_an_error(net, gates):
+    loss = loss_of(net, gates)
+    with torch.no_grad():
+        net.cells[2].preprocess1.op[1].weight.mul_(2)
+    with pytest.raises(RuntimeError, match="has been modified inplace"):
+        loss.backward()
+
+
+def test_output_of_a_cell_changed_in_place_is_an_error(net, gates):
+    cell = net.cells[0]
+    out = cell(*(images(2, 6, 8, 8).requires_grad_() for _ in range(2)), gates.choices(), gates=gates.weight)
+    out += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+@pytest.mark.parametrize("active, weight", [(3, 1.0), (4, 1.0), (4, 0.3), (1, 1.0), (-1, 0.0)])
+def test_output_of_a_mixed_op_may_be_changed_in_place(active, weight, fused_runs):
+    weights = torch.zeros(8, dtype=torch.float64)
+    weights[active] = weight
+    compared(
+        shuffled(MixedOp(4, 1)),
+        lambda op, x, w: op(x, w).mul_(2).add_(x),
+        [images(2, 4, 5, 5).requires_grad_(), weights.requires_grad_()],
+    )
+    assert fused_runs == ["mixed_op"]
+
+
+def test_gates_changed_between_forward_and_backward_change_no_gradient_of_the_weights(net, gates):
+    weighted = Gates(gates.weight.detach() * 0.5, gates.active)
+    loss = loss_of(net, weighted)
+    parameter = net.cells[0].preprocess0.op[1].weight
+    (expected,) = torch.autograd.grad(loss, parameter, retain_graph=True)
+    weighted.weight.mul_(7)
+    (found,) = torch.autograd.grad(loss, parameter)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_backward_uses_the_mode_of_the_forward(net, gates):
+    def call(net, x, weight):
+        out = net(x, Gates(weight, gates.active, True))
+        net.eval()
+        return out
+
+    compared(net, call, [images(2, 3, 8, 8), gates.weight])
+
+
+def test_tensors_saved_by_hooks_give_the_same_gradients(net, gates):
+    net.eval()
+    wanted = [gates.weight, *net.parameters()]
+    expected = torch.autograd.grad(loss_of(net, gates), wanted, allow_unused=True)
+    with torch.autograd.graph.save_on_cpu():
+        loss = loss_of(net, gates)
+    found = torch.autograd.grad(loss, wanted, allow_unused=True)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_two_losses_of_two_architectures_share_the_weights(net, gates):
+    def call(net, x, weight):
+        other = random_gates(DARTS, torch.Generator().manual_seed(9))
+        return net(x, Gates(weight, gates.active, True)) + net(x, other)
+
+    compared(net, call, [images(2, 3, 8, 8).requires_grad_(), gates.weight])
