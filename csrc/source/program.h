@@ -54,6 +54,7 @@ class ProgramReader {
         numbers_(numbers) {}
 
   std::vector<ProgramOption> read() {
+    check_grads();
     std::vector<ProgramOption> options;
     while (next_ < program_.size()) options.push_back(option());
     if (next_weight_ != weights_.size() || next_statistic_ != statistics_.size() ||
@@ -65,6 +66,16 @@ class ProgramReader {
   }
 
  private:
+  // One sweep over x multiplies each pool with all gradients.
+  void check_grads() const {
+    for (const Tensor& grad : grads_) {
+      check_like(grad, x_, op_, "grads");
+      const Images first = as_images(grads_[0], op_, "grads");
+      check_images(as_images(grad, op_, "grads"), x_.size(0), first.channels, first.height,
+                   first.width, op_, "grads");
+    }
+  }
+
   template <class List>
   const auto& take(const List& list, size_t& next, const char* what) {
     if (next >= list.size())

@@ -224,7 +224,8 @@ def source_dots(
     the modules would move them.
 
     Args:
-        x: (N, C, H, W), the node; grads: of the loss with respect to the node at the end of each edge.
+        x: (N, C, H, W), the node; grads: of the loss with respect to the node at the end of each edge, all of
+            one shape.
         program, weights, statistics, numbers: the options, as csrc/source/program.h describes them and
             ``nasp_ext.nn`` writes them.
     Returns: (options,), in the dtype of x.
