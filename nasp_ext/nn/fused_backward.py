@@ -140,37 +140,31 @@ class _Reverse:
         # The gradient of a gate is that in front of its weight, which may be 0.
         weights = factors[:, :1].unsqueeze(-1) if call.weighted and factors is not None else None
         sums = ops.node_gradient_sums(grad, terms, norms, factors if weights is None else None)
-        sums_of = sums.unbind(0)
-        self._summed.update(zip(numbers, sums_of, strict=True))
-        if weights is not None:
-            sums_of = (sums * weights).unbind(0)
+        self._summed.update(zip(numbers, sums.unbind(0), strict=True))
+        sums_of = (sums if weights is None else sums * weights).unbind(0)
+        first = len(self._offsets) - len(call.selection.chosen)
         for i, (number, c, tape) in enumerate(zip(numbers, chosen, tapes, strict=True)):
             factor = None if factors is None else factors[i]
-            offset = self._offset_of(number)
-            self._edge(c.option, tape, c.edge.source, grad, factor, sums_of[i], offset)
-
-    def _offset_of(self, number: int) -> int:
-        """Where the parameters of a chosen edge begin."""
-        return self._offsets[len(self._offsets) - len(self._call.selection.chosen) + number]
+            self._edge(c.option, tape, c.edge.source, grad, factor, sums_of[i], self._offsets[first + number])
 
     def _active_dots(self) -> None:
         """<G, O_k(x)> of the options that ran, from the sums of their BatchNorms; once for all nodes."""
-        call = self._call
-        numbers = [i for i in self._summed if call.selection.chosen[i].edge.row is not None]
-        if not numbers:
-            return
-        chosen = [call.selection.chosen[i] for i in numbers]
+        selection = self._call.selection
+        first = len(self._offsets) - len(selection.chosen)
         parts = []
-        for number, c in zip(numbers, chosen, strict=True):
-            sums, norm = self._summed[number], c.option.last_norm()
-            if norm is None or not norm.affine:
-                parts.append(sums[1])
+        for number, (of_grad, of_product) in self._summed.items():
+            option, edge = selection.chosen[number].option, selection.chosen[number].edge
+            if edge.row is None:
                 continue
-            end = self._offset_of(number) + len(c.option.parameters())
-            weight, bias = self._parameters[end - 2 : end]
-            parts.append(sums[1] * weight + sums[0] * bias)
-        self._dots.append(torch.stack(parts).sum(-1))
-        self._entries += [(c.edge.row, c.number) for c in chosen if c.edge.row is not None]
+            norm = option.last_norm()
+            if norm is not None and norm.affine:
+                end = self._offsets[first + number] + len(option.parameters())
+                weight, bias = self._parameters[end - 2 : end]
+                of_product = of_product * weight + of_grad * bias
+            parts.append(of_product)
+            self._entries.append((edge.row, selection.chosen[number].number))
+        if parts:
+            self._dots.append(torch.stack(parts).sum(-1))
 
     def _edge(
         self,

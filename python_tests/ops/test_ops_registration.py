@@ -46,7 +46,9 @@ EVERY_CHECK = ("test_schema", "test_autograd_registration", "test_faketensor", "
 # PyTorch functionalises no operator that both changes an argument and returns a Tensor[]
 # (can_auto_functionalize: "Not yet supported: List[Tensor] return"), so torch.compile takes none either.
 # Changed arguments in a Tensor[] are no obstacle: source_dots and update_statistics_ pass.
-CHECKS = {"block_backward": EVERY_CHECK[:3]}
+UNFUNCTIONAL = ("block_backward",)
+# The memory of empty_images holds anything, so two calls cannot be compared.
+CHECKS = dict.fromkeys((*UNFUNCTIONAL, "empty_images"), EVERY_CHECK[:3])
 
 
 @pytest.mark.parametrize("name, index", CASES)
@@ -56,7 +58,7 @@ def test_operator_passes_opcheck(name, index):
     assert torch.library.opcheck(operator, SAMPLES[name][index], test_utils=checks)
 
 
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("name", UNFUNCTIONAL)
 def test_what_pytorch_cannot_functionalise_is_refused_by_it(name):
     operator = getattr(torch.ops.nasp_ext, name).default
     with pytest.raises(torch.testing._internal.optests.OpCheckError, match="functionalizing operators"):
