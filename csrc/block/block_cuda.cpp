@@ -24,7 +24,7 @@ std::tuple<Tensor, Tensor> block_forward(const Tensor& x,  // (N, C, H, W), chan
   const BlockShape s = block_shape(in, weights, check_geometry(geometry, op), relu, x, op);
   const NormArguments bn{weight, bias, mean, var, eps};
   check_norm_arguments(bn, s.out_channels, x, op);
-  if (in_norm) check_norm(*in_norm, s.in_channels, x, op, "in_norm");
+  check_in_norm(in_norm, s.in_channels, x, op);
   const DeviceScope device(x);
   Tensor z = empty_images(x, in.count, s.out_channels, s.out_height, s.out_width);
   Tensor rows = empty_matrix(x, norm ? kNormRows : 0, s.out_channels, x.scalar_type());
@@ -103,7 +103,7 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
   const GradientTensors t =
       check_gradient_tensors({grad, factors, sums, z, norm, batch_stats, out, base}, in, x,
                              s.out_channels, s.out_height, s.out_width, op);
-  if (in_norm) check_norm(*in_norm, s.in_channels, x, op, "in_norm");
+  check_in_norm(in_norm, s.in_channels, x, op);
   const bool with_norm = norm.numel() > 0, sums_wanted = out && in_norm;
   const DeviceScope device(x);
   Tensor in_sums = empty_matrix(x, sums_wanted ? 2 : 0, s.in_channels, ScalarType::Double);

@@ -66,10 +66,9 @@ class Fusion:
     """
 
     def __init__(self) -> None:
-        self._plan: CellPlan | None = None
-        self._owner: object = None
-        self._hooks = -1
-        self._retry = False
+        # Children of the owner, hooks so far, whether to try again, plan: replaced as one, for replicas of a
+        # module in several threads share this object.
+        self._state: tuple[object, int, bool, CellPlan | None] = (None, -1, True, None)
         self.reason: str | None = None
 
     def __reduce__(self) -> tuple[type["Fusion"], tuple[()]]:
@@ -86,16 +85,18 @@ class Fusion:
         """
         # Every hook put anywhere draws a number; a replica of a module has a dict of its own.
         hooks = RemovableHandle.next_id
-        fresh = self._owner is owner._modules and self._hooks == hooks and not self._retry
-        if fresh and (self._plan is None or self._plan.is_current(active)):
-            return self._plan
-        self._owner, self._hooks, self._retry, self.reason = owner._modules, hooks, False, None
+        children, seen, retry, plan = self._state
+        fresh = children is owner._modules and seen == hooks and not retry
+        if fresh and (plan is None or plan.is_current(active)):
+            return plan
+        plan, retry, self.reason = None, False, None
         try:
-            self._plan = build()
+            plan = build()
         except NotFusedError as reason:
-            self._plan, self.reason, self._retry = None, str(reason), isinstance(reason, NotFusedNowError)
+            self.reason, retry = str(reason), isinstance(reason, NotFusedNowError)
             _LOG.debug("%s runs plain modules: %s", type(owner).__name__, reason)
-        return self._plan
+        self._state = (owner._modules, hooks, retry, plan)
+        return plan
 
 
 def fusion_reasons(module: nn.Module) -> dict[str, str]:

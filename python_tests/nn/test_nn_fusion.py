@@ -98,10 +98,10 @@ def test_copy_has_a_plan_of_its_own(net, copied, fused_runs):
 
 
 def test_plan_is_made_once(net, monkeypatch):
-    plans = [cell._fusion._plan for cell in net.cells]
+    plans = [cell._fusion._state[3] for cell in net.cells]
     assert None not in plans
     net(*inputs())
-    assert [cell._fusion._plan for cell in net.cells] == plans
+    assert [cell._fusion._state[3] for cell in net.cells] == plans
 
 
 def test_hook_added_later_is_run_and_after_its_removal_the_cell_is_fused_again(net, fused_runs):
