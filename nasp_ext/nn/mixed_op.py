@@ -40,6 +40,10 @@ class MixedOp(nn.Module):
     whole matrix whose row ``weights`` is. Inside a ``torch.compile``d caller the module runs uncompiled (a
     graph break).
 
+    Images in float32 or float64 at a one-hot row run on the fused operators if the branches are made of their
+    layers (``why_not_fused``, ``fusion_reasons``); the output is then in channels_last memory, whatever the
+    layout of the input: flatten it with ``reshape``.
+
     In training mode BatchNorms use the statistics of the batch. The running ones of the branches that run
     in backward are updated there, so that after forward and backward all are as the full mixture leaves them.
     Branches that draw random numbers (dropout) draw them in backward, in another order than the full mixture.
