@@ -88,14 +88,6 @@ inline Tensor empty_matrix(const Tensor& like, int64_t rows, int64_t columns, Sc
   return empty_strided_on(like, 2, sizes, strides, dtype);
 }
 
-// A row of channels, padded with zeros to whole vectors.
-template <class T>
-std::vector<T> padded(const T* row, int64_t channels, int64_t lanes) {
-  std::vector<T> out(static_cast<size_t>(round_up(channels, lanes)), T(0));
-  std::copy(row, row + channels, out.begin());
-  return out;
-}
-
 // The rows of a norm tensor in the padded form that the kernels read; parts of channels lie apart.
 template <class T>
 class PaddedNorm {

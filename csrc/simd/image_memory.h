@@ -6,8 +6,7 @@
 namespace nasp_ext {
 
 // New images in memory that is kept when they are gone, for those of the next step: fresh memory
-// costs a page fault for every 4 KiB, a tenth of a step. Never more than what was once in use at a
-// time.
+// costs a page fault for every 4 KiB. Never more than what was once in use at a time.
 Tensor kept_images(const Tensor& like, int64_t count, int64_t channels, int64_t height,
                    int64_t width);
 
