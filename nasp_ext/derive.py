@@ -12,10 +12,10 @@ from .nn.network import Network, derived_network
 from .space import SearchSpace
 
 
-class Proposer(Protocol):
+class Chooser(Protocol):
     """A strategy, as far as deriving goes."""
 
-    def propose(self) -> Gates: ...
+    def best(self) -> Gates: ...
 
 
 def genotype_of(space: SearchSpace, gates: Gates) -> Genotype:
@@ -40,7 +40,7 @@ def genotype_of(space: SearchSpace, gates: Gates) -> Genotype:
     return Genotype(cells[0], space.concat, cells[1], space.concat, counts[0], counts[1])
 
 
-def derive(supernet: Network, gates: Gates | Proposer, *, inherit_weights: bool = False) -> Network:
+def derive(supernet: Network, gates: Gates | Chooser, *, inherit_weights: bool = False) -> Network:
     """The network of the one architecture that the gates choose, at the sizes of the supernet.
 
     With inherited weights it is the supernet at those gates: the same logits, also the same BatchNorm
@@ -48,14 +48,14 @@ def derive(supernet: Network, gates: Gates | Proposer, *, inherit_weights: bool 
     retraining starts from: BatchNorms learn a scale, pools have none, every factor is 1.
 
     Args:
-        gates: discrete gates, or a strategy, which is asked for its proposal.
+        gates: discrete gates, or a strategy, which is asked for its best.
     Raises:
         ValueError: if ``supernet`` is none, or as ``genotype_of`` raises.
     """
     if supernet.space is None:
         raise ValueError("expected a supernet to derive from, got a derived network")
     if not isinstance(gates, Gates):
-        gates = gates.propose()
+        gates = gates.best()
     genotype = genotype_of(supernet.space, gates)
     sizes, norms = supernet.sizes, supernet.norms
     net = derived_network(

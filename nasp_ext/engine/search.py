@@ -20,6 +20,7 @@ from nasp_ext.derive import genotype_of
 from nasp_ext.engine.evaluate import evaluate
 from nasp_ext.engine.folder import GENOTYPE, RunFolder
 from nasp_ext.engine.progress import Progress
+from nasp_ext.engine.steering import SteeringLoss
 from nasp_ext.engine.task import ClassificationTask, SearchBatches
 from nasp_ext.engine.training import Totals, WeightStep, fixed_randomness, random_state, set_random_state
 from nasp_ext.gates import Gates
@@ -28,6 +29,8 @@ from nasp_ext.nn import Network
 from nasp_ext.plots import write_cell_svgs
 from nasp_ext.space import SearchSpace
 from nasp_ext.strategies import RandomStrategy, Strategy
+
+_Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,21 @@ def entropy(scores: Tensor) -> float:
 def skip_connections(genotype: Genotype) -> int:
     """How many edges of both cells are skip connections: many of them are the mark of a collapsed search."""
     return sum(name == "skip_connect" for name, _ in (*genotype.normal, *genotype.reduce))
+
+
+def plain_report(strategy: Strategy) -> dict[str, Any]:
+    """What a strategy reports, as JSON gives it back, so that a resumed history equals the written one.
+
+    Raises:  ValueError: something in it is no finite number, string, list … of JSON.
+    """
+    report = strategy.report()
+    try:
+        plain = json.loads(json.dumps(report, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"expected {type(strategy).__name__}.report() to fit into JSON: {error}") from error
+    if not isinstance(plain, dict):
+        raise ValueError(f"expected {type(strategy).__name__}.report() to be a dict, got {report!r}")
+    return plain
 
 
 def search(
@@ -154,33 +172,44 @@ class SearchState:
         lr = self._weights.start_epoch(number)
         train, steer = Totals(self._device), Totals(self._device)
         self.network.train()
-        architectures = self._warm_up() if number < config.warmup_epochs else self._steer(batches, steer)
-        for x, y in batches.train.epoch(config.seed, number):
-            self._weights(self._loss(next(architectures), x, y, train))
+        steps = self._warm_up(batches) if number < config.warmup_epochs else self._steered(batches, steer)
+        for batch, proposals in steps:
+            losses = [self._loss(gates, batch, train) for gates in proposals]
+            self._weights(torch.stack(losses).mean())
             shown.advance(train)
         line = self._line(number, lr, train, steer, batches)
         line["seconds"] = round(time.perf_counter() - start, 3)
         self.history.append(line)
         return line
 
-    def _steer(self, batches: SearchBatches, totals: Totals) -> Iterator[Gates]:
-        """The strategy's proposals, each after a step on a batch of the steering half."""
-        for x, y in batches.steer.epoch(self._config.seed, self.epoch):
-            self._strategy.step(partial(self._loss, x=x, y=y, totals=totals))
-            yield self._strategy.propose()
+    def _steered(self, batches: SearchBatches, totals: Totals) -> Iterator[tuple[_Batch, tuple[Gates, ...]]]:
+        """Training batches, each with the proposals after a step on a batch of the other half."""
+        seed = self._config.seed
+        pairs = zip(batches.train.epoch(seed, self.epoch), batches.steer.epoch(seed, self.epoch), strict=True)
+        for train, steer in pairs:
+            loss = SteeringLoss(
+                self.network,
+                self._weights.optimizer,
+                steer=partial(self._loss, batch=steer, totals=totals),
+                train=partial(self._loss, batch=train),
+            )
+            self._strategy.step(loss)
+            yield train, self._strategy.proposals()
 
-    def _warm_up(self) -> Iterator[Gates]:
-        """Uniform ones that depend on seed and epoch only: every option is trained alike."""
+    def _warm_up(self, batches: SearchBatches) -> Iterator[tuple[_Batch, tuple[Gates, ...]]]:
+        """Training batches with uniform gates that depend on seed and epoch only: all options train alike."""
         seed = (self._config.seed * 100_003 + self.epoch) % 2**63
         proposer = RandomStrategy(self._space, seed=seed, device=self._device)
-        while True:
+        for train in batches.train.epoch(self._config.seed, self.epoch):
             proposer.redraw()
-            yield proposer.propose()
+            yield train, proposer.proposals()
 
-    def _loss(self, gates: Gates, x: Tensor, y: Tensor, totals: Totals) -> Tensor:
+    def _loss(self, gates: Gates, batch: _Batch, totals: Totals | None = None) -> Tensor:
+        x, y = batch
         logits = self.network(x, gates)
         loss = self._task.loss(logits, y)
-        totals.add(loss, self._task.correct(logits.detach(), y), len(y))
+        if totals is not None:
+            totals.add(loss, self._task.correct(logits.detach(), y), len(y))
         return loss
 
     def _line(
@@ -205,6 +234,7 @@ class SearchState:
             "entropy": entropy(self._strategy.scores()),
             "skip_connections": skip_connections(genotype),
             "genotype": json.loads(genotype.to_json()),
+            "strategy": plain_report(self._strategy),
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -16,23 +16,49 @@ from nasp_ext.space import SearchSpace
 LossFn = Callable[[Gates], Tensor]
 
 
+@runtime_checkable
+class UnrolledLossFn(Protocol):
+    """The loss function that a search hands to ``Strategy.step``: more than a call, for who needs it."""
+
+    def __call__(self, gates: Gates) -> Tensor:
+        """Mean loss of the gates on a batch of the steering half, with a graph."""
+
+    def unrolled_gradient(self, gates: Gates) -> tuple[Tensor, Tensor]:
+        """Loss, detached, and its gradient (R, K) after a virtual step of the weights (DARTS, eq. 6)."""
+
+
 class Strategy(ABC):
     """Owns the distribution over architectures; sees a task only as ``loss_fn(Gates) -> loss``.
 
-    One iteration of a search is ``step(loss_fn)`` on validation data, then a weight step at ``propose()``.
+    One iteration of a search is ``step(loss_fn)`` on validation data, then a weight step that lowers the mean
+    loss of ``proposals()``. Gates may be dense (``active=None``), apart from those of ``best()``.
     """
 
     @abstractmethod
     def propose(self) -> Gates:
         """The architecture to train next; the same until ``step`` is called."""
 
+    def proposals(self) -> tuple[Gates, ...]:
+        """The architectures whose mean loss the next weight step minimises, on one batch; one by default."""
+        return (self.propose(),)
+
     @abstractmethod
     def step(self, loss_fn: LossFn) -> Tensor:
-        """Learn from the loss at one or more architectures; returns the detached loss at the proposed one."""
+        """Learn from the loss at one or more architectures; returns the detached loss at the proposed one.
+
+        The ``loss_fn`` of a search is an ``UnrolledLossFn``.
+        """
 
     @abstractmethod
     def best(self) -> Gates:
-        """The architecture to derive if the search ended now."""
+        """The architecture to derive if the search ended now; discrete (``active`` is given)."""
+
+    def report(self) -> dict[str, Any]:
+        """What the history of a search notes of this strategy after each epoch, e.g. a step size.
+
+        Finite numbers, strings, booleans, None, and lists or dicts of them, as JSON has them.
+        """
+        return {}
 
     @abstractmethod
     def scores(self) -> Tensor:

@@ -94,11 +94,11 @@ def test_two_edges_per_node_give_the_form_without_counts():
     assert len(genotype.normal) == 8
 
 
-def test_a_strategy_is_asked_for_its_proposal():
+def test_a_strategy_is_asked_for_its_best():
     gates = random_gates(DARTS, torch.Generator().manual_seed(4), dtype=torch.float32)
 
     class Fixed:
-        def propose(self):
+        def best(self):
             return gates
 
     assert derive(supernet(DARTS, 2, 3), Fixed()).genotype == genotype_of(DARTS, gates)
