@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Candidate operations, MixedOp, cells, and the one class behind supernets and derived networks."""
 
+from .attention import ArchitectureAttention, AttentionOp, recorded_attention
 from .fusion import fusion_reasons, plain_modules, why_not_fused
 from .mixed_op import MixedOp
 from .network import Network, derived_network, supernet
@@ -9,12 +10,15 @@ from .primitives import DARTS_PRIMITIVES, PRIMITIVES, build_primitive, register_
 __all__ = [
     "DARTS_PRIMITIVES",
     "PRIMITIVES",
+    "ArchitectureAttention",
+    "AttentionOp",
     "MixedOp",
     "Network",
     "build_primitive",
     "derived_network",
     "fusion_reasons",
     "plain_modules",
+    "recorded_attention",
     "register_primitive",
     "supernet",
     "why_not_fused",
