@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Drawings as SVG text, in pure Python: cells as graphs, search histories as curves."""
+"""Drawings as SVG text, in pure Python: cells as graphs, histories and tables as curves."""
 
 from nasp_ext.plots.cell import cell_svg, write_cell_svgs
+from nasp_ext.plots.chart import Panel, chart_svg
 from nasp_ext.plots.history import history_svg
 
-__all__ = ["cell_svg", "history_svg", "write_cell_svgs"]
+__all__ = ["Panel", "cell_svg", "chart_svg", "history_svg", "write_cell_svgs"]
