@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,10 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import tyro
 
 from nasp_ext import config as settings
 from nasp_ext._info import info_lines
+from nasp_ext.commands.parsing import parse, value_of
+from nasp_ext.commands.reproduce import reproduce
 from nasp_ext.data import load_data
 from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retrain, search
 from nasp_ext.engine.folder import CONFIG, HISTORY, check_output, read_history
@@ -27,7 +25,6 @@ from nasp_ext.space import SearchSpace, space
 from nasp_ext.strategies import Strategy, strategy
 from nasp_ext.strategies.base import strategy_options
 
-_T = TypeVar("_T")
 _R = TypeVar("_R", bound=settings.TrainingConfig)
 
 
@@ -199,21 +196,12 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "retrain": (Retrain, _retrain),
     "plot": (Plot, _plot),
 }
+GROUPS: dict[str, Callable[[Sequence[str]], None]] = {"reproduce": reproduce}  # these read their own words
 
 
 def _plain(kind: type[_R], command: Any) -> _R:
     """The run without the options that only say where to write."""
     return kind(**{field.name: getattr(command, field.name) for field in dataclasses.fields(kind)})
-
-
-def _value(argv: Sequence[str], option: str) -> str | None:
-    """The value of ``--option value`` or ``--option=value``; underscores and hyphens are one."""
-    values = None
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
-        name, equals, value = word.partition("=")
-        if name.replace("_", "-") == option:
-            values = value if equals else following
-    return values
 
 
 def _defaults(kind: type[Any], argv: Sequence[str]) -> Any:
@@ -224,44 +212,23 @@ def _defaults(kind: type[Any], argv: Sequence[str]) -> Any:
     quick = settings.DIGITS_SEARCH
     if issubclass(kind, Retrain):
         plain, quick = settings.RetrainRun, settings.DIGITS_RETRAIN
-    stored = Path(_value(argv, "--out") or kind.out) / CONFIG
-    file = _value(argv, "--config-file")
+    stored = Path(value_of(argv, "--out") or kind.out) / CONFIG
+    file = value_of(argv, "--config-file")
     if file is not None:
         base = dataclasses.asdict(plain.from_file(Path(file)))
     elif "--resume" in argv and stored.exists():
         base = dataclasses.asdict(plain.from_file(stored))
     else:
-        base = dict(quick) if (_value(argv, "--data") or kind.data) == "digits" else {}
+        base = dict(quick) if (value_of(argv, "--data") or kind.data) == "digits" else {}
     return kind(**base)
-
-
-def _parse(kind: type[_T], name: str, argv: Sequence[str]) -> _T:
-    output = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(output):
-            parsed: _T = tyro.cli(kind, prog=f"nasp-ext {name}", args=argv, default=_defaults(kind, argv))
-            return parsed
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise ValueError(_one_line(output.getvalue()) + f" (see nasp-ext {name} --help)") from None
-
-
-def _one_line(box: str) -> str:
-    """The message in the parser's box of text, without frame, title and help."""
-    lines = [line.strip(" │|╭╮╰╯─-") for line in box.splitlines()]
-    words = [line for line in lines if line][1:]
-    for i, line in enumerate(words):
-        if line.startswith(("Argument helptext", "For full helptext")):
-            words = words[:i]
-            break
-    return re.sub(r"\s+", " ", " ".join(words)).removeprefix("Error parsing ")
 
 
 def _usage() -> str:
     lines = ["usage: nasp-ext COMMAND [options]", "", "commands:"]
-    for name, (kind, _) in COMMANDS.items():
-        lines.append(f"  {name:<8} {(kind.__doc__ or '').splitlines()[0]}")
+    docs = {name: kind.__doc__ for name, (kind, _) in COMMANDS.items()}
+    docs |= {name: call.__doc__ for name, call in GROUPS.items()}
+    for name, doc in docs.items():
+        lines.append(f"  {name:<9} {(doc or '').splitlines()[0]}")
     return "\n".join([*lines, "", "nasp-ext COMMAND --help lists the options of one command"])
 
 
@@ -283,10 +250,14 @@ def _run(arguments: Sequence[str]) -> int:
         return 0 if arguments else 2
     name = arguments[0]
     try:
+        if name in GROUPS:
+            GROUPS[name](arguments[1:])
+            return 0
         if name not in COMMANDS:
-            raise ValueError(f"expected a command, one of {', '.join(COMMANDS)}, got {name!r}")
+            known = ", ".join([*COMMANDS, *GROUPS])
+            raise ValueError(f"expected a command, one of {known}, got {name!r}")
         kind, call = COMMANDS[name]
-        call(_parse(kind, name, arguments[1:]))
+        call(parse(kind, name, arguments[1:], _defaults(kind, arguments[1:])))
     except KeyboardInterrupt:
         again = "; nothing is lost but the current epoch: same command with --resume"
         print(f"nasp-ext: interrupted{again if name in ('search', 'retrain') else ''}", file=sys.stderr)

@@ -27,10 +27,18 @@ ALLOWED = {
         *("ops", "gates", "space", "genotypes", "nn", "derive", "optim", "strategies"),
         *("data", "plots", "config"),
     },
+    "reproduce": {
+        *("gates", "space", "genotypes", "nn", "derive", "optim", "strategies", "engine"),
+        *("data", "plots", "config"),
+    },
+    "commands": {
+        *("_info", "gates", "space", "genotypes", "nn", "derive", "strategies", "engine"),
+        *("data", "plots", "config", "reproduce"),
+    },
     "__main__": {"cli"},
     "cli": {
         *("_info", "gates", "space", "genotypes", "nn", "derive", "strategies", "engine"),
-        *("data", "plots", "config"),
+        *("data", "plots", "config", "reproduce", "commands"),
     },
 }
 
