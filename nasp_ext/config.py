@@ -24,7 +24,7 @@ class TrainingConfig:
     """What a search and a retraining share: the network's size and SGD with a cosine learning rate."""
 
     cells: int = 8
-    """Cells of the network; reductions stand at 1/3 and 2/3."""
+    """Cells of the network, with the two that reduce, at 1/3 and 2/3 of the depth."""
     channels: int = 16
     """Channels of the first cells."""
     epochs: int = 50
@@ -210,7 +210,7 @@ class RetrainRun(RetrainConfig):
     """A retraining with everything it needs to be run again: what ``nasp-ext retrain`` writes."""
 
     genotype: str = "runs/search"
-    """A genotype.json, the folder of a search, or the name of a published genotype."""
+    """A genotype.json, the folder of a search, a published name, or a cell written |op~0|+|op~0|op~1|…"""
     data: str = "digits"
     """digits, fashion-mnist, cifar10, or a path, as for search."""
     data_dir: str | None = None

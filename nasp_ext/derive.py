@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
 """From gates to a genotype and to the network of one architecture."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .gates import MIXED, PRUNED, Gates
+from .gates import PRUNED, Gates
 from .genotypes import Genotype
+from .nn.cell import Cell
 from .nn.network import Network, derived_network
-from .space import SearchSpace
+from .space import SearchSpace, Space
 
 
 class Chooser(Protocol):
@@ -18,7 +19,7 @@ class Chooser(Protocol):
     def best(self) -> Gates: ...
 
 
-def genotype_of(space: SearchSpace, gates: Gates) -> Genotype:
+def genotype_of(space: Space, gates: Gates) -> Genotype:
     """The cells in which the active options stand: what the search used, edge for edge.
 
     Raises:  ValueError: if the gates are dense, of another space, or choose an option their row lacks.
@@ -29,15 +30,26 @@ def genotype_of(space: SearchSpace, gates: Gates) -> Genotype:
     >>> genotype_of(space("darts"), gates).cell_edges("normal")
     ((0, 'sep_conv_3x3', 0), (0, 'skip_connect', 1))
     """
-    active = _active(space, gates)
-    cells: list[tuple[tuple[str, int], ...]] = []
-    counts: list[tuple[int, ...]] = []
-    for rows in (range(space.edges), range(space.edges, space.rows)):
+    space, active = _with_edges(space), _active(space, gates)
+    fields: dict[str, Any] = {"reduce": (), "reduce_concat": (), "inputs": space.inputs}
+    for cell, rows in zip(("normal", "reduce"), _rows_of_cells(space), strict=False):
         kept = [row for row in rows if active[row] != PRUNED]
-        cells.append(tuple((space.primitives(row)[active[row]], space.edge(row)[1]) for row in kept))
         nodes = [space.edge(row)[0] for row in kept]
-        counts.append(tuple(nodes.count(node) for node in range(space.nodes)))
-    return Genotype(cells[0], space.concat, cells[1], space.concat, counts[0], counts[1])
+        fields[cell] = tuple((space.primitives(row)[active[row]], space.edge(row)[1]) for row in kept)
+        fields[f"{cell}_concat"] = space.concat
+        fields[f"{cell}_nodes"] = tuple(nodes.count(node) for node in range(space.nodes))
+    return Genotype(**fields)
+
+
+def _with_edges(space: Space) -> SearchSpace:
+    if not isinstance(space, SearchSpace):
+        raise TypeError(f"expected a SearchSpace, got {type(space).__name__}")
+    return space
+
+
+def _rows_of_cells(space: SearchSpace) -> list[range]:
+    """The rows of each kind of cell."""
+    return [range(first, first + space.edges) for first in range(0, space.rows, space.edges)]
 
 
 def derive(supernet: Network, gates: Gates | Chooser, *, inherit_weights: bool = False) -> Network:
@@ -77,41 +89,41 @@ def derive(supernet: Network, gates: Gates | Chooser, *, inherit_weights: bool =
     return net
 
 
-def _active(space: SearchSpace, gates: Gates) -> tuple[int, ...]:
+def _active(space: Space, gates: Gates) -> tuple[int, ...]:
     expected = (space.rows, space.options)
     if gates.weight.shape != expected:
         raise ValueError(
             f"expected gates of space {space.name!r}, {expected}, got {tuple(gates.weight.shape)}"
         )
-    if gates.active is None or MIXED in gates.active:
-        raise ValueError("expected discrete gates, got dense rows: ops.select_active makes them")
+    if gates.active is None:
+        raise ValueError(
+            "expected discrete gates, got dense ones (active=None): ops.select_active makes them"
+        )
     for row, option in enumerate(gates.active):
-        if option >= len(space.primitives(row)):
-            raise ValueError(
-                f"expected an option of {space.primitives(row)} in row {row}, got number {option}"
-            )
+        if option >= len(space.choices(row)):
+            raise ValueError(f"expected an option of {space.choices(row)} in row {row}, got number {option}")
     return gates.active
 
 
-def _coefficients(space: SearchSpace, gates: Gates) -> tuple[Tensor | None, Tensor | None]:
-    """The active weights of the kept edges of either cell, None where all are 1."""
+def _coefficients(space: SearchSpace, gates: Gates) -> list[Tensor | None]:
+    """The active weights of the kept edges of each kind of cell, None where all are 1."""
     active = _active(space, gates)
     factors: list[Tensor | None] = []
-    for rows in (range(space.edges), range(space.edges, space.rows)):
+    for rows in _rows_of_cells(space):
         kept = [(row, active[row]) for row in rows if active[row] != PRUNED]
         values = torch.stack([gates.weight.detach()[at] for at in kept]) if kept else torch.ones(0)
         factors.append(None if (values == 1).all() else values)
-    return factors[0], factors[1]
+    return factors
 
 
 def _inherited(supernet: Network, net: Network, active: tuple[int, ...]) -> dict[str, Tensor]:
     """The supernet's state under the names of the derived network."""
     source, state = supernet.state_dict(), {}
     prefixes = {}
-    for number, cell in enumerate(supernet.cell_list()):
-        kept = [(at, row) for at, (row, _) in enumerate(cell.mixed_edges()) if active[row] != PRUNED]
-        for position, (at, row) in enumerate(kept):
-            prefixes[f"cells.{number}._ops.{position}"] = f"cells.{number}._ops.{at}._ops.{active[row]}"
+    for number, cell in enumerate(supernet.cells):
+        edges = cell.derived_edges(active) if isinstance(cell, Cell) else []
+        for position, name in enumerate(edges):
+            prefixes[f"cells.{number}._ops.{position}"] = f"cells.{number}.{name}"
     for name, value in net.state_dict().items():
         edge = ".".join(name.split(".")[:4])
         own = name.endswith(".coefficients")

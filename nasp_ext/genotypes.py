@@ -2,12 +2,14 @@
 """Derived cells as data: what a search exports and a retraining reads."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 Edge = tuple[str, int]
-_INPUTS = 2
+_NONE = "none"
+_EXAMPLE = "|nor_conv_3x3~0|+|none~0|skip_connect~1|"
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,10 @@ class Genotype:
         normal, reduce: the edges; source 0 and 1 are the two cells before, 2 the first intermediate node, …
         normal_concat, reduce_concat: the nodes whose concatenation is the output (2 is the first).
         normal_nodes, reduce_nodes: how many of the pairs enter each intermediate node; None = two each.
+        inputs: of a cell: 2, the two cells before, or 1, the cell before; then source 0 is that one, 1 the
+            first intermediate node, and there is no ``reduce``: residual blocks reduce.
+        projected: the concatenation goes through ReLU, a 1×1 convolution to the channels of a node, and BN;
+            and equal edges of a node are one module, whose output counts as often (Akimoto et al. 2019).
     Raises:
         ValueError: if an edge names a source that does not exist yet, or the counts do not add up.
 
@@ -32,9 +38,17 @@ class Genotype:
     reduce_concat: tuple[int, ...]
     normal_nodes: tuple[int, ...] | None = None
     reduce_nodes: tuple[int, ...] | None = None
+    inputs: int = 2
+    projected: bool = False
 
     def __post_init__(self) -> None:
-        for cell in ("normal", "reduce"):
+        if not _is_int(self.inputs) or self.inputs not in (1, 2):
+            raise ValueError(f"expected cells of 2 inputs or 1, got inputs={self.inputs!r}")
+        if not isinstance(self.projected, bool):
+            raise ValueError(f"expected projected to be true or false, got {self.projected!r}")
+        if self.inputs == 1 and (self.reduce or self.reduce_concat or self.reduce_nodes):
+            raise ValueError(f"expected no reduce cell beside cells of 1 input, got {self.reduce!r}")
+        for cell in self.cells:
             edges = _edges(cell, getattr(self, cell))
             given = getattr(self, f"{cell}_nodes")
             nodes = _counts(cell, edges, None if given is None else _listed(self, f"{cell}_nodes"))
@@ -42,7 +56,17 @@ class Genotype:
             object.__setattr__(self, cell, edges)
             object.__setattr__(self, f"{cell}_nodes", None if two_each else nodes)
             object.__setattr__(self, f"{cell}_concat", _listed(self, f"{cell}_concat"))
-            _check_cell(cell, self.cell_edges(cell), self.nodes(cell), getattr(self, f"{cell}_concat"))
+            concat = getattr(self, f"{cell}_concat")
+            _check_cell(cell, self.cell_edges(cell), self.nodes(cell), concat, self.inputs)
+        if self.inputs == 1:
+            for name in ("reduce", "reduce_concat"):
+                object.__setattr__(self, name, ())
+            object.__setattr__(self, "reduce_nodes", None)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The kinds of cells: "normal" and, with two inputs, "reduce"."""
+        return ("normal", "reduce") if self.inputs == 2 else ("normal",)
 
     def nodes(self, cell: str) -> tuple[int, ...]:
         """The number of edges into each intermediate node of `normal` or `reduce`."""
@@ -57,7 +81,11 @@ class Genotype:
 
     def to_json(self) -> str:
         """One line of JSON that ``from_json`` reads back to an equal genotype."""
-        return json.dumps(asdict(self))
+        fields = asdict(self)
+        for name, default in _LATER_FIELDS.items():
+            if fields[name] == default:
+                del fields[name]
+        return json.dumps(fields)
 
     @classmethod
     def from_json(cls, data: str | Mapping[str, Any]) -> "Genotype":
@@ -73,10 +101,53 @@ class Genotype:
         if not isinstance(data, Mapping):
             raise ValueError(f"expected a genotype as a JSON object, got {type(data).__name__}")
         required = {"normal", "normal_concat", "reduce", "reduce_concat"}
-        allowed = required | {"normal_nodes", "reduce_nodes"}
+        allowed = required | {"normal_nodes", "reduce_nodes", *_LATER_FIELDS}
         if not required <= set(data) <= allowed:
             raise ValueError(f"expected a genotype with the fields {sorted(required)}, got {sorted(data)}")
         return cls(**data)
+
+    def to_arch(self) -> str:
+        """The form of NAS-Bench-201: for each node, operation~source; an edge that is missing is `none`.
+
+        Raises:  ValueError: if the cell has two inputs, two edges from one source, or another output than
+            its last node.
+
+        >>> Genotype.from_arch("|nor_conv_3x3~0|+|none~0|skip_connect~1|").to_arch()
+        '|nor_conv_3x3~0|+|none~0|skip_connect~1|'
+        """
+        nodes = self.nodes("normal")
+        if self.inputs != 1 or self.projected or self.normal_concat != (len(nodes),):
+            raise ValueError(
+                "expected a cell of one input whose output is its last node, got another genotype"
+            )
+        names = {(node, source): name for node, name, source in self.cell_edges("normal")}
+        if len(names) < len(self.normal):
+            raise ValueError(f"expected at most one edge for each pair of nodes, got {self.normal}")
+        parts = [
+            "".join(f"|{names.get((node, source), _NONE)}~{source}" for source in range(node + 1)) + "|"
+            for node in range(len(nodes))
+        ]
+        return "+".join(parts)
+
+    @classmethod
+    def from_arch(cls, text: str) -> "Genotype":
+        """Read the form of NAS-Bench-201: every source of every node, in order.
+
+        Raises:  ValueError: if the text has another form.
+        """
+        nodes = [re.findall(r"([^|~+]+)~(\d+)(?=\|)", part) for part in text.split("+")]
+        edges = tuple((name, int(source)) for node in nodes for name, source in node)
+        counts = tuple(range(1, len(nodes) + 1))
+        built = "+".join("".join(f"|{name}~{source}" for name, source in node) + "|" for node in nodes)
+        in_order = [source for count in counts for source in range(count)]
+        if built != text or [source for _, source in edges] != in_order:
+            raise ValueError(
+                f"expected an architecture like {_EXAMPLE}, every source of a node in order, got {text!r}"
+            )
+        return cls(edges, (len(nodes),), (), (), counts, inputs=1)
+
+
+_LATER_FIELDS = {"inputs": 2, "projected": False}  # written only where they say something
 
 
 def _edges(cell: str, pairs: Any) -> tuple[Edge, ...]:
@@ -110,18 +181,22 @@ def _counts(cell: str, edges: tuple[Edge, ...], nodes: tuple[Any, ...] | None) -
 
 
 def _check_cell(
-    cell: str, edges: tuple[tuple[int, str, int], ...], nodes: tuple[int, ...], concat: tuple[int, ...]
+    cell: str,
+    edges: tuple[tuple[int, str, int], ...],
+    nodes: tuple[int, ...],
+    concat: tuple[int, ...],
+    inputs: int,
 ) -> None:
     for node, name, source in edges:
-        last = _INPUTS + node - 1
+        last = inputs + node - 1
         if not 0 <= source <= last:
             found = f"({name!r}, {source})"
             raise ValueError(f"expected the sources of node {node} of {cell} in 0..{last}, got {found}")
-    states = _INPUTS + len(nodes)
-    existing = all(_is_int(state) and _INPUTS <= state < states for state in concat)
+    states = inputs + len(nodes)
+    existing = all(_is_int(state) and inputs <= state < states for state in concat)
     if not concat or not existing or len(set(concat)) != len(concat):
         raise ValueError(
-            f"expected {cell}_concat to name different nodes, {_INPUTS}..{states - 1}, got {concat}"
+            f"expected {cell}_concat to name different nodes, {inputs}..{states - 1}, got {concat}"
         )
 
 

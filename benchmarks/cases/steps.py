@@ -65,7 +65,9 @@ _Start = tuple[Sizes, Batch, Batch, Tensor]
 def _plain(start: _Start, edge: EdgeFactory = PlainMixedOp) -> PlainNetwork:
     sizes = start[0]
     cell = space(sizes.space)
-    return PlainNetwork(edge, sizes.channels, sizes.cells, primitives=(cell.normal, cell.reduce))
+    return PlainNetwork(
+        edge, sizes.channels, sizes.cells, primitives=(cell.choices(0), cell.choices(cell.rows - 1))
+    )
 
 
 def _native(start: _Start) -> Stepper:

@@ -20,7 +20,7 @@ from nasp_ext.engine.training import fixed_randomness
 from nasp_ext.genotypes import GENOTYPES, Genotype
 from nasp_ext.nn import Network
 from nasp_ext.plots import write_cell_svgs
-from nasp_ext.space import SearchSpace
+from nasp_ext.space import Space
 from nasp_ext.strategies import Strategy
 
 WEIGHTS = "derived.pt"
@@ -38,7 +38,7 @@ class DeriveResult:
 
 
 def derive_run(
-    space: SearchSpace,
+    space: Space,
     strategy: Strategy,
     task: ClassificationTask,
     config: SearchConfig,
@@ -76,12 +76,15 @@ def derive_run(
 
 
 def read_genotype(source: str) -> Genotype:
-    """A genotype from a JSON file, from the folder of a run, or a published one by name.
+    """A genotype from a JSON file, from the folder of a run, a published one by name, or the text of a cell
+    of NAS-Bench-201, ``|nor_conv_3x3~0|+…``.
 
     Raises:  ValueError: there is none; the message says what was looked for.
     """
     if source in GENOTYPES:
         return GENOTYPES[source]
+    if source.startswith("|"):
+        return Genotype.from_arch(source)
     path = Path(source)
     file = path / GENOTYPE if path.is_dir() else path
     if not file.is_file():

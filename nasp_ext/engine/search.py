@@ -27,7 +27,7 @@ from nasp_ext.gates import Gates
 from nasp_ext.genotypes import Genotype
 from nasp_ext.nn import Network
 from nasp_ext.plots import write_cell_svgs
-from nasp_ext.space import SearchSpace
+from nasp_ext.space import Space
 from nasp_ext.strategies import RandomStrategy, Strategy
 
 _Batch = tuple[Tensor, Tensor]
@@ -77,7 +77,7 @@ def plain_report(strategy: Strategy) -> dict[str, Any]:
 
 
 def search(
-    space: SearchSpace,
+    space: Space,
     strategy: Strategy,
     task: ClassificationTask,
     config: SearchConfig,
@@ -149,7 +149,7 @@ class SearchState:
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: Space,
         strategy: Strategy,
         task: ClassificationTask,
         config: SearchConfig,

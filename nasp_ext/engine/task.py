@@ -14,7 +14,7 @@ from nasp_ext.config import RetrainConfig, SearchConfig, TrainingConfig
 from nasp_ext.data import Batches, ImageData
 from nasp_ext.genotypes import Genotype
 from nasp_ext.nn import Network, derived_network, supernet
-from nasp_ext.space import SearchSpace
+from nasp_ext.space import Space
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ClassificationTask:
     def __init__(self, data: ImageData) -> None:
         self.data = data
 
-    def supernet(self, space: SearchSpace, config: SearchConfig) -> Network:
+    def supernet(self, space: Space, config: SearchConfig) -> Network:
         """A fresh network with every option of ``space``; random weights from PyTorch's generator."""
         return supernet(
             space,

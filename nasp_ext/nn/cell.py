@@ -2,70 +2,25 @@
 """The cell of supernets and derived networks alike: a graph of edges, each a module."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
 from ..gates import PRUNED, Choice
-from ..genotypes import Genotype
-from ..space import SearchSpace
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
+from .layout import CellLayout, EdgeLayout, Norms
 from .lowering import check_plain
 from .mixed_op import MixedOp
 from .plan import CellPlan, Children
 from .primitives import FactorizedReduce, build_primitive, relu_conv_bn, zeros_after_stride
 
-_INPUTS = 2
-
-
-@dataclass(frozen=True)
-class EdgeLayout:
-    """One edge: into ``node`` (from 0), out of state ``source`` (0 and 1 are the cell inputs)."""
-
-    node: int
-    source: int
-    primitives: tuple[str, ...]
-    row: int | None  # of the gates that mix the primitives; None: the edge holds its one primitive
-
-
-@dataclass(frozen=True)
-class CellLayout:
-    """What a cell is made of."""
-
-    edges: tuple[EdgeLayout, ...]
-    nodes: int
-    concat: tuple[int, ...]
-
-    @classmethod
-    def of_space(cls, space: SearchSpace, reduction: bool) -> "CellLayout":
-        rows = [row for row in range(space.rows) if space.is_reduction(row) == reduction]
-        edges = tuple(EdgeLayout(*space.edge(row), space.primitives(row), row) for row in rows)
-        return cls(edges, space.nodes, space.concat)
-
-    @classmethod
-    def of_genotype(cls, genotype: Genotype, reduction: bool) -> "CellLayout":
-        cell = "reduce" if reduction else "normal"
-        concat = genotype.reduce_concat if reduction else genotype.normal_concat
-        edges = tuple(
-            EdgeLayout(node, source, (name,), None) for node, name, source in genotype.cell_edges(cell)
-        )
-        return cls(edges, len(genotype.nodes(cell)), concat)
-
-
-@dataclass(frozen=True)
-class Norms:
-    """How the BatchNorms of a network are set, see ``MixedOp``."""
-
-    affine: bool
-    pool_norm: bool
-    update_unselected_stats: bool = True
-
 
 class Cell(nn.Module):
     """Each node sums its edges (NASP eq. 7); the output is the concatenation of the nodes in ``concat``.
+
+    Two inputs are preprocessed: ReLU, 1×1 convolution, BN. A cell of one input reads the newer one, as it is.
 
     Args:
         previous: channels of the two inputs; channels: of every node.
@@ -88,11 +43,9 @@ class Cell(nn.Module):
     ) -> None:
         super().__init__()
         self.layout, self.channels, self.reduction = layout, channels, reduction
-        if shrunk:
-            self.preprocess0: nn.Module = FactorizedReduce(previous[0], channels, norms.affine)
-        else:
-            self.preprocess0 = relu_conv_bn(previous[0], channels, 1, 1, norms.affine)
-        self.preprocess1 = relu_conv_bn(previous[1], channels, 1, 1, norms.affine)
+        if layout.inputs == 2:
+            both = preprocessing(previous, channels, shrunk, norms.affine)
+            self.preprocess0, self.preprocess1 = both
         self._ops = nn.ModuleList(
             _edge_module(edge, channels, self._stride(edge), norms) for edge in layout.edges
         )
@@ -124,7 +77,8 @@ class Cell(nn.Module):
         return self._plain(s0, s1, choices, drop)
 
     def _plain(self, s0: Tensor, s1: Tensor, choices: Sequence[Choice] | None, drop: float) -> Tensor:
-        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        two = self.layout.inputs == 2
+        states = [self.preprocess0(s0), self.preprocess1(s1)] if two else [s1]
         sums: list[Tensor | None] = [None] * self.layout.nodes
         position = 0
         for node in range(self.layout.nodes):
@@ -151,7 +105,7 @@ class Cell(nn.Module):
                 modules, update = list(module._ops), module.update_unselected_stats
                 watched.append(module._ops._modules)
             edges.append((edge.node, edge.source, modules, edge.row, update))
-        inputs = (self.preprocess0, self.preprocess1)
+        inputs = (self.preprocess0, self.preprocess1) if self.layout.inputs == 2 else (None,)
         return CellPlan(inputs, edges, self.layout.nodes, self.layout.concat, watched)
 
     def _active(self, choices: Sequence[Choice] | None) -> list[int] | None:
@@ -209,15 +163,21 @@ class Cell(nn.Module):
         stride = 1 + self.reduction
         size = (self.channels, -(-s1.shape[2] // stride), -(-s1.shape[3] // stride))
         weighted = gates is not None and any(factor is not None for factor in factors)
-        return run_cell(plan, (s0, s1), gates, active, factors=factors, weighted=weighted, size=size)
+        inputs = (s0, s1) if self.layout.inputs == 2 else (s1,)
+        return run_cell(plan, inputs, gates, active, factors=factors, weighted=weighted, size=size)
 
     def mixed_edges(self) -> list[tuple[int, MixedOp]]:
         """(row of the gates, module) of every mixed edge, in the order of the layout."""
         pairs = zip(self.layout.edges, self._ops, strict=True)
         return [(edge.row, op) for edge, op in pairs if edge.row is not None and isinstance(op, MixedOp)]
 
+    def derived_edges(self, active: Sequence[int]) -> list[str]:
+        """Where the modules of the derived cell's edges are in this one; active: the option of each row."""
+        mixed = enumerate(self.mixed_edges())
+        return [f"_ops.{at}._ops.{active[row]}" for at, (row, _) in mixed if active[row] != PRUNED]
+
     def _stride(self, edge: EdgeLayout) -> int:
-        return 2 if self.reduction and edge.source < _INPUTS else 1
+        return 2 if self.reduction and edge.source < self.layout.inputs else 1
 
     def _edge(
         self, position: int, states: list[Tensor], choices: Sequence[Choice] | None, drop: float
@@ -237,6 +197,17 @@ class Cell(nn.Module):
         if drop > 0 and not isinstance(module, nn.Identity):
             out = out * _kept(out, drop).view(-1, 1, 1, 1)
         return out
+
+
+def preprocessing(
+    previous: tuple[int, int], channels: int, shrunk: bool, affine: bool
+) -> tuple[nn.Module, nn.Module]:
+    """What brings the two inputs of a cell to its channels, and the older one to the size of the newer."""
+    if shrunk:
+        older: nn.Module = FactorizedReduce(previous[0], channels, affine)
+    else:
+        older = relu_conv_bn(previous[0], channels, 1, 1, affine)
+    return older, relu_conv_bn(previous[1], channels, 1, 1, affine)
 
 
 def _edge_module(edge: EdgeLayout, channels: int, stride: int, norms: Norms) -> nn.Module:

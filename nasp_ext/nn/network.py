@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """One class for the supernet of a search and for the network derived from it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -10,16 +10,25 @@ from torch import Tensor, nn
 
 from ..gates import Choice, Gates
 from ..genotypes import Genotype
-from ..space import SearchSpace
-from .cell import Cell, CellLayout, Norms
+from ..space import SearchSpace, Space
+from .cell import Cell
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
+from .heads import AuxiliaryHead
+from .layout import CellLayout, Norms
 from .plan import CellPlan
+from .residual import ResidualBlock
 
 
 @dataclass(frozen=True)
 class NetworkSizes:
-    """Sizes of a network. ``channels`` C: of the first cells, doubled in each reduction cell."""
+    """Sizes of a network.
+
+    Args:
+        channels: C of the first cells, doubled in each reduction.
+        cells: how many, residual blocks counted: 3 N + 2 gives three stages of N between two reductions.
+        stem_multiplier: the stem has this many times C channels.
+    """
 
     channels: int
     cells: int
@@ -40,28 +49,34 @@ class NetworkSizes:
 class Network(nn.Module):
     """A stack of cells between a convolutional stem and a linear classifier (Liu et al. 2019).
 
+    Where there is one kind of cell, residual blocks stand in the places of the reduction cells, and a BN and
+    a ReLU in front of the pool of the classifier (Dong & Yang 2020).
+
     Built by ``supernet`` and ``derived_network``. Attributes: ``sizes``; ``space`` of a supernet, else None;
     ``genotype`` of a derived network, else None; ``drop_path_prob``, which may be set anew before each epoch.
 
     Args:
-        layouts: the normal and the reduction cell; coefficients: (edges,) of either, or None.
+        layouts: the normal and the reduction cell, or the only one; coefficients: (edges,) of each, or None.
         auxiliary: a second classifier after 2/3 of the depth; in training mode the output is then
             (logits, auxiliary logits).
     """
 
     def __init__(
         self,
-        layouts: tuple[CellLayout, CellLayout],
+        layouts: Sequence[CellLayout],
         sizes: NetworkSizes,
         norms: Norms,
         *,
-        coefficients: tuple[Tensor | None, Tensor | None] = (None, None),
+        coefficients: Sequence[Tensor | None] = (None, None),
         auxiliary: bool = False,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= drop_path < 1:
             raise ValueError(f"expected drop_path in [0, 1), got {drop_path}")
+        if layouts[0].inputs == 1 and sizes.stem_multiplier != 1:
+            found = sizes.stem_multiplier
+            raise ValueError(f"expected stem_multiplier=1 for cells of one input, got {found}")
         self.sizes, self.norms = sizes, norms
         self.space: SearchSpace | None = None
         self.genotype: Genotype | None = None
@@ -75,27 +90,34 @@ class Network(nn.Module):
         for number in range(sizes.cells):
             reduction = sizes.reduces(number)
             channels *= 1 + reduction
-            layout, factors = layouts[reduction], coefficients[reduction]
-            self.cells.append(
-                Cell(
-                    layout,
-                    previous,
-                    channels,
+            if reduction and len(layouts) == 1:
+                block: Cell | ResidualBlock = ResidualBlock(previous[1], channels)
+                width = channels
+            else:
+                layout = layouts[reduction]
+                block = Cell(
+                    *(layout, previous, channels),
                     reduction=reduction,
                     shrunk=shrunk,
                     norms=norms,
-                    coefficients=factors,
+                    coefficients=coefficients[reduction],
                 )
-            )
-            previous, shrunk = (previous[1], len(layout.concat) * channels), reduction
+                width = len(layout.concat) * channels
+            self.cells.append(block)
+            previous, shrunk = (previous[1], width), reduction
             if number == self._auxiliary_cell and auxiliary:
                 self.auxiliary_head = AuxiliaryHead(previous[1], sizes.classes)
+        if len(layouts) == 1 and not self.cell_list():
+            raise ValueError(
+                f"expected cells >= 3, because residual blocks take two places, got {sizes.cells}"
+            )
         self.auxiliary = auxiliary
+        self.head = nn.Identity() if len(layouts) > 1 else nn.Sequential(nn.BatchNorm2d(width), nn.ReLU())
         self.classifier = nn.Linear(previous[1], sizes.classes)
 
     def cell_list(self) -> list[Cell]:
-        """The cells in order, typed."""
-        return cast(list[Cell], list(self.cells))
+        """The cells in order, without residual blocks."""
+        return [cell for cell in self.cells if isinstance(cell, Cell)]
 
     @property
     def _auxiliary_cell(self) -> int:
@@ -117,7 +139,7 @@ class Network(nn.Module):
             s0, s1 = s1, cell(s0, s1, choices, self.drop_path_prob, gates_weight)
             if self.auxiliary and self.training and number == self._auxiliary_cell:
                 auxiliary_logits = self.auxiliary_head(s1)
-        logits: Tensor = self.classifier(F.adaptive_avg_pool2d(s1, 1).flatten(1))
+        logits: Tensor = self.classifier(F.adaptive_avg_pool2d(self.head(s1), 1).flatten(1))
         return logits if auxiliary_logits is None else (logits, auxiliary_logits)
 
     def _stem(self, x: Tensor) -> Tensor:
@@ -166,58 +188,35 @@ class Network(nn.Module):
         return gates.choices()
 
 
-class AuxiliaryHead(nn.Module):
-    """The auxiliary classifier of DARTS for CIFAR: maps of 8×8 are averaged in 5×5 windows to 2×2.
-
-    Other sizes are averaged to 2×2 by adaptive windows.
-    """
-
-    def __init__(self, channels: int, classes: int) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.ReLU(),
-            _PoolTo2x2(),
-            nn.Conv2d(channels, 128, 1, bias=False),
-            nn.BatchNorm2d(128),
-            nn.ReLU(),
-            nn.Conv2d(128, 768, 2, bias=False),
-            nn.BatchNorm2d(768),
-            nn.ReLU(),
-        )
-        self.classifier = nn.Linear(768, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.features(x).flatten(1))
-        return logits
-
-
-class _PoolTo2x2(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 5, 3) if x.shape[-2:] == (8, 8) else F.adaptive_avg_pool2d(x, 2)
-
-
 def supernet(
-    space: SearchSpace,
+    space: Space,
     channels: int = 16,
     cells: int = 8,
     classes: int = 10,
     *,
     in_channels: int = 3,
-    stem_multiplier: int = 3,
+    stem_multiplier: int | None = None,
     affine: bool = False,
-    pool_norm: bool = True,
+    pool_norm: bool | None = None,
     update_unselected_stats: bool = True,
 ) -> Network:
     """The network that holds every option of a space, called ``net(x, gates)``.
+
+    Args:
+        cells: in all, with the two that reduce; see ``NetworkSizes``.
+        stem_multiplier: None = 3, or 1 for cells of one input; pool_norm: None = as the space says.
 
     >>> from nasp_ext.space import space
     >>> net = supernet(space("nasp"), channels=2, cells=3)
     >>> net(torch.zeros(2, 3, 8, 8), Gates(torch.eye(28, 8), tuple(range(8)) + (-1,) * 20)).shape
     torch.Size([2, 10])
     """
-    layouts = CellLayout.of_space(space, False), CellLayout.of_space(space, True)
-    sizes = NetworkSizes(channels, cells, classes, in_channels, stem_multiplier)
-    net = Network(layouts, sizes, Norms(affine, pool_norm, update_unselected_stats))
+    if not isinstance(space, SearchSpace):
+        raise TypeError(f"expected a SearchSpace, got {type(space).__name__}")
+    layouts = [CellLayout.of_space(space, reduction) for reduction in (False, True)[: space.kinds]]
+    norms = Norms(affine, space.pool_norm if pool_norm is None else pool_norm, update_unselected_stats)
+    stem = _stem_multiplier(space.inputs) if stem_multiplier is None else stem_multiplier
+    net = Network(layouts, NetworkSizes(channels, cells, classes, in_channels, stem), norms)
     net.space = space
     return net
 
@@ -229,16 +228,17 @@ def derived_network(
     classes: int = 10,
     *,
     in_channels: int = 3,
-    stem_multiplier: int = 3,
+    stem_multiplier: int | None = None,
     auxiliary: bool = False,
     affine: bool = True,
     pool_norm: bool = False,
     drop_path: float = 0.0,
-    coefficients: tuple[Tensor | None, Tensor | None] = (None, None),
+    coefficients: Sequence[Tensor | None] = (None, None),
 ) -> Network:
     """The network of a genotype, called ``net(x)``.
 
     Args:
+        cells, stem_multiplier: see ``supernet``.
         auxiliary: see ``Network``; drop_path: first value of ``net.drop_path_prob``.
         coefficients: factors of the edges of the normal and the reduction cell, None = 1.
 
@@ -247,10 +247,11 @@ def derived_network(
     >>> sum(p.numel() for p in net.parameters())
     3349342
     """
-    layouts = CellLayout.of_genotype(genotype, False), CellLayout.of_genotype(genotype, True)
+    layouts = [CellLayout.of_genotype(genotype, cell == "reduce") for cell in genotype.cells]
+    stem = _stem_multiplier(genotype.inputs) if stem_multiplier is None else stem_multiplier
     net = Network(
         layouts,
-        NetworkSizes(channels, cells, classes, in_channels, stem_multiplier),
+        NetworkSizes(channels, cells, classes, in_channels, stem),
         Norms(affine, pool_norm),
         coefficients=coefficients,
         auxiliary=auxiliary,
@@ -258,3 +259,8 @@ def derived_network(
     )
     net.genotype = genotype
     return net
+
+
+def _stem_multiplier(inputs: int) -> int:
+    """Cells of one input have no preprocessing: the stem gives them their channels."""
+    return 3 if inputs == 2 else 1

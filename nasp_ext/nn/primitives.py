@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..space import space
+from ..space import DARTS
 
 Builder = Callable[[int, int, bool], nn.Module]
 
@@ -133,10 +133,10 @@ PRIMITIVES: dict[str, Builder] = {
     **{f"avg_pool_{k}x{k}": _avg_pool(k) for k in (3, 5, 7)},
     **{f"sep_conv_{k}x{k}": _sep_conv(k) for k in (3, 5, 7)},
     **{f"dil_conv_{k}x{k}": _dil_conv(k) for k in (3, 5)},
-    **{f"conv_{k}x{k}": _conv(k) for k in (1, 3)},
+    **{f"{name}_{k}x{k}": _conv(k) for name in ("conv", "nor_conv") for k in (1, 3)},
     "conv_3x1_1x3": _conv_3x1_1x3,
 }
-DARTS_PRIMITIVES = space("darts").normal
+DARTS_PRIMITIVES = DARTS.normal
 
 
 def register_primitive(name: str, builder: Builder) -> None:

@@ -14,8 +14,9 @@ from nasp_ext.plots.svg import INK, MONOSPACE, MUTED, PAPER, document, element, 
 if TYPE_CHECKING:
     from nasp_ext.genotypes import Genotype
 
-_INPUTS = ("c_{k-2}", "c_{k-1}")
+_INPUTS = ("c_{k-2}", "c_{k-1}")  # of a cell with one input, the second
 _OUTPUT = "c_{k}"
+_TITLES = {"normal": "Normal cell", "reduce": "Reduction cell"}
 _LABEL_SIZE = 12.0
 _LABEL_HEIGHT, _PASSAGE_HEIGHT, _PORT = 22.0, 6.0, 12.0
 _NODE_WIDTH, _GAP, _MARGIN, _HEAD = 56.0, 44.0, 24.0, 44.0
@@ -34,14 +35,15 @@ def cell_svg(
     concat: Sequence[int],
     nodes: Sequence[int] | None = None,
     title: str = "Cell",
+    inputs: int = 2,
 ) -> str:
     """Draw one cell as SVG text.
 
     Args:
-        edges: (primitive, source) pairs, node by node; 0 and 1 are the cell's inputs, 2 is the first node.
+        edges: (primitive, source) pairs, node by node; the cell's inputs are numbered first, then its nodes.
         concat: the vertices whose concatenation is the output.
         nodes: how many edges lead into each intermediate node; None = two each.
-        title: heading of the drawing.
+        title: heading of the drawing; inputs: of the cell, 2 or 1.
 
     Raises:
         ValueError: if the number of edges does not fit ``nodes`` or a source does not come before its node.
@@ -49,9 +51,9 @@ def cell_svg(
     >>> cell_svg([("skip_connect", 0), ("sep_conv_3x3", 1)], [2], title="Normal cell").startswith("<svg")
     True
     """
-    targets = _targets(edges, concat, nodes)
-    inputs, last = len(_INPUTS), max([*targets, *concat, len(_INPUTS) - 1])
-    names = [*_INPUTS, *(str(i) for i in range(last + 1 - inputs)), _OUTPUT]
+    targets = _targets(edges, concat, nodes, inputs)
+    last = max([*targets, *concat, inputs - 1])
+    names = [*_INPUTS[-inputs:], *(str(i) for i in range(last + 1 - inputs)), _OUTPUT]
     pairs = [(source, target) for (_, source), target in zip(edges, targets, strict=True)]
     pairs += [(source, last + 1) for source in concat]
     labels = [name for name, _ in edges] + [""] * len(concat)
@@ -69,16 +71,13 @@ def cell_svg(
     return _draw(plan, names, labels, title)
 
 
-def write_cell_svgs(genotype: Genotype, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Write ``cell_normal.svg`` and ``cell_reduce.svg`` of a genotype into a folder; returns their paths."""
-    drawings = {
-        "cell_normal.svg": cell_svg(
-            genotype.normal, genotype.normal_concat, genotype.normal_nodes, "Normal cell"
-        ),
-        "cell_reduce.svg": cell_svg(
-            genotype.reduce, genotype.reduce_concat, genotype.reduce_nodes, "Reduction cell"
-        ),
-    }
+def write_cell_svgs(genotype: Genotype, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write cell_normal.svg and, if there is such a cell, cell_reduce.svg into a folder; their paths."""
+    drawings = {}
+    for cell in genotype.cells:
+        edges, concat = getattr(genotype, cell), getattr(genotype, f"{cell}_concat")
+        title = _TITLES[cell] if len(genotype.cells) > 1 else "Cell"
+        drawings[f"cell_{cell}.svg"] = cell_svg(edges, concat, genotype.nodes(cell), title, genotype.inputs)
     paths = []
     for name, drawing in drawings.items():
         path = Path(folder, name)
@@ -86,11 +85,11 @@ def write_cell_svgs(genotype: Genotype, folder: str | os.PathLike[str]) -> tuple
         temporary.write_text(drawing, encoding="utf-8")
         os.replace(temporary, path)
         paths.append(path)
-    return paths[0], paths[1]
+    return paths
 
 
 def _targets(
-    edges: Sequence[tuple[str, int]], concat: Sequence[int], nodes: Sequence[int] | None
+    edges: Sequence[tuple[str, int]], concat: Sequence[int], nodes: Sequence[int] | None, inputs: int
 ) -> list[int]:
     """The vertex that each edge leads into."""
     if nodes is None:
@@ -99,7 +98,6 @@ def _targets(
         raise ValueError(
             f"expected {sum(nodes)} edges for nodes with {tuple(nodes)} of them, got {len(edges)}"
         )
-    inputs = len(_INPUTS)
     targets = [inputs + i for i, count in enumerate(nodes) for _ in range(count)]
     for (name, source), target in zip(edges, targets, strict=True):
         if not 0 <= source < target:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from nasp_ext.gates import Gates
-from nasp_ext.space import SearchSpace
+from nasp_ext.space import Space
 
 LossFn = Callable[[Gates], Tensor]
 
@@ -96,7 +96,7 @@ def strategy_options(name: str) -> tuple[str, ...]:
     return tuple(inspect.signature(_FACTORIES[name]).parameters)[1:]
 
 
-def strategy(name: str, space: SearchSpace, **options: Any) -> Strategy:
+def strategy(name: str, space: Space, **options: Any) -> Strategy:
     """Build a registered strategy.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor
 from nasp_ext.gates import Gates
 from nasp_ext.optim import NASP
 from nasp_ext.optim.groups import FROM_PRESET, PRESETS
-from nasp_ext.space import SearchSpace
+from nasp_ext.space import Space
 from nasp_ext.strategies.base import LossFn, Strategy
 
 
@@ -41,7 +41,7 @@ class NASPStrategy(Strategy):
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: Space,
         *,
         preset: str = "official",
         lr: float = 3e-4,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nasp_ext.gates import PRUNED, Gates
-from nasp_ext.space import SearchSpace
+from nasp_ext.space import Space
 from nasp_ext.strategies.base import LossFn, Strategy
 
 
@@ -26,7 +26,7 @@ class RandomStrategy(Strategy):
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: Space,
         *,
         seed: int | None = None,
         edges_per_node: int | str | None = "preset",

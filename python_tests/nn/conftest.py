@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nasp_ext.nn import cell, fused, mixed_op, network
+from nasp_ext.nn import cell, fused, mixed_op, network, residual
 
 
 @pytest.fixture(autouse=True)
@@ -19,9 +19,9 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def fused_runs(monkeypatch) -> list[str]:
-    """Grows by the name of the file each time that a cell, a MixedOp or a stem runs fused."""
+    """Grows by the name of the file each time that a cell, a block, a MixedOp or a stem runs fused."""
     runs: list[str] = []
-    for user in (cell, mixed_op, network):
+    for user in (cell, mixed_op, network, residual):
 
         def counted(*arguments, user=user, **options):
             runs.append(user.__name__.rpartition(".")[2])

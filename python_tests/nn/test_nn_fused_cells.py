@@ -13,10 +13,10 @@ from nn_fused import compared, images, shuffled
 
 from nasp_ext.gates import Gates
 from nasp_ext.genotypes import GENOTYPES, Genotype
-from nasp_ext.nn import derived_network, supernet
+from nasp_ext.nn import derived_network, fusion_reasons, supernet
 from nasp_ext.space import space
 
-SPACES = {name: space(name) for name in ("darts", "nasp")}
+SPACES = {name: space(name) for name in ("darts", "nasp", "nas-bench-201")}
 SIZES = st.sampled_from([(8, 8), (7, 9), (5, 12), (6, 6)])
 # Without Phase.shrink: a failing network is small enough as it is.
 NETWORKS = settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
@@ -42,7 +42,8 @@ def test_supernet_is_that_of_plain_modules(
     name, seed, edges, unit, affine, pool_norm, update, training, size, batch, gates_wanted, drop, layout
 ):
     options = {"affine": affine, "pool_norm": pool_norm, "update_unselected_stats": update}
-    net = shuffled(supernet(SPACES[name], 2, 3, 4, stem_multiplier=2, **options), seed)
+    options["stem_multiplier"] = SPACES[name].inputs
+    net = shuffled(supernet(SPACES[name], 2, 3, 4, **options), seed)
     net.drop_path_prob = drop
     gates = random_gates(
         SPACES[name], torch.Generator().manual_seed(seed), edges=edges, value=None if unit else "random"
@@ -55,9 +56,13 @@ def test_supernet_is_that_of_plain_modules(
     )
 
 
-@settings(NETWORKS, max_examples=6)
+ARCH = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"
+DERIVED = GENOTYPES | {"one input": Genotype.from_arch(ARCH)}
+
+
+@settings(NETWORKS, max_examples=8)
 @given(
-    name=st.sampled_from(sorted(GENOTYPES)),
+    name=st.sampled_from(sorted(DERIVED)),
     seed=st.integers(0, 999),
     affine=st.booleans(),
     pool_norm=st.booleans(),
@@ -69,10 +74,10 @@ def test_supernet_is_that_of_plain_modules(
 def test_derived_network_is_that_of_plain_modules(
     name, seed, affine, pool_norm, training, size, drop, weighted
 ):
-    genotype = GENOTYPES[name]
+    genotype = DERIVED[name]
     coefficients = (None, None)
     if weighted:
-        coefficients = tuple(torch.rand(len(cell)) for cell in (genotype.normal, genotype.reduce))
+        coefficients = tuple(torch.rand(len(getattr(genotype, cell))) for cell in genotype.cells)
     options = {"affine": affine, "pool_norm": pool_norm, "coefficients": coefficients}
     net = shuffled(derived_network(genotype, 3, 3, 4, drop_path=drop, **options), seed)
     compared(net, lambda net, x: net.train(training)(x), [images(2, 3, *size).requires_grad_()])
@@ -83,7 +88,9 @@ def test_every_cell_and_the_stem_of_a_supernet_run_fused(name, fused_runs):
     net = supernet(SPACES[name], 2, 3, 4)
     gates = random_gates(SPACES[name], torch.Generator().manual_seed(0), dtype=torch.float32)
     net(torch.randn(2, 3, 8, 8), gates)
-    assert fused_runs == ["network", "cell", "cell", "cell"]
+    reductions = 2 * ["cell" if SPACES[name].reduce else "residual"]
+    assert fused_runs == ["network", "cell", *reductions]
+    assert fusion_reasons(net) == {}
 
 
 def small_cell(reduction=False, shrunk=False, name="darts", **options):

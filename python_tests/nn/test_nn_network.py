@@ -7,12 +7,12 @@ import pytest
 import torch
 from nn_drawn import mixture, random_gates
 
-from nasp_ext.gates import MIXED, Gates
+from nasp_ext.gates import Gates
 from nasp_ext.genotypes import GENOTYPES, Genotype
 from nasp_ext.nn import MixedOp, derived_network, supernet
 from nasp_ext.space import space
 
-DARTS, NASP = space("darts"), space("nasp")
+DARTS, NASP, BENCH = space("darts"), space("nasp"), space("nas-bench-201")
 
 
 def count(net):
@@ -43,10 +43,13 @@ def every_branch(net, gates):
     return plain, Gates(gates.weight)
 
 
-@pytest.mark.parametrize("cells, seed, edges", [(DARTS, 0, 2), (DARTS, 1, None), (NASP, 2, 2), (NASP, 3, 1)])
+@pytest.mark.parametrize(
+    "cells, seed, edges",
+    [(DARTS, 0, 2), (DARTS, 1, None), (NASP, 2, 2), (NASP, 3, 1), (BENCH, 4, None), (BENCH, 6, 1)],
+)
 def test_gradient_of_all_gates_is_that_of_the_full_mixture(cells, seed, edges):
     generator = torch.Generator().manual_seed(seed)
-    net = supernet(cells, 2, 3, 4, in_channels=1).double()
+    net = supernet(cells, 2, 5 if cells is BENCH else 3, 4, in_channels=1).double()
     gates = random_gates(cells, generator, edges=edges)
     gates.weight.requires_grad_()
     plain, dense = every_branch(net, gates)
@@ -70,25 +73,6 @@ def test_dense_gates_run_the_mixture():
     plain, dense = every_branch(net, Gates(weight))
     x = torch.randn(3, 3, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(net(x, Gates(weight)), plain(x, dense), rtol=1e-10, atol=1e-10)
-
-
-def test_mixed_rows_stand_beside_rows_of_one_option():
-    generator = torch.Generator().manual_seed(8)
-    net = supernet(DARTS, 2, 3, 4).double()
-    gates = random_gates(DARTS, generator)
-    weight, active = gates.weight.clone(), list(gates.active)
-    for row in (0, 5, 6, 20):
-        weight[row], active[row] = torch.rand(8, dtype=torch.float64, generator=generator), MIXED
-    plain, dense = every_branch(net, Gates(weight))
-    x = torch.randn(3, 3, 8, 8, dtype=torch.float64, generator=generator)
-    found = net(x, Gates(weight, tuple(active), unit=True))
-    torch.testing.assert_close(found, plain(x, dense), rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("option", [-3, 8])
-def test_gates_refuse_an_option_that_does_not_exist(option):
-    with pytest.raises(ValueError, match=rf"active\[1\] in 0..7, -1 for none or -2 for all, got {option}"):
-        Gates(torch.zeros(2, 8), (0, option))
 
 
 def test_pruned_edges_run_nothing_without_gradient():

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from nasp_ext.gates import MIXED, PRUNED, Gates
+from nasp_ext.gates import PRUNED, Gates
 from nasp_ext.genotypes import GENOTYPES, Genotype
 from nasp_ext.space import SearchSpace, register_space, space
 
@@ -40,8 +40,22 @@ def test_none_is_not_selectable():
     assert space("nasp").selectable().equal(space("nasp").mask())
 
 
+def test_nas_bench_201_has_6_rows_of_5_options_and_one_kind_of_cell():
+    bench = space("nas-bench-201")
+    assert (bench.edges, bench.rows, bench.options, bench.kinds) == (6, 6, 5, 1)
+    assert bench.node_offsets == (0, 1, 3, 6)
+    assert [bench.edge(row) for row in range(6)] == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
+    assert bench.concat == (3,)
+    assert bench.edges_per_node is None
+    assert not bench.is_reduction(5)
+
+
+def test_none_may_be_chosen_where_the_space_allows_it():
+    assert space("nas-bench-201").selectable().all()
+
+
 def test_unknown_space_lists_the_known_names():
-    with pytest.raises(ValueError, match=r"'darts', 'nasp'.*got 'cnn'"):
+    with pytest.raises(ValueError, match=r"'darts', .*'nasp'.*got 'cnn'"):
         space("cnn")
 
 
@@ -57,7 +71,11 @@ def test_own_space_is_found_by_name_and_never_replaces_another():
 
 @pytest.mark.parametrize(
     "change",
-    [{"normal": ()}, {"reduce": ("none", "none")}, {"nodes": 0}, {"edges_per_node": 3}, {"inputs": 3}],
+    [
+        *({"normal": ()}, {"reduce": ("none", "none")}, {"reduce": ()}, {"nodes": 0}, {"edges_per_node": 3}),
+        *({"edges_per_node": 0}, {"inputs": 3}, {"inputs": 1, "edges_per_node": 1}, {"output": "mean"}),
+        {"inputs": 1, "reduce": ()},
+    ],
 )
 def test_invalid_space_is_refused(change):
     with pytest.raises(ValueError, match="expected"):
@@ -76,7 +94,7 @@ def test_row_out_of_range_is_refused():
         (torch.zeros(2, 3, dtype=torch.int64), (0, 0)),
         (torch.zeros(2, 3), (0,)),
         (torch.zeros(2, 3), (0, 3)),
-        (torch.zeros(2, 3), (0, -3)),
+        (torch.zeros(2, 3), (0, -2)),
     ],
 )
 def test_gates_that_disagree_are_refused(weight, active):
@@ -91,7 +109,6 @@ def test_choices_share_one_gradient_matrix():
     (first.weights * 2).sum().backward()
     assert weight.grad.tolist() == [[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]
     assert [choice.active for choice in Gates(weight).choices()] == [None, None]
-    assert [choice.active for choice in Gates(weight, (0, MIXED)).choices()] == [0, None]
 
 
 @pytest.mark.parametrize("name", sorted(GENOTYPES))

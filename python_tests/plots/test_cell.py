@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from nasp_ext.genotypes import GENOTYPES
+from nasp_ext.genotypes import GENOTYPES, Genotype
 from nasp_ext.plots import cell_svg, write_cell_svgs
 from nasp_ext.plots.layout import crossings, layout
 
@@ -173,6 +173,17 @@ def test_both_cells_of_a_genotype_are_written(tmp_path):
     for path, edges in zip(paths, (genotype.normal, genotype.reduce), strict=True):
         drawn = ["".join(group.itertext()) for group in groups(path.read_text(encoding="utf-8"), "label")]
         assert drawn == [name for name, _ in edges]
+
+
+def test_a_cell_of_one_input_is_drawn_alone(tmp_path):
+    genotype = Genotype.from_arch("|nor_conv_3x3~0|+|none~0|skip_connect~1|")
+    (path,) = write_cell_svgs(genotype, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name] == ["cell_normal.svg"]
+    drawing = path.read_text(encoding="utf-8")
+    names = ["".join(group.itertext()) for group in groups(drawing, "vertex")]
+    assert names == ["ck\N{MINUS SIGN}1", "0", "1", "ck"]
+    drawn = ["".join(group.itertext()) for group in groups(drawing, "label")]
+    assert drawn == ["nor_conv_3x3", "none", "skip_connect"]
 
 
 def test_crossings_are_counted_pairwise():

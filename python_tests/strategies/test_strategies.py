@@ -131,6 +131,19 @@ def test_a_space_says_how_many_edges_a_node_keeps(name):
     assert kept == [1] * 6
 
 
+@pytest.mark.parametrize("name", ["nasp", "random"])
+def test_every_edge_stays_and_none_is_chosen_where_the_space_says_so(name):
+    search, chosen = strategy(name, space("nas-bench-201"), seed=1), set()
+    target = torch.zeros(6, 5)
+    target[:, 0] = 2  # none pays
+    for _ in range(20):
+        active = search.propose().active
+        assert PRUNED not in active
+        chosen |= set(active)
+        search.step(lambda gates: ((gates.weight - target) ** 2).sum())
+    assert 0 in chosen
+
+
 @pytest.mark.parametrize("edges", [0, -1, "all", 1.5])
 def test_random_search_refuses_edges_that_are_no_number(edges):
     with pytest.raises(ValueError, match="expected edges_per_node to be"):
