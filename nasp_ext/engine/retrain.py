@@ -65,11 +65,10 @@ def retrain(
     train = task.training_batches(config, device)
     test = task.test_batches(config, device)
     folder = None
-    if out is not None:
-        folder = RunFolder(Path(out), "retrain", config, resume=resume, overwrite=overwrite)
     with fixed_randomness(config, device):
         run = _Retraining(genotype, task, config, device)
-        if folder is not None:
+        if out is not None:
+            folder = RunFolder(Path(out), "retrain", config, resume=resume, overwrite=overwrite)
             if folder.checkpoint is not None:
                 run.load_state_dict(folder.checkpoint, folder.path)
             folder.reset_history(run.history)

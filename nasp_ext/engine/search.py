@@ -111,11 +111,10 @@ def search(
     device = config.torch_device()
     batches = task.search_batches(config, device)
     folder = None
-    if out is not None:
-        folder = RunFolder(Path(out), "search", config, resume=resume, overwrite=overwrite)
     with fixed_randomness(config, device):
         run = SearchState(space, strategy, task, config, device)
-        if folder is not None:
+        if out is not None:
+            folder = RunFolder(Path(out), "search", config, resume=resume, overwrite=overwrite)
             if folder.checkpoint is not None:
                 run.load_state_dict(folder.checkpoint, folder.path)
             folder.reset_history(run.history)
