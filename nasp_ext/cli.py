@@ -20,8 +20,9 @@ from nasp_ext.commands.reproduce import reproduce
 from nasp_ext.data import load_data
 from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retrain, search
 from nasp_ext.engine.folder import CONFIG, HISTORY, check_output, read_history
+from nasp_ext.genotypes import Genotype
 from nasp_ext.plots import history_svg, write_cell_svgs
-from nasp_ext.space import SearchSpace, space
+from nasp_ext.space import Space, space
 from nasp_ext.strategies import Strategy, strategy
 from nasp_ext.strategies.base import strategy_options
 
@@ -68,10 +69,10 @@ class Derive:
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw the two cells of a genotype, and the history if it is a run, as SVG files."""
+    """Draw the cells of a genotype, and the history if it is a run, as SVG files."""
 
     genotype: str = "runs/search"
-    """A genotype.json, the folder of a run, or the name of a published genotype."""
+    """A genotype.json, the folder of a run, a published name, or a cell written |op~0|+|op~0|op~1|…"""
     out: str = "."
     """Folder for cell_normal.svg, cell_reduce.svg and history.svg."""
 
@@ -85,7 +86,7 @@ def _task(run: settings.SearchRun | settings.RetrainRun) -> ClassificationTask:
     return ClassificationTask(load_data(run.data, run.data_dir, run.limit))
 
 
-def _strategy(run: settings.SearchRun, found: SearchSpace, task: ClassificationTask) -> Strategy:
+def _strategy(run: settings.SearchRun, found: Space, task: ClassificationTask) -> Strategy:
     """The strategy of a run; an option that it does not know must be left at its default."""
     known = strategy_options(run.strategy)
     default = settings.SearchRun()
@@ -128,7 +129,7 @@ def _search(command: Search) -> None:
         overwrite=command.overwrite,
         progress=True,
     )
-    print(f"genotype: {result.genotype.to_json()}")
+    _print_genotype(result.genotype)
     print(f"validation accuracy of the supernet: {result.history[-1]['val_accuracy']:.2%}")
     _print_files(result.files)
     print(f"next: nasp-ext retrain --genotype {command.out} --data {run.data}")
@@ -147,7 +148,7 @@ def _retrain(command: Retrain) -> None:
         overwrite=command.overwrite,
         progress=True,
     )
-    print(f"genotype: {genotype.to_json()}")
+    _print_genotype(genotype)
     _print_files(result.files)
     print(f"parameters: {result.parameters:,}")
     print(f"test accuracy: {result.test_accuracy:.2%}")
@@ -161,7 +162,7 @@ def _derive(command: Derive) -> None:
         check_output(out, resume=False, overwrite=False)
     found, task = space(run.space), _task(run)
     result = derive_run(found, _strategy(run, found, task), task, run, folder, out)
-    print(f"genotype: {result.genotype.to_json()}")
+    _print_genotype(result.genotype)
     _print_files(result.files)
     print(f"parameters: {result.parameters:,}")
     print(f"test accuracy with the weights of the search: {result.test_accuracy:.2%}")
@@ -182,6 +183,12 @@ def _plot(command: Plot) -> None:
 
 def _info(_: Info) -> None:
     print("\n".join(info_lines()))
+
+
+def _print_genotype(genotype: Genotype) -> None:
+    print(f"genotype: {genotype.to_json()}")
+    if genotype.inputs == 1:
+        print(f"cell: {genotype.to_arch()}")
 
 
 def _print_files(files: Sequence[Path]) -> None:

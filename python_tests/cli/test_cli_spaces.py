@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""Searches of other spaces than cells of two inputs from the command line, to the retrained network."""
+
+import json
+import re
+
+import pytest
+from test_cli import SIZES, call, error_of
+
+from nasp_ext.genotypes import Genotype
+
+ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|"
+
+
+@pytest.mark.parametrize("strategy", ["nasp", "random"])
+def test_a_cell_of_nas_bench_201_is_searched_derived_and_retrained(capsys, tmp_path, strategy):
+    search, out = tmp_path / "search", tmp_path / "retrain"
+    argv = ["search", "--space", "nas-bench-201", "--strategy", strategy, "--epochs", "2", *SIZES]
+    status, printed, _ = call(capsys, *argv, "--out", search)
+    assert status == 0
+    genotype = Genotype.from_json((search / "genotype.json").read_text())
+    assert len(genotype.normal) == 6
+    assert f"cell: {genotype.to_arch()}" in printed.splitlines()
+    assert not (search / "cell_reduce.svg").exists()
+    status, printed, _ = call(capsys, "derive", "--run", search)
+    assert status == 0
+    assert f"cell: {genotype.to_arch()}" in printed.splitlines()
+    argv = ["retrain", "--epochs", "1", *SIZES, "--genotype", search, "--out", out]
+    assert call(capsys, *argv)[0] == 0
+    assert json.loads((out / "genotype.json").read_text())["inputs"] == 1
+
+
+def test_a_cell_is_given_as_text(capsys, tmp_path):
+    status, printed, _ = call(
+        capsys, "retrain", "--epochs", "1", *SIZES, "--genotype", ARCH, "--out", tmp_path / "retrain"
+    )
+    assert status == 0
+    assert f"cell: {ARCH}" in printed.splitlines()
+    assert call(capsys, "plot", "--genotype", ARCH, "--out", tmp_path / "plot")[0] == 0
+    assert [file.name for file in (tmp_path / "plot").iterdir()] == ["cell_normal.svg"]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["search", "--space", "nas-bench-201", "--cells", "2"], "expected cells >= 3"),
+        (["retrain", "--genotype", "|nor_conv_3x3~1|"], "expected an architecture like"),
+        (["retrain", "--genotype", "|warp~0|"], "expected a primitive of .*got 'warp'"),
+    ],
+)
+def test_a_cell_or_size_that_cannot_be_is_one_line_and_writes_nothing(capsys, tmp_path, options, message):
+    command, *rest = options
+    assert re.search(message, error_of(capsys, command, *SIZES, *rest, "--out", tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
