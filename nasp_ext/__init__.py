@@ -25,11 +25,12 @@ from .engine import ClassificationTask, retrain, search
 from .gates import PRUNED, Gates
 from .genotypes import GENOTYPES, Genotype
 from .nn import MixedOp, derived_network, supernet
-from .optim import NASP
+from .optim import ASNG, NASP
 from .space import SearchSpace, register_space, space
 from .strategies import strategy
 
 __all__ = [
+    "ASNG",
     "GENOTYPES",
     "NASP",
     "PRUNED",

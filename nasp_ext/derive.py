@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .gates import PRUNED, Gates
+from .gates import MIXED, PRUNED, Gates
 from .genotypes import Genotype
 from .nn.cell import Cell
 from .nn.network import Network, derived_network
@@ -95,10 +95,8 @@ def _active(space: Space, gates: Gates) -> tuple[int, ...]:
         raise ValueError(
             f"expected gates of space {space.name!r}, {expected}, got {tuple(gates.weight.shape)}"
         )
-    if gates.active is None:
-        raise ValueError(
-            "expected discrete gates, got dense ones (active=None): ops.select_active makes them"
-        )
+    if gates.active is None or MIXED in gates.active:
+        raise ValueError("expected discrete gates, got dense rows: ops.select_active makes them")
     for row, option in enumerate(gates.active):
         if option >= len(space.choices(row)):
             raise ValueError(f"expected an option of {space.choices(row)} in row {row}, got number {option}")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-PRUNED = -1
+PRUNED, MIXED = -1, -2
 
 
 class Choice(NamedTuple):
@@ -24,9 +24,9 @@ class Gates:
     Args:
         weight: (R, K), floating point, on the device of the network; zero outside the active entries if
             ``active`` is given.
-        active: R host integers, the chosen option of each row, ``PRUNED`` (-1) for a row that is all zero.
-            None: the rows are dense and every option runs. It is believed, never compared with ``weight``:
-            that comparison would be a device-to-host copy.
+        active: R host integers, the chosen option of each row, ``PRUNED`` (-1) for a row that is all zero,
+            ``MIXED`` (-2) for a dense row, of which every option runs. None: all rows are dense. It is
+            believed, never compared with ``weight``: that comparison would be a device-to-host copy.
         unit: every active entry is exactly 1, so that networks need not multiply by it.
     Raises:
         ValueError: if the shapes disagree or an active option does not exist.
@@ -53,13 +53,17 @@ class Gates:
         if len(self.active) != rows:
             raise ValueError(f"expected {rows} options in Gates.active, got {len(self.active)}")
         for row, option in enumerate(self.active):
-            if not PRUNED <= option < options:
+            if not MIXED <= option < options:
                 raise ValueError(
-                    f"expected Gates.active[{row}] in 0..{options - 1}, or {PRUNED} for none, got {option}"
+                    f"expected Gates.active[{row}] in 0..{options - 1}, {PRUNED} for none or {MIXED} for "
+                    f"all, got {option}"
                 )
 
     def choices(self) -> list[Choice]:
         """All rows, from one ``unbind`` so that their gradients meet in one (R, K) tensor."""
         rows = self.weight.unbind(0)
-        active = (None,) * len(rows) if self.active is None else self.active
-        return [Choice(row, option, self.unit) for row, option in zip(rows, active, strict=True)]
+        active = (MIXED,) * len(rows) if self.active is None else self.active
+        return [
+            Choice(row, None if option == MIXED else option, self.unit)
+            for row, option in zip(rows, active, strict=True)
+        ]

@@ -6,7 +6,7 @@ import torch
 from nn_drawn import random_gates
 
 from nasp_ext.derive import derive, genotype_of
-from nasp_ext.gates import Gates
+from nasp_ext.gates import MIXED, Gates
 from nasp_ext.nn import derived_network, supernet
 from nasp_ext.space import space
 
@@ -110,6 +110,7 @@ def test_a_strategy_is_asked_for_its_best():
     "gates, message",
     [
         (Gates(torch.zeros(28, 8)), "discrete gates"),
+        (Gates(torch.zeros(28, 8), (0,) * 27 + (MIXED,)), "discrete gates, got dense rows"),
         (Gates(torch.zeros(14, 8), (0,) * 14), r"\(28, 8\), got \(14, 8\)"),
         (Gates(torch.zeros(28, 8), (5,) * 28), "row 14, got number 5"),
     ],

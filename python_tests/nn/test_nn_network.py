@@ -7,7 +7,7 @@ import pytest
 import torch
 from nn_drawn import mixture, random_gates
 
-from nasp_ext.gates import Gates
+from nasp_ext.gates import MIXED, Gates
 from nasp_ext.genotypes import GENOTYPES, Genotype
 from nasp_ext.nn import MixedOp, derived_network, supernet
 from nasp_ext.space import space
@@ -73,6 +73,25 @@ def test_dense_gates_run_the_mixture():
     plain, dense = every_branch(net, Gates(weight))
     x = torch.randn(3, 3, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(net(x, Gates(weight)), plain(x, dense), rtol=1e-10, atol=1e-10)
+
+
+def test_mixed_rows_stand_beside_rows_of_one_option():
+    generator = torch.Generator().manual_seed(8)
+    net = supernet(DARTS, 2, 3, 4).double()
+    gates = random_gates(DARTS, generator)
+    weight, active = gates.weight.clone(), list(gates.active)
+    for row in (0, 5, 6, 20):
+        weight[row], active[row] = torch.rand(8, dtype=torch.float64, generator=generator), MIXED
+    plain, dense = every_branch(net, Gates(weight))
+    x = torch.randn(3, 3, 8, 8, dtype=torch.float64, generator=generator)
+    found = net(x, Gates(weight, tuple(active), unit=True))
+    torch.testing.assert_close(found, plain(x, dense), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("option", [-3, 8])
+def test_gates_refuse_an_option_that_does_not_exist(option):
+    with pytest.raises(ValueError, match=rf"active\[1\] in 0..7, -1 for none or -2 for all, got {option}"):
+        Gates(torch.zeros(2, 8), (0, option))
 
 
 def test_pruned_edges_run_nothing_without_gradient():

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from nasp_ext.gates import PRUNED, Gates
+from nasp_ext.gates import MIXED, PRUNED, Gates
 from nasp_ext.genotypes import GENOTYPES, Genotype
 from nasp_ext.space import SearchSpace, register_space, space
 
@@ -94,7 +94,7 @@ def test_row_out_of_range_is_refused():
         (torch.zeros(2, 3, dtype=torch.int64), (0, 0)),
         (torch.zeros(2, 3), (0,)),
         (torch.zeros(2, 3), (0, 3)),
-        (torch.zeros(2, 3), (0, -2)),
+        (torch.zeros(2, 3), (0, -3)),
     ],
 )
 def test_gates_that_disagree_are_refused(weight, active):
@@ -109,6 +109,7 @@ def test_choices_share_one_gradient_matrix():
     (first.weights * 2).sum().backward()
     assert weight.grad.tolist() == [[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]
     assert [choice.active for choice in Gates(weight).choices()] == [None, None]
+    assert [choice.active for choice in Gates(weight, (0, MIXED)).choices()] == [0, None]
 
 
 @pytest.mark.parametrize("name", sorted(GENOTYPES))
