@@ -2,16 +2,27 @@
 """Search strategies: each proposes gates and learns from the loss at them; none knows a network."""
 
 from nasp_ext.strategies.base import LossFn, Strategy, UnrolledLossFn, names, register_strategy, strategy
+from nasp_ext.strategies.darts import DARTSStrategy
+from nasp_ext.strategies.darts_second import SecondOrderDARTSStrategy
 from nasp_ext.strategies.nasp import NASPStrategy
+from nasp_ext.strategies.pa import LazyPAStrategy, PAStrategy
 from nasp_ext.strategies.random import RandomStrategy
 
 register_strategy("nasp", NASPStrategy)
+register_strategy("darts", DARTSStrategy)
+register_strategy("darts-2nd", SecondOrderDARTSStrategy)
+register_strategy("pa", PAStrategy)
+register_strategy("pa-lazy", LazyPAStrategy)
 register_strategy("random", RandomStrategy)
 
 __all__ = [
+    "DARTSStrategy",
+    "LazyPAStrategy",
     "LossFn",
     "NASPStrategy",
+    "PAStrategy",
     "RandomStrategy",
+    "SecondOrderDARTSStrategy",
     "Strategy",
     "UnrolledLossFn",
     "names",

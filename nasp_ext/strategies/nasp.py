@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from nasp_ext.optim import NASP
 from nasp_ext.optim.groups import FROM_PRESET, PRESETS
 from nasp_ext.space import Space
 from nasp_ext.strategies.base import LossFn, Strategy
+from nasp_ext.strategies.matrix import gates_gradient
 
 
 class NASPStrategy(Strategy):
@@ -82,15 +83,12 @@ class NASPStrategy(Strategy):
         return self._gates
 
     def step(self, loss_fn: LossFn) -> Tensor:
-        gates = self.propose()
-        weight = gates.weight.detach().requires_grad_()
-        loss = loss_fn(replace(gates, weight=weight))
-        (self._a.grad,) = torch.autograd.grad(loss, weight)
+        loss, self._a.grad = gates_gradient(loss_fn, self.propose())
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._gates = None
         self.propose()
-        return loss.detach()
+        return loss
 
     def best(self) -> Gates:
         return self.propose()
@@ -104,7 +102,7 @@ class NASPStrategy(Strategy):
         return self._optimizer
 
     def state_dict(self) -> dict[str, Any]:
-        return {"a": self._a.detach().clone(), "optimizer": self._optimizer.state_dict()}
+        return {"a": self._a.detach().clone(), "optimizer": copy.deepcopy(self._optimizer.state_dict())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["a"].shape != self._a.shape:

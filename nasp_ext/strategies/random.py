@@ -12,15 +12,22 @@ from torch import Tensor
 from nasp_ext.gates import PRUNED, Gates
 from nasp_ext.space import Space
 from nasp_ext.strategies.base import LossFn, Strategy
+from nasp_ext.strategies.matrix import kept_edges
 
 
 class RandomStrategy(Strategy):
-    """Uniform options and uniform edges; remembers the architecture of the lowest loss.
+    """Uniform options and uniform edges; keeps the architecture that won its comparisons.
+
+    The lowest loss on a single batch would mostly tell the easiest batch, or the latest weights. So losses
+    are only compared on one batch, with the same weights: a proposal that is better there than the champion
+    becomes the challenger, and replaces the champion if its loss is lower over the next ``batches`` steps
+    together. At most three forward passes a step, none backward; the weights train at every proposal.
 
     Args:
         space: the search space; ``none`` is never selected unless ``allow_none``.
         seed: of the draws.
         edges_per_node: rows kept per node; None keeps all, "preset" the space's own number.
+        batches: steering batches over which a challenger has to be better.
         dtype, device: of the gates.
     """
 
@@ -31,19 +38,21 @@ class RandomStrategy(Strategy):
         seed: int | None = None,
         edges_per_node: int | str | None = "preset",
         allow_none: bool = False,
+        batches: int = 4,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
+        if batches < 1:
+            raise ValueError(f"expected batches >= 1, got {batches}")
         self._options = (space.mask() if allow_none else space.selectable()).double()
-        self._offsets = space.node_offsets
-        keep = space.edges_per_node if edges_per_node == "preset" else edges_per_node
-        if keep is not None and (not isinstance(keep, int) or keep < 1):
-            raise ValueError(f"expected edges_per_node to be None, 'preset' or a number >= 1, got {keep!r}")
-        self._keep = keep
+        self._offsets, self._keep = space.node_offsets, kept_edges(space, edges_per_node)
         self._generator = torch.Generator().manual_seed(0 if seed is None else seed)
         self._like = torch.zeros((), dtype=dtype, device=device)
-        self._best_loss = self._like.new_full((), float("inf"))
-        self._active = self._best = self._draw()
+        self._batches = batches
+        self._active = self._champion = self._draw()
+        self._challenger: Tensor | None = None
+        self._lead = 0.0  # how much lower the challenger's losses are, summed over its batches
+        self._compared = 0  # batches so far
 
     def _draw(self) -> Tensor:
         active = torch.multinomial(self._options, 1, generator=self._generator)[:, 0]
@@ -61,11 +70,19 @@ class RandomStrategy(Strategy):
     def propose(self) -> Gates:
         return self._gates(self._active)
 
+    @torch.no_grad()
     def step(self, loss_fn: LossFn) -> Tensor:
-        with torch.no_grad():
-            loss = loss_fn(self.propose()).detach()
-        if bool(loss < self._best_loss):
-            self._best_loss, self._best = loss.to(self._like), self._active
+        loss = loss_fn(self.propose()).detach()
+        best = loss_fn(self.best())
+        if self._challenger is None:
+            if bool(loss < best):
+                self._challenger, self._lead, self._compared = self._active, 0.0, 0
+        else:
+            self._lead += float(best - loss_fn(self._gates(self._challenger)))
+            self._compared += 1
+            if self._compared == self._batches:
+                self._champion = self._challenger if self._lead > 0 else self._champion
+                self._challenger = None
         self.redraw()
         return loss
 
@@ -74,16 +91,19 @@ class RandomStrategy(Strategy):
         self._active = self._draw()
 
     def best(self) -> Gates:
-        return self._gates(self._best)
+        return self._gates(self._champion)
 
     def scores(self) -> Tensor:
         return self.best().weight
 
     def state_dict(self) -> dict[str, Any]:
+        challenger = self._challenger
         return {
             "active": self._active.clone(),
-            "best": self._best.clone(),
-            "best_loss": self._best_loss.clone(),
+            "champion": self._champion.clone(),
+            "challenger": None if challenger is None else challenger.clone(),
+            "lead": self._lead,
+            "compared": self._compared,
             "generator": self._generator.get_state(),
         }
 
@@ -93,6 +113,7 @@ class RandomStrategy(Strategy):
                 f"expected the state of a search over {len(self._active)} choices, found "
                 f"{len(state['active'])}: it is of another search space"
             )
-        self._active, self._best = state["active"].clone(), state["best"].clone()
-        self._best_loss = state["best_loss"].to(self._like)
+        self._active, self._champion = state["active"].clone(), state["champion"].clone()
+        self._challenger = None if state["challenger"] is None else state["challenger"].clone()
+        self._lead, self._compared = state["lead"], state["compared"]
         self._generator.set_state(state["generator"])

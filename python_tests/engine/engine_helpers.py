@@ -28,15 +28,15 @@ def tiny_data(images: int = 50) -> ImageData:
 
 
 class CutTask(ClassificationTask):
-    """A task that calls ``cut`` at its n-th loss."""
+    """A task that calls ``cut`` at its n-th loss, and counts them."""
 
     def __init__(self, data: ImageData, at: int, cut) -> None:
         super().__init__(data)
-        self._left, self._cut = at, cut
+        self._at, self._cut, self.calls = at, cut, 0
 
     def loss(self, logits, target):
-        self._left -= 1
-        if self._left == 0:
+        self.calls += 1
+        if self.calls == self._at:
             self._cut()
         return super().loss(logits, target)
 

@@ -13,10 +13,11 @@ import pytest
 import torch
 from engine_helpers import CONFIG, TINY, CutTask, assert_same_run, history_file, run, tiny_data
 
-from nasp_ext.engine import search
+from nasp_ext.engine import ClassificationTask, derive_run, search
 from nasp_ext.engine.checkpoint import load_checkpoint, save_checkpoint, write_atomic
+from nasp_ext.genotypes import Genotype
 from nasp_ext.space import SearchSpace
-from nasp_ext.strategies import strategy
+from nasp_ext.strategies import names, strategy
 
 # Losses per epoch: 3 batches, each with one steering and one training loss, then 4 of validation.
 MIDDLE_OF_THIRD_EPOCH = 2 * 10 + 3
@@ -34,10 +35,22 @@ def test_ctrl_c_loses_the_current_epoch_at_most(tmp_path, whole_run, at):
     assert_same_run(tmp_path, whole_run, run(out=tmp_path, resume=True))
 
 
-def test_random_search_resumes_bit_for_bit(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        run("random", task=CutTask(tiny_data(), MIDDLE_OF_THIRD_EPOCH, interrupt), out=tmp_path)
-    assert_same_run(tmp_path, run("random"), run("random", out=tmp_path, resume=True))
+@pytest.mark.parametrize("name", [name for name in names() if name != "nasp"])
+def test_every_strategy_resumes_bit_for_bit_and_derives(tmp_path, name):
+    whole, losses = run(name, task=CutTask(tiny_data(), -1, interrupt)), CutTask(tiny_data(), -1, interrupt)
+    run(name, config=dataclasses.replace(CONFIG, epochs=2), task=losses)
+    with pytest.raises(KeyboardInterrupt):  # in the third epoch, however many losses an epoch takes
+        run(name, task=CutTask(tiny_data(), losses.calls + 2, interrupt), out=tmp_path)
+    assert len(history_file(tmp_path)) == 2
+    resumed = run(name, out=tmp_path, resume=True)
+    assert_same_run(tmp_path, whole, resumed)
+    found = strategy(name, TINY, seed=99)
+    derived = derive_run(TINY, found, ClassificationTask(tiny_data()), CONFIG, tmp_path)
+    assert derived.genotype == resumed.genotype
+    assert Genotype.from_json((tmp_path / "genotype.json").read_text()) == resumed.genotype
+    x = torch.rand(3, 1, 8, 8)
+    expected = resumed.network.eval()(x, resumed.gates)
+    torch.testing.assert_close(derived.network.eval()(x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_warm_up_resumes_bit_for_bit(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from engine_helpers import CONFIG, TINY, history_file, run, tiny_data
 
+from nasp_ext import strategies
 from nasp_ext.config import SearchConfig
 from nasp_ext.engine import ClassificationTask
 from nasp_ext.engine.search import entropy, skip_connections
@@ -23,7 +24,7 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("name", ["nasp", "random"])
+@pytest.mark.parametrize("name", strategies.names())
 def test_every_strategy_searches_and_lowers_the_loss(name):
     result = run(name)
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]

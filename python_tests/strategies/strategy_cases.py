@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""The registered strategies, and a loss with a known best choice in every row that each of them can solve."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nasp_ext import strategies
+from nasp_ext.gates import Gates
+from nasp_ext.space import SearchSpace
+
+NAMES = strategies.names()
+SMALL = SearchSpace(
+    "small", ("none", "skip_connect", "conv_1x1", "max_pool_3x3"), ("skip_connect", "conv_1x1"), nodes=1
+)
+BEST = (3, 2, 1, 0)
+
+
+@dataclass(frozen=True)
+class Toy:
+    """How a strategy is made quick on the toy problem: options, and steps until it must be there."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    steps: int = 100
+
+
+TOYS = {
+    "darts": Toy({"lr": 0.1}),
+    "darts-2nd": Toy({"lr": 0.1}),
+    "nasp": Toy({"lr": 0.1}),
+    "pa": Toy({"lr": 0.1}),
+    "pa-lazy": Toy({"lr": 0.1}),
+    "random": Toy({"batches": 1}, steps=300),  # of 36 architectures
+}
+
+
+class ToyLoss:
+    """-Σ gain · gates: 1 for the best option of each row of ``SMALL``, -1/2 for the others, 0 for `none`."""
+
+    gain = torch.full((4, 4), -0.5)
+    for row, option in enumerate(BEST):
+        gain[row, option] = 1.0
+    gain[:2, 0] = 0.0
+
+    def __call__(self, gates: Gates) -> Tensor:
+        return -(gates.weight * self.gain.to(gates.weight)).sum()
+
+    def unrolled_gradient(self, gates: Gates) -> tuple[Tensor, Tensor]:
+        """There are no weights, so that their step changes nothing."""
+        return self(gates).detach(), -self.gain.to(gates.weight)
+
+
+class Unrolled:
+    """Any loss, as if it depended on no weights."""
+
+    def __init__(self, loss) -> None:
+        self._loss = loss
+
+    def __call__(self, gates: Gates) -> Tensor:
+        return self._loss(gates)
+
+    def unrolled_gradient(self, gates: Gates) -> tuple[Tensor, Tensor]:
+        return strategies.matrix.gates_gradient(self._loss, gates)

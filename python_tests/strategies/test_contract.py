@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: MIT
+"""What every registered strategy promises: feasible gates, one run per seed, a state that resumes it."""
+
+import dataclasses
+import io
+from itertools import pairwise
+
+import pytest
+import torch
+from strategy_cases import BEST, NAMES, SMALL, TOYS, Toy, ToyLoss, Unrolled
+
+from nasp_ext import strategies
+from nasp_ext.derive import genotype_of
+from nasp_ext.gates import PRUNED, Gates
+from nasp_ext.space import NONE, SearchSpace, space
+from nasp_ext.strategies import strategy
+
+TARGET = torch.rand(28, 8, generator=torch.Generator().manual_seed(5))
+
+
+@Unrolled
+def loss_fn(gates: Gates) -> torch.Tensor:
+    rows, options = gates.weight.shape
+    return ((gates.weight - TARGET[:rows, :options].to(gates.weight)) ** 2).sum()
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(params=["darts", "nasp", "nas-bench-201"])
+def found(request) -> SearchSpace:
+    return space(request.param)
+
+
+def stored(state):
+    """The state as a checkpoint gives it back."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    return torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+
+
+def same(one, two) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, two)
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(same, one, two))
+    return one == two
+
+
+def same_gates(one: Gates, two: Gates) -> bool:
+    return torch.equal(one.weight, two.weight) and (one.active, one.unit) == (two.active, two.unit)
+
+
+def check_feasible(gates: Gates, found: SearchSpace) -> None:
+    """(R, K), nothing outside the options that exist; rows one-hot as ``active`` says, or adding up to 1."""
+    assert gates.weight.shape == (found.rows, found.options)
+    assert not gates.weight.requires_grad
+    assert (gates.weight >= 0).all()
+    assert not gates.weight[~found.mask()].any()
+    if gates.active is None:
+        torch.testing.assert_close(gates.weight.sum(1), torch.ones(found.rows), rtol=0, atol=1e-6)
+        return
+    for row, option in enumerate(gates.active):
+        others = gates.weight[row].clone()
+        if option != PRUNED:
+            assert found.none_allowed or found.primitives(row)[option] != NONE
+            assert not gates.unit or others[option] == 1
+            others[option] = 0
+        assert not others.any()
+
+
+def test_proposals_are_feasible_and_the_best_is_discrete(name, found):
+    search = strategy(name, found, seed=1)
+    for _ in range(4):
+        proposals = search.proposals()
+        assert isinstance(proposals, tuple)
+        assert proposals
+        for gates in (*proposals, search.propose(), search.best()):
+            check_feasible(gates, found)
+        genotype_of(found, search.best())  # refuses dense gates
+        for low, high in pairwise(found.node_offsets):
+            kept = sum(option != PRUNED for option in search.best().active[low:high])
+            assert kept == (high - low if found.edges_per_node is None else found.edges_per_node)
+        search.step(loss_fn)
+
+
+def test_gates_rest_until_the_next_step_whoever_asks(name):
+    search = strategy(name, space("darts"), seed=1)
+    search.step(loss_fn)
+    first, best = search.proposals(), search.best()
+    search.scores(), search.report(), search.state_dict(), search.propose()
+    assert all(map(same_gates, first, search.proposals()))
+    assert same_gates(best, search.best())
+
+
+def test_step_gives_a_detached_loss(name):
+    search = strategy(name, space("darts"), seed=1)
+    loss = search.step(loss_fn)
+    assert loss.shape == ()
+    assert not loss.requires_grad
+    assert loss.isfinite()
+
+
+def test_scores_are_non_negative_and_zero_where_no_option_is(name, found):
+    search = strategy(name, found, seed=1)
+    for _ in range(3):
+        search.step(loss_fn)
+        scores = search.scores()
+        assert scores.shape == (found.rows, found.options)
+        assert (scores >= 0).all()
+        assert not scores[~found.mask()].any()
+
+
+def test_the_same_seed_is_the_same_run_and_another_one_is_another(name):
+    def run(seed):
+        search = strategy(name, space("darts"), seed=seed)
+        losses = [search.step(loss_fn) for _ in range(6)]
+        return torch.stack(losses), search.best().active
+
+    torch.manual_seed(1)
+    losses, best = run(3)
+    torch.manual_seed(2)
+    again, best_again = run(3)
+    assert torch.equal(losses, again)
+    assert best == best_again
+    assert not torch.equal(losses, run(4)[0])
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5])
+def test_state_resumes_bit_for_bit(name, steps):
+    options = TOYS.get(name, Toy()).options
+    search = strategy(name, space("darts"), seed=1, **options)
+    for _ in range(steps):
+        search.step(loss_fn)
+    twin = strategy(name, space("darts"), seed=99, **options)
+    twin.load_state_dict(stored(search.state_dict()))
+    assert same(stored(twin.state_dict()), stored(search.state_dict()))
+    for _ in range(6):
+        assert all(map(same_gates, twin.proposals(), search.proposals()))
+        assert torch.equal(twin.step(loss_fn), search.step(loss_fn))
+        assert torch.equal(twin.scores(), search.scores())
+        assert twin.report() == search.report()
+    assert same_gates(twin.best(), search.best())
+    assert same(stored(twin.state_dict()), stored(search.state_dict()))
+
+
+def test_a_saved_state_does_not_change_afterwards(name):
+    search = strategy(name, space("darts"), seed=1)
+    search.step(loss_fn)
+    state = search.state_dict()
+    before = stored(state)
+    for _ in range(5):
+        search.step(loss_fn)
+    assert same(stored(state), before)
+    assert not same(stored(search.state_dict()), before)
+
+
+def test_a_state_of_another_space_is_refused(name):
+    state = strategy(name, SMALL).state_dict()
+    with pytest.raises(ValueError, match="another search space"):
+        strategy(name, space("darts")).load_state_dict(state)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_best_option_of_every_row_is_found(name, seed):
+    toy = TOYS.get(name, Toy())
+    search = strategy(name, SMALL, seed=seed, **toy.options)
+    for _ in range(toy.steps):
+        search.step(ToyLoss())
+    assert search.best().active == BEST
+    assert torch.equal(search.scores().argmax(1), torch.tensor(BEST))
+
+
+def test_none_is_chosen_where_the_space_allows_it(name):
+    allowing = dataclasses.replace(SMALL, name="allowing", none_allowed=True)
+    toy, gain = TOYS.get(name, Toy()), torch.full((4, 4), -0.5)
+    gain[:, 0] = 1.0
+    search = strategy(name, allowing, seed=1, **toy.options)
+    for _ in range(toy.steps):
+        search.step(Unrolled(lambda gates: -(gates.weight * gain.to(gates.weight)).sum()))
+    assert search.best().active == (0, 0, 0, 0)
+
+
+def test_unknown_option_lists_the_known_ones(name):
+    with pytest.raises(ValueError, match=f"strategy '{name}' takes the options .*seed.*, got colour"):
+        strategy(name, space("darts"), colour="red")
+
+
+def test_unknown_strategy_lists_the_known_ones():
+    with pytest.raises(ValueError, match=f"one of {', '.join(NAMES)}, got 'darwin'"):
+        strategy("darwin", space("darts"))
+
+
+def test_a_name_can_be_registered_once_only():
+    with pytest.raises(ValueError, match="'nasp', which is taken"):
+        strategies.register_strategy("nasp", strategies.RandomStrategy)
+
+
+def test_a_space_says_how_many_edges_a_node_keeps(name):
+    one = SearchSpace("one-edge", ("skip_connect", "conv_1x1"), ("skip_connect",), nodes=3, edges_per_node=1)
+    active = strategy(name, one).best().active
+    assert [sum(o >= 0 for o in active[low:high]) for low, high in pairwise(one.node_offsets)] == [1] * 6
