@@ -11,20 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from nasp_ext import config as settings
 from nasp_ext._info import info_lines
 from nasp_ext.commands.parsing import parse, value_of
 from nasp_ext.commands.reproduce import reproduce
 from nasp_ext.data import load_data
 from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retrain, search
+from nasp_ext.engine.build import build_strategy, own_options
 from nasp_ext.engine.folder import CONFIG, HISTORY, check_output, read_history
 from nasp_ext.genotypes import Genotype
 from nasp_ext.plots import history_svg, write_cell_svgs
-from nasp_ext.space import Space, space
-from nasp_ext.strategies import Strategy, strategy
-from nasp_ext.strategies.base import strategy_options
+from nasp_ext.space import space
+from nasp_ext.strategies import names
+from nasp_ext.strategies.base import option_types
 
 _R = TypeVar("_R", bound=settings.TrainingConfig)
 
@@ -79,49 +78,22 @@ class Plot:
 
 @dataclass(frozen=True)
 class Info:
-    """Print versions, instruction sets, devices, and why a part was not built."""
+    """Print versions, instruction sets, devices, why a part was not built, and the search strategies."""
 
 
 def _task(run: settings.SearchRun | settings.RetrainRun) -> ClassificationTask:
     return ClassificationTask(load_data(run.data, run.data_dir, run.limit))
 
 
-def _strategy(run: settings.SearchRun, found: Space, task: ClassificationTask) -> Strategy:
-    """The strategy of a run; an option that it does not know must be left at its default."""
-    known = strategy_options(run.strategy)
-    default = settings.SearchRun()
-    options: dict[str, Any] = {}
-    if "seed" in known:
-        options["seed"] = run.seed
-    if "device" in known:
-        options["device"] = run.torch_device()
-    for name, field in {
-        "preset": "preset",
-        "lr": "arch_lr",
-        "eta": "eta",
-        "edges_per_node": "edges_per_node",
-    }.items():
-        value = getattr(run, field)
-        if name in known:
-            options[name] = None if value == "all" else value
-        elif value not in (getattr(default, field), settings.DIGITS_SEARCH.get(field)):
-            raise ValueError(f"strategy {run.strategy!r} has no option {field}, got {field}={value!r}")
-    if run.eta and "costs" in known:
-        with torch.device("meta"):  # counting parameters needs no memory
-            network = task.supernet(found, run)
-        options["costs"] = network.option_costs()
-    return strategy(run.strategy, found, **options)
-
-
 def _search(command: Search) -> None:
     run = _plain(settings.SearchRun, command)
     check_output(Path(command.out), resume=command.resume, overwrite=command.overwrite)
     found = space(run.space)
-    strategy_options(run.strategy)
+    option_types(run.strategy)  # an unknown name is told before the data are read
     task = _task(run)
     result = search(
         found,
-        _strategy(run, found, task),
+        build_strategy(run, found, task),
         task,
         run,
         out=command.out,
@@ -161,7 +133,7 @@ def _derive(command: Derive) -> None:
     if out is not None:
         check_output(out, resume=False, overwrite=False)
     found, task = space(run.space), _task(run)
-    result = derive_run(found, _strategy(run, found, task), task, run, folder, out)
+    result = derive_run(found, build_strategy(run, found, task), task, run, folder, out)
     _print_genotype(result.genotype)
     _print_files(result.files)
     print(f"parameters: {result.parameters:,}")
@@ -183,6 +155,8 @@ def _plot(command: Plot) -> None:
 
 def _info(_: Info) -> None:
     print("\n".join(info_lines()))
+    for name in names():
+        print(f"Strategy {name}: {', '.join(own_options(name)) or 'no further options'}")
 
 
 def _print_genotype(genotype: Genotype) -> None:

@@ -103,6 +103,7 @@ class TrainingConfig:
             raise ValueError(f"expected the fields {', '.join(known)}, got {', '.join(unknown)}")
         for name, value in values.items():
             _check_type(name, str(known[name].type), value)
+            values[name] = tuple(value) if isinstance(value, list) else value
         return cls(**values)
 
     @classmethod
@@ -128,13 +129,15 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "bool": (bool,),
     "None": (type(None),),
+    "tuple[str, ...]": (list,),
 }
 
 
 def _check_type(name: str, annotation: str, value: Any) -> None:
     parts = [part.strip() for part in annotation.split("|")]
     allowed = tuple(t for part in parts for t in _JSON_TYPES[part])
-    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+    words = not isinstance(value, list) or all(isinstance(word, str) for word in value)
+    if not words or not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise ValueError(f"expected {name} to be {annotation}, got {value!r}")
 
 
@@ -163,19 +166,21 @@ class SearchRun(SearchConfig):
     space: str = "darts"
     """Search space."""
     strategy: str = "nasp"
-    """Search strategy."""
+    """Search strategy: nasp, darts, darts-2nd, pa, pa-lazy, random."""
     preset: str = "official"
     """NASP as in the authors' code (official) or as printed (paper)."""
-    arch_lr: float = 3e-4
-    """Learning rate of A."""
+    arch_lr: float | None = None
+    """Learning rate of A; None = the strategy's own."""
     eta: float = 0.0
     """Weight of the complexity regulariser: larger gives smaller networks."""
     edges_per_node: int | str = "preset"
     """Edges kept per node: a number, all, or what the preset says."""
+    strategy_options: tuple[str, ...] = ()
+    """Further options of the strategy, each as name=value; nasp-ext info lists them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(self.arch_lr >= 0, "arch_lr", ">= 0", self.arch_lr)
+        _check(self.arch_lr is None or self.arch_lr >= 0, "arch_lr", ">= 0", self.arch_lr)
         _check(self.eta >= 0, "eta", ">= 0", self.eta)
         edges = self.edges_per_node
         known = edges >= 1 if isinstance(edges, int) else edges in ("preset", "all")

@@ -13,11 +13,11 @@ import torch
 from nasp_ext.config import RetrainConfig, SearchRun
 from nasp_ext.data import load_data
 from nasp_ext.engine import ClassificationTask, search
+from nasp_ext.engine.build import build_strategy
 from nasp_ext.plots import Panel, chart_svg
 from nasp_ext.reproduce.base import Experiment, Say, table
 from nasp_ext.reproduce.ranks import spearman
 from nasp_ext.space import space
-from nasp_ext.strategies import strategy
 
 
 @dataclass(frozen=True)
@@ -86,22 +86,12 @@ class NaspEta(Experiment):
     def _size(self, task: ClassificationTask, eta: float, seed: int) -> int:
         """Parameters of the network that a search derives, as it would be retrained at the same sizes."""
         cells, config = space(self.space), self._config(eta, seed)
-        with torch.device("meta"):  # counting parameters needs no memory
-            supernet = task.supernet(cells, config)
-        found = strategy(
-            "nasp",
-            cells,
-            preset=self.preset,
-            lr=self.arch_lr,
-            eta=eta,
-            costs=supernet.option_costs(),
-            seed=seed,
-        )
         folder = Path(self.out) / f"eta-{eta:g}-seed-{seed}"
-        genotype = search(cells, found, task, config, out=folder, resume=True).genotype
-        with torch.device("meta"):
+        strategy = build_strategy(config, cells, task)
+        found = search(cells, strategy, task, config, out=folder, resume=True)
+        with torch.device("meta"):  # counting parameters needs no memory
             sizes = RetrainConfig(cells=self.cells, channels=self.channels, auxiliary=0.0)
-            return sum(p.numel() for p in task.derived(genotype, sizes).parameters())
+            return sum(p.numel() for p in task.derived(found.genotype, sizes).parameters())
 
 
 def rank_correlation(sizes: Mapping[float, Sequence[int]]) -> float:

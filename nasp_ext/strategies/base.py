@@ -89,11 +89,15 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_FACTORIES))
 
 
-def strategy_options(name: str) -> tuple[str, ...]:
-    """The options that strategy ``name`` takes besides the space."""
+def option_types(name: str) -> dict[str, Any]:
+    """The options that strategy ``name`` takes besides the space, with the types they are annotated with.
+
+    Raises:  ValueError: no such strategy; the message lists the known ones.
+    """
     if name not in _FACTORIES:
         raise ValueError(f"expected a strategy, one of {', '.join(names())}, got {name!r}")
-    return tuple(inspect.signature(_FACTORIES[name]).parameters)[1:]
+    parameters = inspect.signature(_FACTORIES[name], eval_str=True).parameters
+    return {option: parameter.annotation for option, parameter in list(parameters.items())[1:]}
 
 
 def strategy(name: str, space: Space, **options: Any) -> Strategy:
@@ -110,7 +114,7 @@ def strategy(name: str, space: Space, **options: Any) -> Strategy:
     >>> strategy("random", space("darts"), seed=1).scores().shape
     torch.Size([28, 8])
     """
-    known = strategy_options(name)
+    known = option_types(name)
     unknown = [option for option in options if option not in known]
     if unknown:
         raise ValueError(f"strategy {name!r} takes the options {', '.join(known)}, got {', '.join(unknown)}")

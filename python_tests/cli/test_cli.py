@@ -10,47 +10,11 @@ import sys
 
 import pytest
 import torch
+from cli_calls import RETRAIN, SEARCH, call, error_of
 
 from nasp_ext.cli import main
 from nasp_ext.config import RetrainRun, SearchRun
 from nasp_ext.genotypes import Genotype
-from nasp_ext.space import SearchSpace, register_space
-
-OPTIONS = ("skip_connect", "max_pool_3x3", "conv_1x1")
-register_space(SearchSpace("tiny-cli", OPTIONS, OPTIONS, nodes=1))
-SIZES = [
-    "--cells",
-    "3",
-    "--channels",
-    "2",
-    "--batch",
-    "8",
-    "--limit",
-    "40",
-    "--threads",
-    "1",
-    "--device",
-    "cpu",
-]
-SEARCH = ["search", "--space", "tiny-cli", "--epochs", "2", *SIZES]
-RETRAIN = ["retrain", "--epochs", "1", *SIZES]
-
-
-def call(capsys, *argv) -> tuple[int, str, str]:
-    status = main([str(word) for word in argv])
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
-def error_of(capsys, *argv) -> str:
-    """The one line of a user error."""
-    status, out, err = call(capsys, *argv)
-    assert status == 2
-    assert out == ""
-    assert err.startswith("nasp-ext: error: ")
-    assert err.count("\n") == 1
-    assert "Traceback" not in err
-    return err
 
 
 @pytest.fixture(scope="module")
@@ -252,12 +216,14 @@ def test_ctrl_c_says_how_to_go_on(capsys, tmp_path, monkeypatch):
 
 
 def test_configurations_survive_json_and_refuse_what_they_do_not_know():
-    for run in (SearchRun(eta=0.5, threads=3), RetrainRun(limit=7)):
+    for run in (SearchRun(eta=0.5, threads=3, strategy_options=("lam=4", "a=b")), RetrainRun(limit=7)):
         assert type(run).from_json(run.to_json()) == run
     with pytest.raises(ValueError, match=r"expected the fields .*got colour"):
         SearchRun.from_json('{"colour": 1}')
     with pytest.raises(ValueError, match="expected epochs to be int, got True"):
         SearchRun.from_json('{"epochs": true}')
+    with pytest.raises(ValueError, match=r"expected strategy_options to be tuple\[str, \.\.\.\], got \[1\]"):
+        SearchRun.from_json('{"strategy_options": [1]}')
     with pytest.raises(ValueError, match="JSON"):
         SearchRun.from_json("{")
 

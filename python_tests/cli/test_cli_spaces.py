@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from test_cli import SIZES, call, error_of
+from cli_calls import SIZES, call, error_of
 
 from nasp_ext.genotypes import Genotype
 

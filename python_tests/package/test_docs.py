@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from nasp_ext.strategies import base as strategies
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = [
@@ -29,7 +31,8 @@ def python_blocks(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_the_python_examples_of_a_page_run(page: Path) -> None:
+def test_the_python_examples_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategies, "_FACTORIES", dict(strategies._FACTORIES))  # what a page registers goes
     exec(compile(python_blocks(page), str(page), "exec"), {})
 
 

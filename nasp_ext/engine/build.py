@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""From the configuration of a search to its strategy."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from typing import Any
+
+import torch
+
+from nasp_ext.config import DIGITS_SEARCH, SearchRun
+from nasp_ext.engine.task import ClassificationTask
+from nasp_ext.space import Space
+from nasp_ext.strategies import Strategy, strategy
+from nasp_ext.strategies.base import option_types
+
+# Options that have a field of their own in the configuration, and those that follow from the run.
+_FIELDS = {"preset": "preset", "lr": "arch_lr", "eta": "eta", "edges_per_node": "edges_per_node"}
+_FOLLOWING = ("seed", "device", "dtype", "costs")
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def build_strategy(run: SearchRun, space: Space, task: ClassificationTask) -> Strategy:
+    """The strategy that a configuration asks for.
+
+    Raises:  ValueError: an option that the strategy does not have, or a value that it cannot be.
+    """
+    known = option_types(run.strategy)
+    options: dict[str, Any] = {"seed": run.seed, "device": run.torch_device()}
+    options = {name: value for name, value in options.items() if name in known}
+    default = SearchRun()
+    for name, field in _FIELDS.items():
+        value = getattr(run, field)
+        if name in known:
+            if value is not None:
+                options[name] = None if value == "all" else value
+        elif value not in (getattr(default, field), DIGITS_SEARCH.get(field)):
+            raise ValueError(f"strategy {run.strategy!r} has no option {field}, got {field}={value!r}")
+    options |= _own_options(run)
+    if run.eta and "costs" in known:
+        with torch.device("meta"):  # counting parameters needs no memory
+            network = task.supernet(space, run)
+        options["costs"] = network.option_costs()
+    return strategy(run.strategy, space, **options)
+
+
+def own_options(name: str) -> tuple[str, ...]:
+    """The options of a strategy that ``strategy_options`` of a configuration may set."""
+    return tuple(
+        option
+        for option, kind in option_types(name).items()
+        if option not in (*_FIELDS, *_FOLLOWING) and _kinds(kind)
+    )
+
+
+def _own_options(run: SearchRun) -> dict[str, Any]:
+    """``name=value`` words, each value read as JSON if it is some, as text otherwise."""
+    known, options = own_options(run.strategy), dict[str, Any]()
+    for word in run.strategy_options:
+        name, equals, text = word.partition("=")
+        if name in _FIELDS:
+            raise ValueError(f"expected {_FIELDS[name]} to be set by its own field, got the option {word!r}")
+        if not equals or name not in known:
+            raise ValueError(
+                f"strategy {run.strategy!r} takes the options {', '.join(known) or 'none'} as name=value, "
+                f"got {word!r}"
+            )
+        kinds, value = _kinds(option_types(run.strategy)[name]), _value(text)
+        if type(value) is int and int not in kinds and float in kinds:
+            value = float(value)
+        if type(value) not in kinds:
+            expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+            raise ValueError(
+                f"expected the option {name} of strategy {run.strategy!r} to be {expected}, got {text!r}"
+            )
+        options[name] = value
+    return options
+
+
+def _value(text: str) -> Any:
+    if text in ("None", "True", "False"):
+        return {"None": None, "True": True, "False": False}[text]
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _kinds(annotation: Any) -> tuple[type, ...]:
+    """The types of the values that text can give to an option; none if it takes no plain value."""
+    if annotation in _PLAIN:
+        return (annotation,)
+    if annotation is None:
+        return (type(None),)
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return tuple(dict.fromkeys(type(value) for value in arguments))
+    if origin is tuple and all(argument in (*_PLAIN, ...) for argument in arguments):
+        return (tuple,)
+    if origin in (typing.Union, types.UnionType):
+        return tuple(dict.fromkeys(kind for argument in arguments for kind in _kinds(argument)))
+    return ()
