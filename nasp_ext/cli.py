@@ -20,6 +20,7 @@ from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retra
 from nasp_ext.engine.build import build_strategy, own_options
 from nasp_ext.engine.folder import CONFIG, HISTORY, check_output, read_history
 from nasp_ext.genotypes import Genotype
+from nasp_ext.layered import AnyGenotype
 from nasp_ext.plots import history_svg, write_cell_svgs
 from nasp_ext.space import space
 from nasp_ext.strategies import names
@@ -159,9 +160,9 @@ def _info(_: Info) -> None:
         print(f"Strategy {name}: {', '.join(own_options(name)) or 'no further options'}")
 
 
-def _print_genotype(genotype: Genotype) -> None:
+def _print_genotype(genotype: AnyGenotype) -> None:
     print(f"genotype: {genotype.to_json()}")
-    if genotype.inputs == 1:
+    if isinstance(genotype, Genotype) and genotype.inputs == 1:
         print(f"cell: {genotype.to_arch()}")
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .gates import MIXED, PRUNED, Gates
 from .genotypes import Genotype
+from .layered import AnyGenotype, LayeredGenotype, LayeredSpace
 from .nn.cell import Cell
 from .nn.network import Network, derived_network
 from .space import SearchSpace, Space
@@ -19,7 +20,7 @@ class Chooser(Protocol):
     def best(self) -> Gates: ...
 
 
-def genotype_of(space: Space, gates: Gates) -> Genotype:
+def genotype_of(space: Space, gates: Gates) -> AnyGenotype:
     """The cells in which the active options stand: what the search used, edge for edge.
 
     Raises:  ValueError: if the gates are dense, of another space, or choose an option their row lacks.
@@ -30,26 +31,22 @@ def genotype_of(space: Space, gates: Gates) -> Genotype:
     >>> genotype_of(space("darts"), gates).cell_edges("normal")
     ((0, 'sep_conv_3x3', 0), (0, 'skip_connect', 1))
     """
-    space, active = _with_edges(space), _active(space, gates)
-    fields: dict[str, Any] = {"reduce": (), "reduce_concat": (), "inputs": space.inputs}
-    for cell, rows in zip(("normal", "reduce"), _rows_of_cells(space), strict=False):
+    if not isinstance(space, SearchSpace | LayeredSpace):
+        raise TypeError(f"expected a SearchSpace or a LayeredSpace, got {type(space).__name__}")
+    active = _active(space, gates)
+    cell = space.cell if isinstance(space, LayeredSpace) else space
+    pairs, counts = [], []
+    for rows in space.cell_rows:
         kept = [row for row in rows if active[row] != PRUNED]
         nodes = [space.edge(row)[0] for row in kept]
-        fields[cell] = tuple((space.primitives(row)[active[row]], space.edge(row)[1]) for row in kept)
-        fields[f"{cell}_concat"] = space.concat
-        fields[f"{cell}_nodes"] = tuple(nodes.count(node) for node in range(space.nodes))
+        pairs.append(tuple((space.choices(row)[active[row]], space.edge(row)[1]) for row in kept))
+        counts.append(tuple(nodes.count(node) for node in range(cell.nodes)))
+    if isinstance(space, LayeredSpace):
+        return LayeredGenotype(tuple(pairs), tuple(counts), cell.concat)
+    fields: dict[str, Any] = {"reduce": (), "reduce_concat": (), "inputs": space.inputs}
+    for kind, edges, nodes_of_kind in zip(("normal", "reduce"), pairs, counts, strict=False):
+        fields |= {kind: edges, f"{kind}_nodes": nodes_of_kind, f"{kind}_concat": space.concat}
     return Genotype(**fields)
-
-
-def _with_edges(space: Space) -> SearchSpace:
-    if not isinstance(space, SearchSpace):
-        raise TypeError(f"expected a SearchSpace, got {type(space).__name__}")
-    return space
-
-
-def _rows_of_cells(space: SearchSpace) -> list[range]:
-    """The rows of each kind of cell."""
-    return [range(first, first + space.edges) for first in range(0, space.rows, space.edges)]
 
 
 def derive(supernet: Network, gates: Gates | Chooser, *, inherit_weights: bool = False) -> Network:
@@ -79,7 +76,7 @@ def derive(supernet: Network, gates: Gates | Chooser, *, inherit_weights: bool =
         stem_multiplier=sizes.stem_multiplier,
         affine=norms.affine if inherit_weights else True,
         pool_norm=norms.pool_norm if inherit_weights else False,
-        coefficients=_coefficients(supernet.space, gates) if inherit_weights else (None, None),
+        coefficients=_coefficients(supernet.space, gates) if inherit_weights else None,
     )
     like = next(supernet.parameters())
     net.to(like.device, like.dtype)
@@ -103,11 +100,11 @@ def _active(space: Space, gates: Gates) -> tuple[int, ...]:
     return gates.active
 
 
-def _coefficients(space: SearchSpace, gates: Gates) -> list[Tensor | None]:
-    """The active weights of the kept edges of each kind of cell, None where all are 1."""
+def _coefficients(space: SearchSpace | LayeredSpace, gates: Gates) -> list[Tensor | None]:
+    """The active weights of the kept edges of each cell, None where all are 1."""
     active = _active(space, gates)
     factors: list[Tensor | None] = []
-    for rows in _rows_of_cells(space):
+    for rows in space.cell_rows:
         kept = [(row, active[row]) for row in rows if active[row] != PRUNED]
         values = torch.stack([gates.weight.detach()[at] for at in kept]) if kept else torch.ones(0)
         factors.append(None if (values == 1).all() else values)

@@ -49,15 +49,19 @@ class Genotype:
         if self.inputs == 1 and (self.reduce or self.reduce_concat or self.reduce_nodes):
             raise ValueError(f"expected no reduce cell beside cells of 1 input, got {self.reduce!r}")
         for cell in self.cells:
-            edges = _edges(cell, getattr(self, cell))
+            edges = checked_edges(cell, getattr(self, cell))
             given = getattr(self, f"{cell}_nodes")
-            nodes = _counts(cell, edges, None if given is None else _listed(self, f"{cell}_nodes"))
+            nodes: tuple[int, ...] | None = None
+            if given is None:
+                _check_two_each(cell, edges)
+            else:
+                nodes = checked_counts(cell, edges, checked_list(f"{cell}_nodes", given))
             two_each = nodes is not None and set(nodes) == {2}
             object.__setattr__(self, cell, edges)
             object.__setattr__(self, f"{cell}_nodes", None if two_each else nodes)
-            object.__setattr__(self, f"{cell}_concat", _listed(self, f"{cell}_concat"))
-            concat = getattr(self, f"{cell}_concat")
-            _check_cell(cell, self.cell_edges(cell), self.nodes(cell), concat, self.inputs)
+            concat = checked_list(f"{cell}_concat", getattr(self, f"{cell}_concat"))
+            object.__setattr__(self, f"{cell}_concat", concat)
+            check_cell(cell, self.cell_edges(cell), self.nodes(cell), concat, self.inputs)
         if self.inputs == 1:
             for name in ("reduce", "reduce_concat"):
                 object.__setattr__(self, name, ())
@@ -68,14 +72,24 @@ class Genotype:
         """The kinds of cells: "normal" and, with two inputs, "reduce"."""
         return ("normal", "reduce") if self.inputs == 2 else ("normal",)
 
+    def pairs(self, cell: str) -> tuple[Edge, ...]:
+        """(primitive, source) of every edge of `normal` or `reduce`."""
+        pairs: tuple[Edge, ...] = getattr(self, cell)
+        return pairs
+
+    def output(self, cell: str) -> tuple[int, ...]:
+        """The states whose concatenation is the output of `normal` or `reduce`."""
+        concat: tuple[int, ...] = getattr(self, f"{cell}_concat")
+        return concat
+
     def nodes(self, cell: str) -> tuple[int, ...]:
         """The number of edges into each intermediate node of `normal` or `reduce`."""
         given: tuple[int, ...] | None = getattr(self, f"{cell}_nodes")
-        return (2,) * (len(getattr(self, cell)) // 2) if given is None else given
+        return (2,) * (len(self.pairs(cell)) // 2) if given is None else given
 
     def cell_edges(self, cell: str) -> tuple[tuple[int, str, int], ...]:
         """(node, primitive, source) of every edge of `normal` or `reduce`; nodes count from 0."""
-        pairs = iter(getattr(self, cell))
+        pairs = iter(self.pairs(cell))
         counts = enumerate(self.nodes(cell))
         return tuple((node, *next(pairs)) for node, count in counts for _ in range(count))
 
@@ -150,7 +164,8 @@ class Genotype:
 _LATER_FIELDS = {"inputs": 2, "projected": False}  # written only where they say something
 
 
-def _edges(cell: str, pairs: Any) -> tuple[Edge, ...]:
+def checked_edges(cell: str, pairs: Any) -> tuple[Edge, ...]:
+    """The (primitive, source) pairs of a cell as tuples. Raises ValueError if they are none."""
     try:
         edges = tuple((name, source) for name, source in pairs)
     except (TypeError, ValueError) as error:
@@ -161,32 +176,33 @@ def _edges(cell: str, pairs: Any) -> tuple[Edge, ...]:
     return edges
 
 
-def _listed(genotype: "Genotype", name: str) -> tuple[Any, ...]:
-    value = getattr(genotype, name)
+def checked_list(name: str, value: Any) -> tuple[Any, ...]:
+    """A list or tuple as a tuple. Raises ValueError if it is neither."""
     if not isinstance(value, list | tuple):
         raise ValueError(f"expected {name} to be a list, got {value!r}")
     return tuple(value)
 
 
-def _counts(cell: str, edges: tuple[Edge, ...], nodes: tuple[Any, ...] | None) -> tuple[int, ...] | None:
-    if nodes is None:
-        if len(edges) % 2:
-            raise ValueError(
-                f"expected two edges per node in {cell}, or {cell}_nodes, got {len(edges)} edges"
-            )
-        return None
+def _check_two_each(cell: str, edges: tuple[Edge, ...]) -> None:
+    if len(edges) % 2:
+        raise ValueError(f"expected two edges per node in {cell}, or {cell}_nodes, got {len(edges)} edges")
+
+
+def checked_counts(cell: str, edges: tuple[Edge, ...], nodes: tuple[Any, ...]) -> tuple[int, ...]:
+    """The numbers of edges into each node. Raises ValueError if they do not count the edges."""
     if not all(_is_int(count) and count >= 0 for count in nodes) or sum(nodes) != len(edges):
         raise ValueError(f"expected {cell}_nodes to count the {len(edges)} edges of {cell}, got {nodes}")
     return nodes
 
 
-def _check_cell(
+def check_cell(
     cell: str,
     edges: tuple[tuple[int, str, int], ...],
     nodes: tuple[int, ...],
     concat: tuple[int, ...],
     inputs: int,
 ) -> None:
+    """Raise ValueError if a source does not come before its node, or the output names what is no node."""
     for node, name, source in edges:
         last = inputs + node - 1
         if not 0 <= source <= last:

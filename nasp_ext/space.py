@@ -145,6 +145,11 @@ class SearchSpace(Space):
         return self.kinds * self.edges
 
     @property
+    def cell_rows(self) -> tuple[range, ...]:
+        """The rows of each kind of cell."""
+        return tuple(range(first, first + self.edges) for first in range(0, self.rows, self.edges))
+
+    @property
     def node_offsets(self) -> tuple[int, ...]:
         """Row bounds of the nodes, normal cell first: node n owns rows offsets[n] … offsets[n + 1] - 1."""
         bounds = [0]

@@ -18,6 +18,7 @@ from nasp_ext.engine.search import SearchState
 from nasp_ext.engine.task import ClassificationTask
 from nasp_ext.engine.training import fixed_randomness
 from nasp_ext.genotypes import GENOTYPES, Genotype
+from nasp_ext.layered import AnyGenotype, genotype_from_json
 from nasp_ext.nn import Network
 from nasp_ext.plots import write_cell_svgs
 from nasp_ext.space import Space
@@ -30,7 +31,7 @@ WEIGHTS = "derived.pt"
 class DeriveResult:
     """The network that a search stands for, with the weights it has there."""
 
-    genotype: Genotype
+    genotype: AnyGenotype
     network: Network
     parameters: int
     test_accuracy: float
@@ -75,7 +76,7 @@ def derive_run(
     return DeriveResult(genotype, network, parameters, accuracy, tuple(files))
 
 
-def read_genotype(source: str) -> Genotype:
+def read_genotype(source: str) -> AnyGenotype:
     """A genotype from a JSON file, from the folder of a run, a published one by name, or the text of a cell
     of NAS-Bench-201, ``|nor_conv_3x3~0|+…``.
 
@@ -94,6 +95,6 @@ def read_genotype(source: str) -> Genotype:
             f"file {file}"
         )
     try:
-        return Genotype.from_json(file.read_text(encoding="utf-8"))
+        return genotype_from_json(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error

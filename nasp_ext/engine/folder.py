@@ -13,7 +13,8 @@ from nasp_ext.config import TrainingConfig
 from nasp_ext.engine.checkpoint import load_checkpoint, save_checkpoint, write_atomic
 
 CONFIG, HISTORY, CHECKPOINT, GENOTYPE = "config.json", "history.jsonl", "checkpoint.pt", "genotype.json"
-_OWN = (CONFIG, HISTORY, CHECKPOINT, GENOTYPE, "cell_normal.svg", "cell_reduce.svg")
+ATTENTION = "attention.svg"
+_OWN = (CONFIG, HISTORY, CHECKPOINT, GENOTYPE, "cell_normal.svg", "cell_reduce.svg", ATTENTION)
 
 
 def check_output(path: Path, *, resume: bool, overwrite: bool) -> None:
@@ -21,7 +22,7 @@ def check_output(path: Path, *, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise ValueError("expected resume or overwrite, got both")
     try:
-        present = [name for name in _OWN if (path / name).exists()]
+        present = [file.name for file in _present(path)]
         existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     except OSError as error:
         raise ValueError(f"{path}: expected a folder to write to: {error.strerror}") from error
@@ -98,7 +99,13 @@ class RunFolder:
 
     def files(self) -> list[Path]:
         """The files of the run that exist."""
-        return [self.path / name for name in _OWN if (self.path / name).exists()]
+        return _present(self.path)
+
+
+def _present(folder: Path) -> list[Path]:
+    """The files of a run in a folder."""
+    layers = sorted(folder.glob("cell_[0-9]*.svg"))
+    return [*(folder / name for name in _OWN if (folder / name).exists()), *layers]
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from nasp_ext.engine.folder import GENOTYPE, RunFolder
 from nasp_ext.engine.progress import Progress
 from nasp_ext.engine.task import ClassificationTask
 from nasp_ext.engine.training import Totals, WeightStep, fixed_randomness, random_state, set_random_state
-from nasp_ext.genotypes import Genotype
+from nasp_ext.layered import AnyGenotype, genotype_from_json
 from nasp_ext.nn import Network
 from nasp_ext.plots import write_cell_svgs
 
@@ -37,7 +37,7 @@ class RetrainResult:
 
 
 def retrain(
-    genotype: Genotype,
+    genotype: AnyGenotype,
     task: ClassificationTask,
     config: RetrainConfig,
     *,
@@ -100,7 +100,7 @@ class _Retraining:
     """The state of a retraining between two epochs, and how one epoch changes it."""
 
     def __init__(
-        self, genotype: Genotype, task: ClassificationTask, config: RetrainConfig, device: torch.device
+        self, genotype: AnyGenotype, task: ClassificationTask, config: RetrainConfig, device: torch.device
     ) -> None:
         self._genotype, self._task, self._config, self._device = genotype, task, config, device
         self.network = task.derived(genotype, config).to(device)
@@ -156,7 +156,7 @@ class _Retraining:
         }
 
     def load_state_dict(self, state: dict[str, Any], where: Path) -> None:
-        if Genotype.from_json(state["genotype"]) != self._genotype:
+        if genotype_from_json(state["genotype"]) != self._genotype:
             raise ValueError(
                 f"{where}: expected the checkpoint of this genotype, found one of another: "
                 "give the genotype that was trained there, or choose another folder"

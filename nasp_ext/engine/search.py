@@ -24,7 +24,7 @@ from nasp_ext.engine.steering import SteeringLoss
 from nasp_ext.engine.task import ClassificationTask, SearchBatches
 from nasp_ext.engine.training import Totals, WeightStep, fixed_randomness, random_state, set_random_state
 from nasp_ext.gates import Gates
-from nasp_ext.genotypes import Genotype
+from nasp_ext.layered import AnyGenotype
 from nasp_ext.nn import Network
 from nasp_ext.plots import write_cell_svgs
 from nasp_ext.space import Space
@@ -37,7 +37,7 @@ _Batch = tuple[Tensor, Tensor]
 class SearchResult:
     """What a search found, and the trained supernet."""
 
-    genotype: Genotype
+    genotype: AnyGenotype
     gates: Gates
     history: tuple[dict[str, Any], ...]
     network: Network
@@ -56,9 +56,9 @@ def entropy(scores: Tensor) -> float:
     return float(torch.special.entr(values / values.sum(-1, keepdim=True)).sum(-1).mean())
 
 
-def skip_connections(genotype: Genotype) -> int:
-    """How many edges of both cells are skip connections: many of them are the mark of a collapsed search."""
-    return sum(name == "skip_connect" for name, _ in (*genotype.normal, *genotype.reduce))
+def skip_connections(genotype: AnyGenotype) -> int:
+    """How many edges of all cells are skip connections: many of them are the mark of a collapsed search."""
+    return sum(name == "skip_connect" for cell in genotype.cells for name, _ in genotype.pairs(cell))
 
 
 def plain_report(strategy: Strategy) -> dict[str, Any]:

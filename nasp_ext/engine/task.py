@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from nasp_ext.config import RetrainConfig, SearchConfig, TrainingConfig
 from nasp_ext.data import Batches, ImageData
-from nasp_ext.genotypes import Genotype
+from nasp_ext.layered import AnyGenotype
 from nasp_ext.nn import Network, derived_network, supernet
 from nasp_ext.space import Space
 
@@ -46,7 +46,7 @@ class ClassificationTask:
             in_channels=self.data.channels,
         )
 
-    def derived(self, genotype: Genotype, config: RetrainConfig) -> Network:
+    def derived(self, genotype: AnyGenotype, config: RetrainConfig) -> Network:
         """A fresh network of one genotype."""
         return derived_network(
             genotype,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..gates import PRUNED, Choice
+from .attention import AttentionOp
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
 from .layout import CellLayout, EdgeLayout, Norms
@@ -214,7 +215,8 @@ def _edge_module(edge: EdgeLayout, channels: int, stride: int, norms: Norms) -> 
     if edge.row is None:
         (name,) = edge.primitives
         return build_primitive(name, channels, stride, affine=norms.affine, pool_norm=norms.pool_norm)
-    return MixedOp(
+    kind = AttentionOp if edge.attention else MixedOp
+    return kind(
         channels,
         stride,
         edge.primitives,

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What the cells of a network are made of, read from a search space or from a genotype."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..genotypes import Genotype
+from ..layered import AnyGenotype, LayeredSpace
 from ..space import SearchSpace
 
 
@@ -15,6 +16,7 @@ class EdgeLayout:
     source: int
     primitives: tuple[str, ...]
     row: int | None  # of the gates that mix the primitives; None: the edge holds its one primitive
+    attention: bool = False  # mixes several primitives, with the gates as the prior
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,20 @@ class CellLayout:
     inputs: int = 2
 
     @classmethod
-    def of_space(cls, space: SearchSpace, reduction: bool) -> "CellLayout":
-        rows = [row for row in range(space.rows) if space.is_reduction(row) == reduction]
-        edges = tuple(EdgeLayout(*space.edge(row), space.primitives(row), row) for row in rows)
-        return cls(edges, space.nodes, space.concat, space.inputs)
+    def of_space(cls, space: SearchSpace | LayeredSpace, rows: Iterable[int]) -> "CellLayout":
+        """The cell with these rows of the space, all of one cell."""
+        cell = space.cell if isinstance(space, LayeredSpace) else space
+        attention = isinstance(space, LayeredSpace) and space.attention
+        edges = tuple(EdgeLayout(*space.edge(row), space.choices(row), row, attention) for row in rows)
+        return cls(edges, cell.nodes, cell.concat, cell.inputs)
 
     @classmethod
-    def of_genotype(cls, genotype: Genotype, reduction: bool) -> "CellLayout":
-        cell = "reduce" if reduction else "normal"
-        concat = genotype.reduce_concat if reduction else genotype.normal_concat
+    def of_genotype(cls, genotype: AnyGenotype, cell: str) -> "CellLayout":
+        """A cell by its name in ``genotype.cells``."""
         edges = tuple(
             EdgeLayout(node, source, (name,), None) for node, name, source in genotype.cell_edges(cell)
         )
-        return cls(edges, len(genotype.nodes(cell)), concat, genotype.inputs)
+        return cls(edges, len(genotype.nodes(cell)), genotype.output(cell), genotype.inputs)
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..gates import Choice, Gates
-from ..genotypes import Genotype
+from ..layered import AnyGenotype, LayeredGenotype, LayeredSpace, reduction_cells
 from ..space import SearchSpace, Space
 from .cell import Cell
 from .fused import run_cell
@@ -18,6 +19,8 @@ from .heads import AuxiliaryHead
 from .layout import CellLayout, Norms
 from .plan import CellPlan
 from .residual import ResidualBlock
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class NetworkSizes:
 
     def reduces(self, cell: int) -> bool:
         """Reductions stand at 1/3 and 2/3 of the depth."""
-        return cell in (self.cells // 3, 2 * self.cells // 3)
+        return cell in reduction_cells(self.cells)
 
 
 class Network(nn.Module):
@@ -56,30 +59,35 @@ class Network(nn.Module):
     ``genotype`` of a derived network, else None; ``drop_path_prob``, which may be set anew before each epoch.
 
     Args:
-        layouts: the normal and the reduction cell, or the only one; coefficients: (edges,) of each, or None.
+        layouts: the cell in each place, None for a residual block; coefficients: (edges,) of each, or None.
         auxiliary: a second classifier after 2/3 of the depth; in training mode the output is then
             (logits, auxiliary logits).
     """
 
     def __init__(
         self,
-        layouts: Sequence[CellLayout],
+        layouts: Sequence[CellLayout | None],
         sizes: NetworkSizes,
         norms: Norms,
         *,
-        coefficients: Sequence[Tensor | None] = (None, None),
+        coefficients: Sequence[Tensor | None] | None = None,
         auxiliary: bool = False,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= drop_path < 1:
             raise ValueError(f"expected drop_path in [0, 1), got {drop_path}")
-        if layouts[0].inputs == 1 and sizes.stem_multiplier != 1:
+        found_cells = [layout for layout in layouts if layout is not None]
+        if not found_cells:
+            raise ValueError(
+                f"expected cells >= 3, because residual blocks take two places, got {sizes.cells}"
+            )
+        if found_cells[0].inputs == 1 and sizes.stem_multiplier != 1:
             found = sizes.stem_multiplier
             raise ValueError(f"expected stem_multiplier=1 for cells of one input, got {found}")
         self.sizes, self.norms = sizes, norms
-        self.space: SearchSpace | None = None
-        self.genotype: Genotype | None = None
+        self.space: SearchSpace | LayeredSpace | None = None
+        self.genotype: AnyGenotype | None = None
         self.drop_path_prob = drop_path
         self._fusion = Fusion()
         width = sizes.stem_multiplier * sizes.channels
@@ -87,32 +95,28 @@ class Network(nn.Module):
         self.stem = nn.Sequential(stem_conv, nn.BatchNorm2d(width))
         self.cells = nn.ModuleList()
         previous, channels, shrunk = (width, width), sizes.channels, False
-        for number in range(sizes.cells):
+        for number, layout in enumerate(layouts):
             reduction = sizes.reduces(number)
             channels *= 1 + reduction
-            if reduction and len(layouts) == 1:
+            if layout is None:
                 block: Cell | ResidualBlock = ResidualBlock(previous[1], channels)
                 width = channels
             else:
-                layout = layouts[reduction]
                 block = Cell(
                     *(layout, previous, channels),
                     reduction=reduction,
                     shrunk=shrunk,
                     norms=norms,
-                    coefficients=coefficients[reduction],
+                    coefficients=None if coefficients is None else coefficients[number],
                 )
                 width = len(layout.concat) * channels
             self.cells.append(block)
             previous, shrunk = (previous[1], width), reduction
             if number == self._auxiliary_cell and auxiliary:
                 self.auxiliary_head = AuxiliaryHead(previous[1], sizes.classes)
-        if len(layouts) == 1 and not self.cell_list():
-            raise ValueError(
-                f"expected cells >= 3, because residual blocks take two places, got {sizes.cells}"
-            )
         self.auxiliary = auxiliary
-        self.head = nn.Identity() if len(layouts) > 1 else nn.Sequential(nn.BatchNorm2d(width), nn.ReLU())
+        residual = len(found_cells) < len(layouts)
+        self.head = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU()) if residual else nn.Identity()
         self.classifier = nn.Linear(previous[1], sizes.classes)
 
     def cell_list(self) -> list[Cell]:
@@ -203,7 +207,7 @@ def supernet(
     """The network that holds every option of a space, called ``net(x, gates)``.
 
     Args:
-        cells: in all, with the two that reduce; see ``NetworkSizes``.
+        cells: in all, with the two that reduce; see ``NetworkSizes``. A LayeredSpace says how many.
         stem_multiplier: None = 3, or 1 for cells of one input; pool_norm: None = as the space says.
 
     >>> from nasp_ext.space import space
@@ -211,18 +215,20 @@ def supernet(
     >>> net(torch.zeros(2, 3, 8, 8), Gates(torch.eye(28, 8), tuple(range(8)) + (-1,) * 20)).shape
     torch.Size([2, 10])
     """
-    if not isinstance(space, SearchSpace):
-        raise TypeError(f"expected a SearchSpace, got {type(space).__name__}")
-    layouts = [CellLayout.of_space(space, reduction) for reduction in (False, True)[: space.kinds]]
-    norms = Norms(affine, space.pool_norm if pool_norm is None else pool_norm, update_unselected_stats)
-    stem = _stem_multiplier(space.inputs) if stem_multiplier is None else stem_multiplier
-    net = Network(layouts, NetworkSizes(channels, cells, classes, in_channels, stem), norms)
+    if not isinstance(space, SearchSpace | LayeredSpace):
+        raise TypeError(f"expected a SearchSpace or a LayeredSpace, got {type(space).__name__}")
+    cell = space.cell if isinstance(space, LayeredSpace) else space
+    stem = _stem_multiplier(cell.inputs) if stem_multiplier is None else stem_multiplier
+    sizes = NetworkSizes(channels, cells, classes, in_channels, stem)
+    layouts = [CellLayout.of_space(space, rows) for rows in space.cell_rows]
+    norms = Norms(affine, cell.pool_norm if pool_norm is None else pool_norm, update_unselected_stats)
+    net = Network(_places(layouts, sizes, isinstance(space, LayeredSpace)), sizes, norms)
     net.space = space
     return net
 
 
 def derived_network(
-    genotype: Genotype,
+    genotype: AnyGenotype,
     channels: int = 36,
     cells: int = 20,
     classes: int = 10,
@@ -233,32 +239,48 @@ def derived_network(
     affine: bool = True,
     pool_norm: bool = False,
     drop_path: float = 0.0,
-    coefficients: Sequence[Tensor | None] = (None, None),
+    coefficients: Sequence[Tensor | None] | None = None,
 ) -> Network:
     """The network of a genotype, called ``net(x)``.
 
     Args:
         cells, stem_multiplier: see ``supernet``.
         auxiliary: see ``Network``; drop_path: first value of ``net.drop_path_prob``.
-        coefficients: factors of the edges of the normal and the reduction cell, None = 1.
+        coefficients: factors of the edges of each cell of the genotype, None = 1.
 
     >>> from nasp_ext.genotypes import GENOTYPES
     >>> net = derived_network(GENOTYPES["DARTS_V2"])
     >>> sum(p.numel() for p in net.parameters())
     3349342
     """
-    layouts = [CellLayout.of_genotype(genotype, cell == "reduce") for cell in genotype.cells]
     stem = _stem_multiplier(genotype.inputs) if stem_multiplier is None else stem_multiplier
+    sizes = NetworkSizes(channels, cells, classes, in_channels, stem)
+    layered = isinstance(genotype, LayeredGenotype)
     net = Network(
-        layouts,
-        NetworkSizes(channels, cells, classes, in_channels, stem),
+        _places([CellLayout.of_genotype(genotype, cell) for cell in genotype.cells], sizes, layered),
+        sizes,
         Norms(affine, pool_norm),
-        coefficients=coefficients,
+        coefficients=None if coefficients is None else _places(coefficients, sizes, layered),
         auxiliary=auxiliary,
         drop_path=drop_path,
     )
     net.genotype = genotype
     return net
+
+
+def _places(cells: Sequence[_T], sizes: NetworkSizes, layered: bool) -> Sequence[_T | None]:
+    """What stands in each place of the network.
+
+    Args:
+        cells: of each layer if ``layered``; else of the normal and the reduction cell, or of the only one,
+            which leaves the places of reductions to residual blocks (None).
+    """
+    if layered:
+        if len(cells) != sizes.cells:
+            raise ValueError(f"expected cells={len(cells)}, as each layer has its own, got {sizes.cells}")
+        return cells
+    both = (cells[0], cells[1] if len(cells) > 1 else None)
+    return [both[sizes.reduces(number)] for number in range(sizes.cells)]
 
 
 def _stem_multiplier(inputs: int) -> int:

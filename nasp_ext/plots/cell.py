@@ -12,7 +12,7 @@ from nasp_ext.plots.layout import Layout, Place, layout
 from nasp_ext.plots.svg import INK, MONOSPACE, MUTED, PAPER, document, element, monospace_width, text
 
 if TYPE_CHECKING:
-    from nasp_ext.genotypes import Genotype
+    from nasp_ext.layered import AnyGenotype
 
 _INPUTS = ("c_{k-2}", "c_{k-1}")  # of a cell with one input, the second
 _OUTPUT = "c_{k}"
@@ -71,12 +71,12 @@ def cell_svg(
     return _draw(plan, names, labels, title)
 
 
-def write_cell_svgs(genotype: Genotype, folder: str | os.PathLike[str]) -> list[Path]:
-    """Write cell_normal.svg and, if there is such a cell, cell_reduce.svg into a folder; their paths."""
+def write_cell_svgs(genotype: AnyGenotype, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write cell_<name>.svg of each cell into a folder: normal and reduce, or 01, 02 …; their paths."""
     drawings = {}
     for cell in genotype.cells:
-        edges, concat = getattr(genotype, cell), getattr(genotype, f"{cell}_concat")
-        title = _TITLES[cell] if len(genotype.cells) > 1 else "Cell"
+        edges, concat = genotype.pairs(cell), genotype.output(cell)
+        title = "Cell" if genotype.inputs == 1 else _TITLES.get(cell, f"Cell {cell}")
         drawings[f"cell_{cell}.svg"] = cell_svg(edges, concat, genotype.nodes(cell), title, genotype.inputs)
     paths = []
     for name, drawing in drawings.items():

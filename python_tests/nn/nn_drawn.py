@@ -19,7 +19,7 @@ def random_gates(cells, generator, *, edges=2, value=None, dtype=torch.float64):
         if edges is not None:
             kept = (start + torch.randperm(stop - start, generator=generator)[:edges]).tolist()
         for row in kept:
-            options = len(cells.primitives(row))
+            options = len(cells.choices(row))
             active[row] = int(torch.randint(options, (1,), generator=generator))
             weight[row, active[row]] = 1.0 if value is None else float(torch.rand(1, generator=generator))
     return Gates(weight, tuple(active), unit=value is None)
