@@ -20,6 +20,7 @@ from nasp_ext.derive import genotype_of
 from nasp_ext.engine.evaluate import evaluate
 from nasp_ext.engine.folder import GENOTYPE, RunFolder
 from nasp_ext.engine.progress import Progress
+from nasp_ext.engine.record import entropy, peak_memory, plain_report, plain_scores, skip_connections
 from nasp_ext.engine.steering import SteeringLoss
 from nasp_ext.engine.task import ClassificationTask, SearchBatches
 from nasp_ext.engine.training import Totals, WeightStep, fixed_randomness, random_state, set_random_state
@@ -42,38 +43,6 @@ class SearchResult:
     history: tuple[dict[str, Any], ...]
     network: Network
     files: tuple[Path, ...]
-
-
-def entropy(scores: Tensor) -> float:
-    """Mean over the rows of the entropy, in nats, of the scores divided by their sum.
-
-    Args:  scores: (R, K), numbers >= 0; a row of zeros counts as undecided between all its columns.
-    >>> round(entropy(torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])), 4)
-    0.3466
-    """
-    values = scores.detach().double()
-    values = torch.where(values.sum(-1, keepdim=True) > 0, values, torch.ones_like(values))
-    return float(torch.special.entr(values / values.sum(-1, keepdim=True)).sum(-1).mean())
-
-
-def skip_connections(genotype: AnyGenotype) -> int:
-    """How many edges of all cells are skip connections: many of them are the mark of a collapsed search."""
-    return sum(name == "skip_connect" for cell in genotype.cells for name, _ in genotype.pairs(cell))
-
-
-def plain_report(strategy: Strategy) -> dict[str, Any]:
-    """What a strategy reports, as JSON gives it back, so that a resumed history equals the written one.
-
-    Raises:  ValueError: something in it is no finite number, string, list … of JSON.
-    """
-    report = strategy.report()
-    try:
-        plain = json.loads(json.dumps(report, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"expected {type(strategy).__name__}.report() to fit into JSON: {error}") from error
-    if not isinstance(plain, dict):
-        raise ValueError(f"expected {type(strategy).__name__}.report() to be a dict, got {report!r}")
-    return plain
 
 
 def search(
@@ -176,8 +145,12 @@ class SearchState:
             losses = [self._loss(gates, batch, train) for gates in proposals]
             self._weights(torch.stack(losses).mean())
             shown.advance(train)
-        line = self._line(number, lr, train, steer, batches)
+        train_means, searched = train.means(), time.perf_counter()  # reading them waits for the device
+        line = {"epoch": number + 1, "iterations": (number + 1) * len(batches.train), "lr": lr}
+        line |= self._line(train_means, steer, batches)
+        line["search_seconds"] = round(searched - start, 3)
         line["seconds"] = round(time.perf_counter() - start, 3)
+        line["peak_memory"] = peak_memory(self._device)
         self.history.append(line)
         return line
 
@@ -211,29 +184,26 @@ class SearchState:
             totals.add(loss, self._task.correct(logits.detach(), y), len(y))
         return loss
 
-    def _line(
-        self, number: int, lr: float, train: Totals, steer: Totals, batches: SearchBatches
-    ) -> dict[str, Any]:
-        train_loss, train_accuracy = train.means()
+    def _line(self, train: tuple[float, float], steer: Totals, batches: SearchBatches) -> dict[str, Any]:
         steer_loss, steer_accuracy = steer.means() if steer else (None, None)
-        gates = self._strategy.best()
+        gates, scores = self._strategy.best(), self._strategy.scores()
         val_loss, val_accuracy = evaluate(
             self.network, lambda x: self.network(x, gates), self._task, batches.validate
         )
         genotype = genotype_of(self._space, gates)
         return {
-            "epoch": number + 1,
-            "lr": lr,
-            "train_loss": train_loss,
-            "train_accuracy": train_accuracy,
+            "train_loss": train[0],
+            "train_accuracy": train[1],
             "steer_loss": steer_loss,
             "steer_accuracy": steer_accuracy,
             "val_loss": val_loss,
             "val_accuracy": val_accuracy,
-            "entropy": entropy(self._strategy.scores()),
+            "entropy": entropy(scores),
             "skip_connections": skip_connections(genotype),
             "genotype": json.loads(genotype.to_json()),
             "strategy": plain_report(self._strategy),
+            "active": list(gates.active or ()),
+            "scores": plain_scores(scores),
         }
 
     def state_dict(self) -> dict[str, Any]:

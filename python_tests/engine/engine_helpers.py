@@ -50,8 +50,9 @@ def run(name: str = "nasp", task: ClassificationTask | None = None, config=CONFI
 
 
 def timeless(lines) -> list[dict]:
-    """History lines without their seconds."""
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    """History lines without what differs from run to run: seconds and memory."""
+    measured = ("seconds", "search_seconds", "peak_memory")
+    return [{key: value for key, value in line.items() if key not in measured} for line in lines]
 
 
 def history_file(folder: Path) -> list[dict]:

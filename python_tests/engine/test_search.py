@@ -3,6 +3,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from engine_helpers import CONFIG, TINY, history_file, run, tiny_data
 from nasp_ext import strategies
 from nasp_ext.config import SearchConfig
 from nasp_ext.engine import ClassificationTask
-from nasp_ext.engine.search import entropy, skip_connections
+from nasp_ext.engine.record import entropy, peak_memory, skip_connections
 from nasp_ext.genotypes import Genotype
 
 FILES = {
@@ -44,6 +46,12 @@ def test_the_folder_holds_all_files_and_they_agree(tmp_path):
     assert Genotype.from_json(lines[-1]["genotype"]) == result.genotype
     expected = {"train_loss", "train_accuracy", "val_accuracy", "entropy", "skip_connections", "seconds"}
     assert expected <= set(lines[0])
+    assert [line["iterations"] for line in lines] == [3, 6, 9, 12]
+    assert all(line["search_seconds"] <= line["seconds"] for line in lines)
+    assert lines[-1]["active"] == list(result.gates.active)
+    scores = torch.tensor(lines[-1]["scores"])
+    assert scores.shape == (TINY.rows, TINY.options)
+    assert entropy(scores) == pytest.approx(lines[-1]["entropy"], abs=1e-4)
     assert (folder / "cell_normal.svg").read_text().lstrip().startswith("<")
 
 
@@ -111,6 +119,18 @@ def test_entropy_of_uniform_and_decided_rows():
     assert entropy(torch.full((2, 4), 0.5)) == pytest.approx(1.3862943611)  # ln 4
     assert entropy(torch.eye(3)) == 0
     assert entropy(torch.zeros(1, 2)) == pytest.approx(0.6931471806)  # ln 2: undecided
+
+
+def test_peak_memory_grows_with_what_is_held_and_is_this_process_only():
+    device = torch.device("cpu")
+    before = peak_memory(device)
+    held = torch.ones(64, 1024, 1024)  # 256 MiB
+    after = peak_memory(device)
+    assert after >= before
+    assert after > held.nbytes
+    code = "import torch, nasp_ext.engine.record as r; print(r.peak_memory(torch.device('cpu')))"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 2**26 < int(child.stdout) < after - held.nbytes // 2
 
 
 def test_skip_connections_of_both_cells_are_counted():
