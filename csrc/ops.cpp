@@ -75,4 +75,16 @@ STABLE_TORCH_LIBRARY(nasp_ext, m) {
   m.def(
       "update_statistics_(Tensor(a!)[] means, Tensor(b!)[] variances, Tensor(c!)[] batches, "
       "Tensor[] norms, int[] counts, float[] momenta) -> ()");
+  // A cell with one choice of options, see csrc/cell/cell.h; size: channels, height, width of a
+  // node. Returns the output, then what the backward needs.
+  m.def(
+      "cell_forward(Tensor[] inputs, int[] program, Tensor[] weights, Tensor(a!)[] statistics, "
+      "float[] numbers, Tensor? factors, int[] size) -> Tensor[]");
+  // Of each state the dots of its options, of each node the sums of its edges, the gradients of the
+  // inputs and of the weights; empty where there is none. See csrc/cell/cell_sources.h.
+  m.def(
+      "cell_backward(Tensor grad, Tensor[] inputs, Tensor[] kept, int[] program, Tensor[] weights, "
+      "float[] numbers, Tensor? factors, bool weighted, bool need_weights, int[] need_inputs, "
+      "int[] sources, Tensor[] source_weights, Tensor(a!)[] source_statistics, "
+      "float[] source_numbers) -> Tensor[]");
 }

@@ -2,6 +2,7 @@
 // Blocks on the CPU: images over threads, sums of the images added in their order.
 #include <tuple>
 
+#include "../cell/operators.h"
 #include "../simd/image_memory.h"
 #include "../simd/kernels.h"
 #include "../simd/threads.h"
@@ -9,17 +10,14 @@
 #include "weights.h"
 
 namespace nasp_ext {
-namespace {
-
-std::tuple<Tensor, Tensor> block_forward(const Tensor& x,  // (N, C, H, W), channels_last
-                                         const std::optional<Tensor>& in_norm,  // (5, C)
-                                         const std::optional<Tensor>& depthwise,
-                                         std::vector<Tensor> products,
-                                         const std::vector<int64_t>& geometry, bool relu, bool norm,
-                                         const std::optional<Tensor>& weight,
-                                         const std::optional<Tensor>& bias,
-                                         const std::optional<Tensor>& mean,
-                                         const std::optional<Tensor>& var, double eps) {
+template <>
+std::tuple<Tensor, Tensor> Operators<OnCpu>::block_forward(
+    const Tensor& x,                       // (N, C, H, W), channels_last
+    const std::optional<Tensor>& in_norm,  // (5, C)
+    const std::optional<Tensor>& depthwise, std::vector<Tensor> products,
+    const std::vector<int64_t>& geometry, bool relu, bool norm, const std::optional<Tensor>& weight,
+    const std::optional<Tensor>& bias, const std::optional<Tensor>& mean,
+    const std::optional<Tensor>& var, double eps) {
   const char* op = "block_forward";
   const Images in = as_images(x, op, "x");
   BlockWeights weights{depthwise, std::move(products)};
@@ -71,7 +69,8 @@ std::tuple<Tensor, Tensor> block_forward(const Tensor& x,  // (N, C, H, W), chan
   return {z, rows};
 }
 
-std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
+template <>
+std::tuple<Tensor, Tensor, std::vector<Tensor>> Operators<OnCpu>::block_backward(
     const Tensor& grad,                    // (N, O, H', W'), of the BN's output
     const std::optional<Tensor>& factors,  // (N,), grad counts times these
     const Tensor& sums,                    // (2, O) float64, see node_gradient_sums
@@ -181,11 +180,9 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
   });
   return {in_sums, grad_depthwise, grad_products};
 }
-
-}  // namespace
 }  // namespace nasp_ext
 
 STABLE_TORCH_LIBRARY_IMPL(nasp_ext, CPU, m) {
-  m.impl("block_forward", TORCH_BOX(&nasp_ext::block_forward));
-  m.impl("block_backward", TORCH_BOX(&nasp_ext::block_backward));
+  m.impl("block_forward", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCpu>::block_forward));
+  m.impl("block_backward", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCpu>::block_backward));
 }

@@ -2,22 +2,20 @@
 // Blocks on CUDA.
 #include <tuple>
 
+#include "../cell/operators.h"
 #include "../common/device.h"
 #include "behind_norm.h"
 #include "on_device.h"
 
 namespace nasp_ext {
-namespace {
-
-std::tuple<Tensor, Tensor> block_forward(const Tensor& x,  // (N, C, H, W), channels_last
-                                         const std::optional<Tensor>& in_norm,  // (5, C)
-                                         const std::optional<Tensor>& depthwise,
-                                         std::vector<Tensor> products,
-                                         const std::vector<int64_t>& geometry, bool relu, bool norm,
-                                         const std::optional<Tensor>& weight,
-                                         const std::optional<Tensor>& bias,
-                                         const std::optional<Tensor>& mean,
-                                         const std::optional<Tensor>& var, double eps) {
+template <>
+std::tuple<Tensor, Tensor> Operators<OnCuda>::block_forward(
+    const Tensor& x,                       // (N, C, H, W), channels_last
+    const std::optional<Tensor>& in_norm,  // (5, C)
+    const std::optional<Tensor>& depthwise, std::vector<Tensor> products,
+    const std::vector<int64_t>& geometry, bool relu, bool norm, const std::optional<Tensor>& weight,
+    const std::optional<Tensor>& bias, const std::optional<Tensor>& mean,
+    const std::optional<Tensor>& var, double eps) {
   const char* op = "block_forward";
   const Images in = as_images(x, op, "x");
   BlockWeights weights{depthwise, std::move(products)};
@@ -54,6 +52,8 @@ std::tuple<Tensor, Tensor> block_forward(const Tensor& x,  // (N, C, H, W), chan
   return {z, rows};
 }
 
+namespace {
+
 // What the kernels leave in pieces, and the launch that adds it up.
 template <class T>
 class Pieces {
@@ -82,7 +82,10 @@ class Pieces {
   int count_ = 0;
 };
 
-std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
+}  // namespace
+
+template <>
+std::tuple<Tensor, Tensor, std::vector<Tensor>> Operators<OnCuda>::block_backward(
     const Tensor& grad,                    // (N, O, H', W'), of the BN's output
     const std::optional<Tensor>& factors,  // (N,), grad counts times these
     const Tensor& sums,                    // (2, O) float64, see node_gradient_sums
@@ -171,6 +174,8 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> block_backward(
   return {in_sums, grad_depthwise, grad_products};
 }
 
+namespace {
+
 // PyTorch's allocator keeps memory by itself.
 Tensor empty_images_like(const Tensor& like, const std::vector<int64_t>& size) {
   if (size.size() != 4)
@@ -184,6 +189,6 @@ Tensor empty_images_like(const Tensor& like, const std::vector<int64_t>& size) {
 
 STABLE_TORCH_LIBRARY_IMPL(nasp_ext, NASP_DEVICE_KEY, m) {
   m.impl("empty_images", TORCH_BOX(&nasp_ext::empty_images_like));
-  m.impl("block_forward", TORCH_BOX(&nasp_ext::block_forward));
-  m.impl("block_backward", TORCH_BOX(&nasp_ext::block_backward));
+  m.impl("block_forward", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCuda>::block_forward));
+  m.impl("block_backward", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCuda>::block_backward));
 }

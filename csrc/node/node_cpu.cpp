@@ -2,6 +2,7 @@
 // Node sums and running statistics on the CPU.
 #include <vector>
 
+#include "../cell/operators.h"
 #include "../simd/kernels.h"
 #include "../simd/threads.h"
 #include "node_checks.h"
@@ -44,10 +45,13 @@ struct Terms {
   }
 };
 
-void node_sum_(const Tensor& out,                       // (N, C, H, W)
-               const std::vector<Tensor>& terms,        // E of (N, C, H, W)
-               const std::vector<Tensor>& norms,        // E of (5, C) or empty
-               const std::optional<Tensor>& factors) {  // (E, N)
+}  // namespace
+
+template <>
+void Operators<OnCpu>::node_sum_(const Tensor& out,                       // (N, C, H, W)
+                                 const std::vector<Tensor>& terms,        // E of (N, C, H, W)
+                                 const std::vector<Tensor>& norms,        // E of (5, C) or empty
+                                 const std::optional<Tensor>& factors) {  // (E, N)
   const char* op = "node_sum_";
   const Images images = check_terms(out, terms, norms, factors, op, "out");
   if (out.numel() == 0) return;
@@ -72,10 +76,12 @@ void node_sum_(const Tensor& out,                       // (N, C, H, W)
   });
 }
 
-Tensor node_gradient_sums(const Tensor& grad,                      // (N, C, H, W)
-                          const std::vector<Tensor>& terms,        // E of (N, C, H, W)
-                          const std::vector<Tensor>& norms,        // E of (5, C) or empty
-                          const std::optional<Tensor>& factors) {  // (E, N)
+template <>
+Tensor Operators<OnCpu>::node_gradient_sums(
+    const Tensor& grad,                      // (N, C, H, W)
+    const std::vector<Tensor>& terms,        // E of (N, C, H, W)
+    const std::vector<Tensor>& norms,        // E of (5, C) or empty
+    const std::optional<Tensor>& factors) {  // (E, N)
   const char* op = "node_gradient_sums";
   const Images images = check_terms(grad, terms, norms, factors, op, "grad");
   const auto count = static_cast<int64_t>(terms.size());
@@ -125,12 +131,14 @@ Tensor node_gradient_sums(const Tensor& grad,                      // (N, C, H, 
 
 // running = (1 - momentum) * running + momentum * statistic of the batch, and one more batch
 // counted.
-void update_statistics_(const std::vector<Tensor>& means,      // B of (C,)
-                        const std::vector<Tensor>& variances,  // B of (C,)
-                        const std::vector<Tensor>& batches,    // B of (), int64
-                        const std::vector<Tensor>& norms,      // B of (5, C)
-                        const std::vector<int64_t>& counts,    // B, elements of a channel
-                        const std::vector<double>& momenta) {  // B
+template <>
+void Operators<OnCpu>::update_statistics_(
+    const std::vector<Tensor>& means,      // B of (C,)
+    const std::vector<Tensor>& variances,  // B of (C,)
+    const std::vector<Tensor>& batches,    // B of (), int64
+    const std::vector<Tensor>& norms,      // B of (5, C)
+    const std::vector<int64_t>& counts,    // B, elements of a channel
+    const std::vector<double>& momenta) {  // B
   const char* op = "update_statistics_";
   check_statistics(means, variances, batches, norms, counts, momenta, op);
   for (size_t b = 0; b < means.size(); ++b)
@@ -141,12 +149,12 @@ void update_statistics_(const std::vector<Tensor>& means,      // B of (C,)
                         data_of<T>(norms[b]), means[b].numel(), counts[b], momenta[b]);
     });
 }
-
-}  // namespace
 }  // namespace nasp_ext
 
 STABLE_TORCH_LIBRARY_IMPL(nasp_ext, CPU, m) {
-  m.impl("node_sum_", TORCH_BOX(&nasp_ext::node_sum_));
-  m.impl("node_gradient_sums", TORCH_BOX(&nasp_ext::node_gradient_sums));
-  m.impl("update_statistics_", TORCH_BOX(&nasp_ext::update_statistics_));
+  m.impl("node_sum_", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCpu>::node_sum_));
+  m.impl("node_gradient_sums",
+         TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCpu>::node_gradient_sums));
+  m.impl("update_statistics_",
+         TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCpu>::update_statistics_));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Node sums and running statistics on CUDA.
 #include "../block/on_device.h"
+#include "../cell/operators.h"
 #include "../common/device.h"
 #include "node_checks.h"
 #include "node_kernel.h"
@@ -27,10 +28,13 @@ NodeTerms<T> terms_on_device(const Images& node, const std::vector<Tensor>& term
   return n;
 }
 
-void node_sum_(const Tensor& out,                       // (N, C, H, W)
-               const std::vector<Tensor>& terms,        // E of (N, C, H, W)
-               const std::vector<Tensor>& norms,        // E of (5, C) or empty
-               const std::optional<Tensor>& factors) {  // (E, N)
+}  // namespace
+
+template <>
+void Operators<OnCuda>::node_sum_(const Tensor& out,                       // (N, C, H, W)
+                                  const std::vector<Tensor>& terms,        // E of (N, C, H, W)
+                                  const std::vector<Tensor>& norms,        // E of (5, C) or empty
+                                  const std::optional<Tensor>& factors) {  // (E, N)
   const char* op = "node_sum_";
   const Images images = check_terms(out, terms, norms, factors, op, "out");
   const DeviceScope device(out);
@@ -42,10 +46,12 @@ void node_sum_(const Tensor& out,                       // (N, C, H, W)
   });
 }
 
-Tensor node_gradient_sums(const Tensor& grad,                      // (N, C, H, W)
-                          const std::vector<Tensor>& terms,        // E of (N, C, H, W)
-                          const std::vector<Tensor>& norms,        // E of (5, C) or empty
-                          const std::optional<Tensor>& factors) {  // (E, N)
+template <>
+Tensor Operators<OnCuda>::node_gradient_sums(
+    const Tensor& grad,                      // (N, C, H, W)
+    const std::vector<Tensor>& terms,        // E of (N, C, H, W)
+    const std::vector<Tensor>& norms,        // E of (5, C) or empty
+    const std::optional<Tensor>& factors) {  // (E, N)
   const char* op = "node_gradient_sums";
   const Images images = check_terms(grad, terms, norms, factors, op, "grad");
   const DeviceScope device(grad);
@@ -69,6 +75,8 @@ Tensor node_gradient_sums(const Tensor& grad,                      // (N, C, H, 
   return sums;
 }
 
+namespace {
+
 // Of the BNs of one dtype, as many in a launch as its parameters hold.
 template <class T>
 class Updates {
@@ -89,14 +97,18 @@ class Updates {
   int count_ = 0;
 };
 
+}  // namespace
+
 // running = (1 - momentum) * running + momentum * statistic of the batch, and one more batch
 // counted.
-void update_statistics_(const std::vector<Tensor>& means,      // B of (C,)
-                        const std::vector<Tensor>& variances,  // B of (C,)
-                        const std::vector<Tensor>& batches,    // B of (), int64
-                        const std::vector<Tensor>& norms,      // B of (5, C)
-                        const std::vector<int64_t>& counts,    // B, elements of a channel
-                        const std::vector<double>& momenta) {  // B
+template <>
+void Operators<OnCuda>::update_statistics_(
+    const std::vector<Tensor>& means,      // B of (C,)
+    const std::vector<Tensor>& variances,  // B of (C,)
+    const std::vector<Tensor>& batches,    // B of (), int64
+    const std::vector<Tensor>& norms,      // B of (5, C)
+    const std::vector<int64_t>& counts,    // B, elements of a channel
+    const std::vector<double>& momenta) {  // B
   const char* op = "update_statistics_";
   check_statistics(means, variances, batches, norms, counts, momenta, op);
   if (means.empty()) return;
@@ -123,12 +135,12 @@ void update_statistics_(const std::vector<Tensor>& means,      // B of (C,)
   singles.launch();
   doubles.launch();
 }
-
-}  // namespace
 }  // namespace nasp_ext
 
 STABLE_TORCH_LIBRARY_IMPL(nasp_ext, NASP_DEVICE_KEY, m) {
-  m.impl("node_sum_", TORCH_BOX(&nasp_ext::node_sum_));
-  m.impl("node_gradient_sums", TORCH_BOX(&nasp_ext::node_gradient_sums));
-  m.impl("update_statistics_", TORCH_BOX(&nasp_ext::update_statistics_));
+  m.impl("node_sum_", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCuda>::node_sum_));
+  m.impl("node_gradient_sums",
+         TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCuda>::node_gradient_sums));
+  m.impl("update_statistics_",
+         TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCuda>::update_statistics_));
 }

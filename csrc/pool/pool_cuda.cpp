@@ -2,18 +2,17 @@
 // Pools on CUDA.
 #include <tuple>
 
+#include "../cell/operators.h"
 #include "../common/device.h"
 #include "on_device.h"
 
 namespace nasp_ext {
-namespace {
-
-std::tuple<Tensor, Tensor> pool_forward(const Tensor& x,  // (N, C, H, W), channels_last
-                                        bool max, int64_t kernel_size, int64_t stride, bool norm,
-                                        const std::optional<Tensor>& weight,
-                                        const std::optional<Tensor>& bias,
-                                        const std::optional<Tensor>& mean,
-                                        const std::optional<Tensor>& var, double eps) {
+template <>
+std::tuple<Tensor, Tensor> Operators<OnCuda>::pool_forward(
+    const Tensor& x,  // (N, C, H, W), channels_last
+    bool max, int64_t kernel_size, int64_t stride, bool norm, const std::optional<Tensor>& weight,
+    const std::optional<Tensor>& bias, const std::optional<Tensor>& mean,
+    const std::optional<Tensor>& var, double eps) {
   const char* op = "pool_forward";
   const Images in = as_images(x, op, "x");
   const PoolShape s = pool_shape(in, max, kernel_size, stride, op);
@@ -46,16 +45,18 @@ std::tuple<Tensor, Tensor> pool_forward(const Tensor& x,  // (N, C, H, W), chann
   return {z, rows};
 }
 
-void pool_backward_(const Tensor& grad,                    // (N, C, H', W'), of the BN's output
-                    const std::optional<Tensor>& factors,  // (N,), grad counts times these
-                    const Tensor& sums,                    // (2, C) float64
-                    const Tensor& z,                       // (N, C, H', W')
-                    const Tensor& norm,                    // (5, C) or empty
-                    bool batch_stats,
-                    const Tensor& x,  // (N, C, H, W)
-                    bool max, int64_t kernel_size, int64_t stride,
-                    const Tensor& out,                  // (N, C, H, W), gets the gradient of x
-                    const std::optional<Tensor>& base)  // (N, C, H, W), added to it; may be `out`
+template <>
+void Operators<OnCuda>::pool_backward_(
+    const Tensor& grad,                    // (N, C, H', W'), of the BN's output
+    const std::optional<Tensor>& factors,  // (N,), grad counts times these
+    const Tensor& sums,                    // (2, C) float64
+    const Tensor& z,                       // (N, C, H', W')
+    const Tensor& norm,                    // (5, C) or empty
+    bool batch_stats,
+    const Tensor& x,  // (N, C, H, W)
+    bool max, int64_t kernel_size, int64_t stride,
+    const Tensor& out,                  // (N, C, H, W), gets the gradient of x
+    const std::optional<Tensor>& base)  // (N, C, H, W), added to it; may be `out`
 {
   const char* op = "pool_backward_";
   const Images in = as_images(x, op, "x");
@@ -87,11 +88,9 @@ void pool_backward_(const Tensor& grad,                    // (N, C, H', W'), of
     launch_pool_backward(b, device.stream());
   });
 }
-
-}  // namespace
 }  // namespace nasp_ext
 
 STABLE_TORCH_LIBRARY_IMPL(nasp_ext, NASP_DEVICE_KEY, m) {
-  m.impl("pool_forward", TORCH_BOX(&nasp_ext::pool_forward));
-  m.impl("pool_backward_", TORCH_BOX(&nasp_ext::pool_backward_));
+  m.impl("pool_forward", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCuda>::pool_forward));
+  m.impl("pool_backward_", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCuda>::pool_backward_));
 }

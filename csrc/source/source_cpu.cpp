@@ -8,6 +8,7 @@
 #include <array>
 #include <map>
 
+#include "../cell/operators.h"
 #include "../simd/kernels.h"
 #include "../simd/threads.h"
 #include "source_parts.h"
@@ -18,7 +19,7 @@ namespace {
 template <class T>
 class SourceDots {
  public:
-  SourceDots(const Tensor& x, const std::vector<Tensor>& grads, std::vector<ProgramOption>& options,
+  SourceDots(const Tensor& x, const std::vector<Tensor>& grads, std::vector<SourceOption>& options,
              T* out)
       : kernel_(kernels<T>()),
         lanes_(kernel_.lanes),
@@ -50,7 +51,7 @@ class SourceDots {
       std::vector<Stage> stages;
       for (Chain& chain : chains_) {
         const int64_t depth = sweep - chain.grad;
-        if (depth >= 0 && depth < static_cast<int64_t>(chain.option->blocks.size()))
+        if (depth >= 0 && depth < static_cast<int64_t>(chain.option->blocks().size()))
           stages.push_back(stage(chain, depth));
       }
       for_image_chunks(in_.count, [&](int64_t, int64_t first, int64_t last) {
@@ -65,7 +66,7 @@ class SourceDots {
 
  private:
   struct Chain {
-    ProgramOption* option;
+    SourceOption* option;
     int64_t number, grad, index;  // index: among the chains of its edge
     PaddedNorm<T> before;         // the BN of the block that ran last
     std::vector<T> rows;          // the same, not padded
@@ -83,13 +84,13 @@ class SourceDots {
   };
 
   ProgramBlock& block_of(const Stage& s) const {
-    return s.chain->option->blocks[static_cast<size_t>(s.depth)];
+    return s.chain->option->blocks()[static_cast<size_t>(s.depth)];
   }
 
   void plan(size_t i) {
-    ProgramOption& o = options_[i];
-    if (o.kind != OptionKind::kChain) {
-      SourcePool<T>& pool = pools_[{o.pool.max, o.pool.kernel, o.pool.stride, o.norm.exists}];
+    SourceOption& o = options_[i];
+    if (o.kind() != OptionKind::kChain) {
+      SourcePool<T>& pool = pools_[{o.pool.max, o.pool.kernel, o.pool.stride, o.norm().exists}];
       pool.shape = o.pool;
       pool.options.push_back(i);
       return;
@@ -97,15 +98,15 @@ class SourceDots {
     int64_t index = 0;
     for (const Chain& other : chains_) index += other.grad == o.grad;
     chains_.push_back({&o, static_cast<int64_t>(i), o.grad, index, {}, {}});
-    depth_ = std::max(depth_, static_cast<int64_t>(o.blocks.size()));
+    depth_ = std::max(depth_, static_cast<int64_t>(o.blocks().size()));
     chains_of_edge_ = std::max(chains_of_edge_, index + 1);
-    for (size_t d = 0; d + 1 < o.blocks.size(); ++d)
-      slot_size_ = std::max(
-          slot_size_, in_.count * o.blocks[d].shape.out_pixels() * o.blocks[d].shape.out_channels);
+    for (size_t d = 0; d + 1 < o.blocks().size(); ++d)
+      slot_size_ = std::max(slot_size_, in_.count * o.blocks()[d].shape.out_pixels() *
+                                            o.blocks()[d].shape.out_channels);
     // A sweep reads what the sweep before wrote: slots for each edge under way, and two in turn.
     slots_ = depth_ > 1 ? depth_ * chains_of_edge_ * 2 : 0;
     slot_bytes_ = Scratch::bytes<T>(slot_size_);
-    for (const ProgramBlock& b : o.blocks)
+    for (const ProgramBlock& b : o.blocks())
       group_size_ = std::max(group_size_, forward_scratch(b.shape, lanes_));
   }
 
@@ -115,9 +116,9 @@ class SourceDots {
   }
 
   Stage stage(Chain& chain, int64_t depth) {
-    const ProgramBlock& b = chain.option->blocks[static_cast<size_t>(depth)];
+    const ProgramBlock& b = chain.option->blocks()[static_cast<size_t>(depth)];
     const BlockShape& s = b.shape;
-    const bool last = depth + 1 == static_cast<int64_t>(chain.option->blocks.size());
+    const bool last = depth + 1 == static_cast<int64_t>(chain.option->blocks().size());
     return {&chain,
             depth,
             &s,
@@ -241,12 +242,12 @@ class SourceDots {
 
   void finish_pool(SourcePool<T>& pool) {
     for (size_t i = 0; i < pool.options.size(); ++i) {
-      const ProgramOption& o = options_[pool.options[i]];
+      const SourceOption& o = options_[pool.options[i]];
       const auto rows =
-          finish_norm(o.norm, pool.sums, pool.shape.out_pixels(), pool.shape.channels, 1);
+          finish_norm(o.norm(), pool.sums, pool.shape.out_pixels(), pool.shape.channels, 1);
       out_[pool.options[i]] =
           source_dot(grads_[static_cast<size_t>(o.grad)], pool.sums, o.grad, rows,
-                     o.norm.arguments.bias, pool.shape.channels, 1, in_.count, lanes_);
+                     o.norm().arguments.bias, pool.shape.channels, 1, in_.count, lanes_);
     }
   }
 
@@ -254,7 +255,7 @@ class SourceDots {
   int64_t lanes_;
   Images in_;
   Pixels<const T> x_;
-  std::vector<ProgramOption>& options_;
+  std::vector<SourceOption>& options_;
   T* out_;
   std::vector<SourceGrad<T>> grads_;
   std::map<std::array<int64_t, 4>, SourcePool<T>> pools_;
@@ -264,12 +265,16 @@ class SourceDots {
   int64_t group_size_ = 0;
 };
 
-Tensor source_dots(const Tensor& x,                   // (N, C, H, W), channels_last
-                   const std::vector<Tensor>& grads,  // one for each edge
-                   const std::vector<int64_t>& program, const std::vector<Tensor>& weights,
-                   const std::vector<Tensor>& statistics, const std::vector<double>& numbers) {
-  auto options =
-      ProgramReader("source_dots", x, grads, program, weights, statistics, numbers).read();
+}  // namespace
+
+template <>
+Tensor Operators<OnCpu>::source_dots(const Tensor& x,  // (N, C, H, W), channels_last
+                                     const std::vector<Tensor>& grads,  // one for each edge
+                                     const std::vector<int64_t>& program,
+                                     const std::vector<Tensor>& weights,
+                                     const std::vector<Tensor>& statistics,
+                                     const std::vector<double>& numbers) {
+  auto options = SourceReader(x, grads, program, weights, statistics, numbers).read();
   Tensor dots = empty_vector(x, static_cast<int64_t>(options.size()), x.scalar_type());
   if (options.empty()) return dots;
   if (x.numel() == 0)
@@ -280,10 +285,8 @@ Tensor source_dots(const Tensor& x,                   // (N, C, H, W), channels_
   });
   return dots;
 }
-
-}  // namespace
 }  // namespace nasp_ext
 
 STABLE_TORCH_LIBRARY_IMPL(nasp_ext, CPU, m) {
-  m.impl("source_dots", TORCH_BOX(&nasp_ext::source_dots));
+  m.impl("source_dots", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCpu>::source_dots));
 }

@@ -9,6 +9,7 @@
 #include <array>
 #include <map>
 
+#include "../cell/operators.h"
 #include "../common/device.h"
 #include "../pool/on_device.h"
 #include "program.h"
@@ -20,10 +21,10 @@ template <class T>
 class SourceDots {
  public:
   SourceDots(const Tensor& x, const std::vector<Tensor>& grads,
-             const std::vector<ProgramOption>& options, stream_t stream)
+             const std::vector<SourceOption>& options, stream_t stream)
       : x_(x), in_(as_images(x, kOp, "x")), grads_(grads), options_(options), stream_(stream) {
     for (const Tensor& grad : grads) width_ = std::max(width_, grad.size(1));
-    for (const ProgramOption& o : options) depth_ = std::max(depth_, o.blocks.size());
+    for (const SourceOption& o : options) depth_ = std::max(depth_, o.blocks().size());
     const auto count = static_cast<int64_t>(options.size());
     contributions_ = empty_matrix(x, count, width_, ScalarType::Double);
     before_.resize(options.size());
@@ -52,7 +53,7 @@ class SourceDots {
     std::map<std::array<int64_t, 3>, std::vector<size_t>> kinds;
     for (size_t i = 0; i < options_.size(); ++i) {
       const PoolShape& s = options_[i].pool;
-      if (options_[i].kind != OptionKind::kChain) kinds[{s.max, s.kernel, s.stride}].push_back(i);
+      if (options_[i].kind() != OptionKind::kChain) kinds[{s.max, s.kernel, s.stride}].push_back(i);
     }
     std::vector<PoolForward<T>> forwards;
     for (const auto& [kind, options] : kinds)
@@ -80,7 +81,7 @@ class SourceDots {
       const Tensor& grad = grads_[static_cast<size_t>(options_[number].grad)];
       f.grads[g] = data_of<T>(grad);
       f.grad_pitches[g] = narrow(as_images(grad, kOp, "grads").pitch, kOp);
-      finish_option(number, options_[number].norm, f.sums,
+      finish_option(number, options_[number].norm(), f.sums,
                     f.dots + 2 * static_cast<int64_t>(g) * rows, f.shape.out_pixels(), s.channels);
     }
     return f;
@@ -91,7 +92,7 @@ class SourceDots {
     std::vector<BlockForward<T>> forwards;
     std::vector<Before> read;  // lives until the launch
     for (size_t i = 0; i < options_.size(); ++i)
-      if (depth < options_[i].blocks.size()) {
+      if (depth < options_[i].blocks().size()) {
         read.push_back(before_[i]);
         forwards.push_back(block(i, depth));
       }
@@ -100,9 +101,9 @@ class SourceDots {
   }
 
   BlockForward<T> block(size_t number, size_t depth) {
-    const ProgramOption& o = options_[number];
-    const ProgramBlock& b = o.blocks[depth];
-    const bool last = depth + 1 == o.blocks.size();
+    const SourceOption& o = options_[number];
+    const ProgramBlock& b = o.blocks()[depth];
+    const bool last = depth + 1 == o.blocks().size();
     const Before before = before_[number];
     BlockForward<T> f{};
     f.shape = geometry_of(b.shape, in_.count, kOp);
@@ -188,7 +189,7 @@ class SourceDots {
   const Tensor& x_;
   Images in_;
   const std::vector<Tensor>& grads_;
-  const std::vector<ProgramOption>& options_;
+  const std::vector<SourceOption>& options_;
   stream_t stream_;
   int64_t width_ = 1;
   size_t depth_ = 0;
@@ -198,13 +199,17 @@ class SourceDots {
   std::vector<FinishNorm<T>> finishes_;
 };
 
-Tensor source_dots(const Tensor& x,                   // (N, C, H, W), channels_last
-                   const std::vector<Tensor>& grads,  // one for each edge
-                   const std::vector<int64_t>& program, const std::vector<Tensor>& weights,
-                   const std::vector<Tensor>& statistics, const std::vector<double>& numbers) {
+}  // namespace
+
+template <>
+Tensor Operators<OnCuda>::source_dots(const Tensor& x,  // (N, C, H, W), channels_last
+                                      const std::vector<Tensor>& grads,  // one for each edge
+                                      const std::vector<int64_t>& program,
+                                      const std::vector<Tensor>& weights,
+                                      const std::vector<Tensor>& statistics,
+                                      const std::vector<double>& numbers) {
   const DeviceScope device(x);
-  const auto options =
-      ProgramReader("source_dots", x, grads, program, weights, statistics, numbers).read();
+  const auto options = SourceReader(x, grads, program, weights, statistics, numbers).read();
   Tensor dots = empty_vector(x, static_cast<int64_t>(options.size()), x.scalar_type());
   if (options.empty()) return dots;
   if (x.numel() == 0)
@@ -215,10 +220,8 @@ Tensor source_dots(const Tensor& x,                   // (N, C, H, W), channels_
   });
   return dots;
 }
-
-}  // namespace
 }  // namespace nasp_ext
 
 STABLE_TORCH_LIBRARY_IMPL(nasp_ext, NASP_DEVICE_KEY, m) {
-  m.impl("source_dots", TORCH_BOX(&nasp_ext::source_dots));
+  m.impl("source_dots", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCuda>::source_dots));
 }

@@ -173,7 +173,9 @@ class MixedOp(nn.Module):
             (active,),
             factors=(factor,),
             weighted=wanted and factor is not None,
-            size=None if plan.selection((active,)).chosen else tuple(self._output_of_zeros(x)[0][1:]),
+            size=tuple(self._output_of_zeros(x)[0][1:])
+            if not plan.selection((active,)).chosen
+            else (0, 0, 0),
         )
 
     def _check_weights(self, x: Tensor, weights: Tensor) -> None:

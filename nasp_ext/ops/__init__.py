@@ -16,6 +16,7 @@ from .blocks import (
     source_dots,
     update_statistics_,
 )
+from .cells import cell_backward, cell_forward
 from .mixture import branch_dots, mixed_sum
 from .prox import prox_c, prox_c1, prox_c2, select_active
 from .step import nasp_step_
@@ -27,6 +28,8 @@ __all__ = [
     "block_backward",
     "block_forward",
     "branch_dots",
+    "cell_backward",
+    "cell_forward",
     "check_selection",
     "empty_images",
     "mixed_sum",

@@ -35,7 +35,7 @@ NormParts = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 _NO_PARTS: NormParts = (None, None, None, None)
 
 
-def _run(operator: Any, *arguments: Any) -> Any:
+def run_operator(operator: Any, *arguments: Any) -> Any:
     """Call an operator that has no gradient."""
     if torch.is_grad_enabled():
         lists = [x if isinstance(x, (list, tuple)) else (x,) for x in arguments]
@@ -85,7 +85,7 @@ def block_forward(
     Returns: z (N, O, H', W'), norm (5, O) or (0, O) if not ``norm``.
     Raises:  ValueError: for shapes, dtypes or layouts that do not fit.
     """
-    result: tuple[Tensor, Tensor] = _run(
+    result: tuple[Tensor, Tensor] = run_operator(
         _BLOCK_FORWARD, x, in_norm, depthwise, products, geometry, relu, norm, *parts, eps
     )
     return result
@@ -120,7 +120,7 @@ def block_backward(
         the sums of the BatchNorm before (2, C), (0, C) without; the gradient of ``depthwise``; those of
         ``products``; empty if not ``need_weights``.
     """
-    result: tuple[Tensor, Tensor, list[Tensor]] = _run(
+    result: tuple[Tensor, Tensor, list[Tensor]] = run_operator(
         _BLOCK_BACKWARD,
         *(grad, factors, sums, z, norm, batch_stats, x, in_norm, depthwise, products, geometry, relu),
         *(need_weights, out, base),
@@ -143,7 +143,9 @@ def pool_forward(
     Args:    x: (N, C, H, W); kernel_size: odd; parts: as for ``block_forward``.
     Returns: z (N, C, H', W'), norm (5, C) or (0, C).
     """
-    result: tuple[Tensor, Tensor] = _run(_POOL_FORWARD, x, max, kernel_size, stride, norm, *parts, eps)
+    result: tuple[Tensor, Tensor] = run_operator(
+        _POOL_FORWARD, x, max, kernel_size, stride, norm, *parts, eps
+    )
     return result
 
 
@@ -162,7 +164,7 @@ def pool_backward_(
     base: Tensor | None,
 ) -> None:
     """Overwrite ``out`` with ``base`` plus the gradient of x, see ``block_backward``."""
-    _run(
+    run_operator(
         _POOL_BACKWARD_,
         *(grad, factors, sums, z, norm, batch_stats, x, max, kernel_size, stride, out, base),
     )
@@ -176,7 +178,7 @@ def node_sum_(
 
     Args:    out, terms: (N, C, H, W), E terms; norms: E of (5, C) or empty; factors: (E, N), None = 1.
     """
-    _run(_NODE_SUM_, out, terms, norms, factors)
+    run_operator(_NODE_SUM_, out, terms, norms, factors)
     mark_changed(out)
 
 
@@ -188,7 +190,7 @@ def node_gradient_sums(
     Returns: (E, 2, C) float64: sums over images and pixels of ``factors[e] grad`` and of that times the
         normalised term, or times the term itself where its norm is empty.
     """
-    sums: Tensor = _run(_NODE_GRADIENT_SUMS, grad, terms, norms, factors)
+    sums: Tensor = run_operator(_NODE_GRADIENT_SUMS, grad, terms, norms, factors)
     return sums
 
 
@@ -206,7 +208,7 @@ def update_statistics_(
         means, variances: B of (C,); batches: B of (), int64; norms: B of (5, C) of the batch.
         counts: elements of a channel in the batch, at least 2.
     """
-    _run(_UPDATE_STATISTICS_, means, variances, batches, norms, counts, momenta)
+    run_operator(_UPDATE_STATISTICS_, means, variances, batches, norms, counts, momenta)
     mark_changed(*means, *variances, *batches)
 
 
@@ -231,6 +233,6 @@ def source_dots(
     Returns: (options,), in the dtype of x.
     Raises:  ValueError: for a program that does not fit its tensors.
     """
-    dots: Tensor = _run(_SOURCE_DOTS, x, grads, program, weights, statistics, numbers)
+    dots: Tensor = run_operator(_SOURCE_DOTS, x, grads, program, weights, statistics, numbers)
     mark_changed(*statistics)
     return dots

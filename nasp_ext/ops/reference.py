@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -17,12 +18,15 @@ from .reference_blocks import (
     pool_forward,
     update_statistics_,
 )
+from .reference_cell import Cell
 from .reference_source import source_dots
 
 __all__ = [
     "block_backward",
     "block_forward",
     "branch_dots",
+    "cell_backward",
+    "cell_forward",
     "mixed_sum",
     "nasp_step_",
     "node_gradient_sums",
@@ -36,6 +40,20 @@ __all__ = [
     "source_dots",
     "update_statistics_",
 ]
+
+_CELL = Cell(
+    SimpleNamespace(
+        block_backward=block_backward,
+        block_forward=block_forward,
+        node_gradient_sums=node_gradient_sums,
+        node_sum_=node_sum_,
+        pool_backward_=pool_backward_,
+        pool_forward=pool_forward,
+        source_dots=source_dots,
+        update_statistics_=update_statistics_,
+    )
+)
+cell_forward, cell_backward = _CELL.forward, _CELL.backward
 
 _MASK64 = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15

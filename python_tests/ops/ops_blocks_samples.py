@@ -36,6 +36,38 @@ def chain_program(channels, updates):
     return [*chain, 0, 0, 0, 1, 1, 3, 1, *bn], weights, statistics, [1e-5, 0.1, 1e-5, 0.1]
 
 
+def cell_program(channels):
+    """One input behind a 1×1 block; a node of a separable edge, a second of a skip and a pool."""
+    bn = [1, 0, 1, 1]
+    program = [1, 2, 2, 1, 2, 1, 2, 1, 0, 1, *IDENTITY, 1, *bn]
+    program += [3, 0, 0, 2, 1, 1, 1, *DEPTHWISE, 1, *bn, 1, 0, 0, 1, 1, 1, 1, 3, 1, *bn]
+    weights = [images(channels, channels, 1, 1, seed=seed).contiguous() for seed in (1, 2)]
+    weights.insert(1, images(channels, 1, 3, 3).contiguous())
+    return program, weights, [s for _ in range(3) for s in running(channels)], [1e-5, 0.1] * 3
+
+
+def cell_samples(x, grad):
+    """Forward, and the backward of what it keeps."""
+    channels, factors = x.shape[1], torch.stack([row(len(x), seed) for seed in range(3)])
+    program, weights, statistics, numbers = cell_program(channels)
+    forward = [x], program, weights, statistics, numbers
+    kept = torch.ops.nasp_ext.cell_forward(*forward, factors, [channels, *x.shape[2:]])
+    chain, dots_weights, dots_statistics, dots_numbers = chain_program(channels, updates=True)
+    sources = [1, len(chain), 2, 6, 4, 0, *chain, *[0] * 10]
+    behind = torch.cat([grad, grad], 1).to(memory_format=torch.channels_last), [x], kept
+    rest = program, weights, numbers
+    return {
+        "cell_forward": [
+            (*forward, factors, [channels, *x.shape[2:]]),
+            ([x], [1, 1, 1, 1, 0, 0], [], [], [], None, [3, 4, 5]),
+        ],
+        "cell_backward": [
+            (*behind, *rest, factors, True, True, [1], sources, dots_weights, dots_statistics, dots_numbers),
+            (*behind, *rest, None, False, False, [1], [], [], [], []),
+        ],
+    }
+
+
 def samples(batch=2, channels=4, size=5):
     """The arguments of every fused operator."""
     x, grad, z = (images(batch, channels, size, size, seed=seed) for seed in range(3))
@@ -111,6 +143,7 @@ def samples(batch=2, channels=4, size=5):
             (x, [grad], program, weights, statistics, numbers),
             (x, [grad], *chain_program(channels, updates=False)),
         ],
+        **cell_samples(x, grad),
     }
 
 

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+// Candidate operations as an operator call can carry them: flat lists that are read in order.
+//
+// An option is its kind, then
+//   kIdentity: nothing
+//   kPool:     max, kernel, stride, NORM
+//   kChain:    number of blocks, for each: depthwise, parts, geometry (8 numbers), relu, NORM
+// NORM: exists, affine, batch statistics, updates running ones. In the order in which they are
+// named, `weights` holds the depthwise and product weights, then weight and bias if affine;
+// `statistics` holds running mean and variance if they are read or updated, then the number of
+// batches if updated; `numbers` holds eps and momentum of each norm that exists.
+#pragma once
+
+#include "../block/weights.h"
+#include "../pool/pool_shape.h"
+
+namespace nasp_ext {
+
+enum class OptionKind : int64_t { kIdentity = 0, kPool = 1, kChain = 2 };
+constexpr int64_t kOptionKinds = 3;
+
+struct ProgramNorm {
+  bool exists = false, batch = false, updates = false;
+  NormArguments arguments{};  // mean and var only where they replace those of the batch
+  std::optional<Tensor> mean, var, batches;
+  double momentum = 0;
+  size_t place = 0;  // of `weight` among the weights
+};
+
+struct ProgramBlock {
+  BlockWeights weights;
+  std::vector<int64_t> geometry;
+  bool relu = false;
+  ProgramNorm norm;
+  size_t place = 0;    // of the first of its convolutions among the weights
+  BlockShape shape{};  // once it is known
+};
+
+struct ProgramOption {
+  OptionKind kind = OptionKind::kIdentity;
+  bool max = false;
+  int64_t kernel = 1, stride = 1;    // of the pool
+  ProgramNorm norm;                  // of the pool
+  std::vector<ProgramBlock> blocks;  // of the chain
+};
+
+class OptionReader {
+ public:
+  // statistics: null if they are not asked for, as in a backward.
+  OptionReader(const char* op, const std::vector<int64_t>& program,
+               const std::vector<Tensor>& weights, const std::vector<Tensor>* statistics,
+               const std::vector<double>& numbers)
+      : op_(op), program_(program), weights_(weights), statistics_(statistics), numbers_(numbers) {}
+
+  bool at_end() const { return next_ >= program_.size(); }
+  int64_t number() { return take(program_, next_, "entries in the program"); }
+  bool flag() { return number() != 0; }
+
+  ProgramOption option(int64_t kind) {
+    if (kind < 0 || kind >= kOptionKinds)
+      fail(op_, ": expected a kind in 0..", kOptionKinds - 1, ", found ", kind);
+    ProgramOption o;
+    o.kind = static_cast<OptionKind>(kind);
+    if (o.kind == OptionKind::kPool) {
+      o.max = flag();
+      o.kernel = number();
+      o.stride = number();
+      o.norm = norm();
+    } else if (o.kind == OptionKind::kChain) {
+      const int64_t blocks = number();
+      if (blocks < 1) fail(op_, ": expected at least one block in a chain, found ", blocks);
+      for (int64_t i = 0; i < blocks; ++i) o.blocks.push_back(block());
+    }
+    return o;
+  }
+
+  void check_all_used() const {
+    const size_t statistics = statistics_ ? statistics_->size() - next_statistic_ : 0;
+    if (next_weight_ != weights_.size() || statistics > 0 || next_number_ != numbers_.size())
+      fail(op_, ": expected every weight, statistic and number to be used by the program, found ",
+           weights_.size() - next_weight_, ", ", statistics, " and ",
+           numbers_.size() - next_number_, " left over");
+  }
+
+ private:
+  template <class List>
+  const typename List::value_type& take(const List& list, size_t& next, const char* what) {
+    if (next >= list.size())
+      fail(op_, ": expected more ", what, " than ", list.size(), ", as the program says");
+    return list[next++];
+  }
+  const Tensor& weight() { return take(weights_, next_weight_, "weights"); }
+  const Tensor& statistic() { return take(*statistics_, next_statistic_, "statistics"); }
+
+  ProgramNorm norm() {
+    ProgramNorm n;
+    n.exists = flag();
+    const bool affine = flag();
+    n.batch = flag();
+    n.updates = flag();
+    if (!n.exists) return n;
+    n.place = next_weight_;
+    if (affine) {
+      n.arguments.weight = weight();
+      n.arguments.bias = weight();
+    }
+    if (statistics_ && (n.updates || !n.batch)) {
+      n.mean = statistic();
+      n.var = statistic();
+    }
+    if (statistics_ && n.updates) n.batches = statistic();
+    if (!n.batch) {
+      n.arguments.mean = n.mean;
+      n.arguments.var = n.var;
+    }
+    n.arguments.eps = take(numbers_, next_number_, "numbers");
+    n.momentum = take(numbers_, next_number_, "numbers");
+    return n;
+  }
+
+  ProgramBlock block() {
+    ProgramBlock b;
+    const bool depthwise = flag();
+    const int64_t parts = number();
+    if (next_ + kGeometry > program_.size()) fail(op_, ": expected the geometry of a block");
+    const auto geometry = program_.begin() + static_cast<std::ptrdiff_t>(next_);
+    b.geometry.assign(geometry, geometry + kGeometry);
+    next_ += kGeometry;
+    b.relu = flag();
+    b.place = next_weight_;
+    if (depthwise) b.weights.depthwise = weight();
+    for (int64_t i = 0; i < parts; ++i) b.weights.products.push_back(weight());
+    b.norm = norm();
+    return b;
+  }
+
+  const char* op_;
+  const std::vector<int64_t>& program_;
+  const std::vector<Tensor>& weights_;
+  const std::vector<Tensor>* statistics_;
+  const std::vector<double>& numbers_;
+  size_t next_ = 0, next_weight_ = 0, next_statistic_ = 0, next_number_ = 0;
+};
+
+}  // namespace nasp_ext
