@@ -26,7 +26,7 @@ from .gates import PRUNED, Gates
 from .genotypes import GENOTYPES, Genotype
 from .nn import MixedOp, derived_network, supernet
 from .optim import ASNG, NASP
-from .space import SearchSpace, register_space, space
+from .space import SearchSpace, Space, WiredSpace, register_space, space
 from .strategies import strategy
 
 __all__ = [
@@ -41,6 +41,8 @@ __all__ = [
     "RetrainConfig",
     "SearchConfig",
     "SearchSpace",
+    "Space",
+    "WiredSpace",
     "derive",
     "derived_network",
     "genotype_of",

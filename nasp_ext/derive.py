@@ -11,7 +11,8 @@ from .genotypes import Genotype
 from .layered import AnyGenotype, LayeredGenotype, LayeredSpace
 from .nn.cell import Cell
 from .nn.network import Network, derived_network
-from .space import SearchSpace, Space
+from .nn.wired import WiredCell
+from .space import SearchSpace, Space, WiredSpace
 
 
 class Chooser(Protocol):
@@ -31,9 +32,12 @@ def genotype_of(space: Space, gates: Gates) -> AnyGenotype:
     >>> genotype_of(space("darts"), gates).cell_edges("normal")
     ((0, 'sep_conv_3x3', 0), (0, 'skip_connect', 1))
     """
-    if not isinstance(space, SearchSpace | LayeredSpace):
-        raise TypeError(f"expected a SearchSpace or a LayeredSpace, got {type(space).__name__}")
     active = _active(space, gates)
+    if isinstance(space, WiredSpace):
+        return _wired_genotype(space, active)
+    if not isinstance(space, SearchSpace | LayeredSpace):
+        found = type(space).__name__
+        raise TypeError(f"expected a SearchSpace, a LayeredSpace or a WiredSpace, got {found}")
     cell = space.cell if isinstance(space, LayeredSpace) else space
     pairs, counts = [], []
     for rows in space.cell_rows:
@@ -46,6 +50,16 @@ def genotype_of(space: Space, gates: Gates) -> AnyGenotype:
     fields: dict[str, Any] = {"reduce": (), "reduce_concat": (), "inputs": space.inputs}
     for kind, edges, nodes_of_kind in zip(("normal", "reduce"), pairs, counts, strict=False):
         fields |= {kind: edges, f"{kind}_nodes": nodes_of_kind, f"{kind}_concat": space.concat}
+    return Genotype(**fields)
+
+
+def _wired_genotype(space: WiredSpace, active: tuple[int, ...]) -> Genotype:
+    fields: dict[str, Any] = {"projected": True}
+    for cell, names in (("normal", space.normal), ("reduce", space.reduce)):
+        terms = space.terms(active, cell == "reduce")
+        fields[cell] = tuple((names[option], source) for _, source, option in terms)
+        fields[f"{cell}_concat"] = tuple(2 + node for node in space.loose_ends(terms))
+        fields[f"{cell}_nodes"] = (space.slots,) * space.nodes
     return Genotype(**fields)
 
 
@@ -100,8 +114,10 @@ def _active(space: Space, gates: Gates) -> tuple[int, ...]:
     return gates.active
 
 
-def _coefficients(space: SearchSpace | LayeredSpace, gates: Gates) -> list[Tensor | None]:
+def _coefficients(space: Space, gates: Gates) -> list[Tensor | None] | None:
     """The active weights of the kept edges of each cell, None where all are 1."""
+    if not isinstance(space, SearchSpace | LayeredSpace):
+        return None  # its gates have no other weight than 1
     active = _active(space, gates)
     factors: list[Tensor | None] = []
     for rows in space.cell_rows:
@@ -116,9 +132,11 @@ def _inherited(supernet: Network, net: Network, active: tuple[int, ...]) -> dict
     source, state = supernet.state_dict(), {}
     prefixes = {}
     for number, cell in enumerate(supernet.cells):
-        edges = cell.derived_edges(active) if isinstance(cell, Cell) else []
+        edges = cell.derived_edges(active) if isinstance(cell, Cell | WiredCell) else []
         for position, name in enumerate(edges):
             prefixes[f"cells.{number}._ops.{position}"] = f"cells.{number}.{name}"
+        if isinstance(cell, WiredCell):
+            source[f"cells.{number}.post.op.1.weight"] = cell.derived_weight(active)
     for name, value in net.state_dict().items():
         edge = ".".join(name.split(".")[:4])
         own = name.endswith(".coefficients")

@@ -3,15 +3,17 @@
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ..gates import PRUNED, Choice
 from .attention import AttentionOp
+from .chains import Projection
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
-from .layout import CellLayout, EdgeLayout, Norms
+from .layout import CellLayout, EdgeLayout, Norms, Place
 from .lowering import check_plain
 from .mixed_op import MixedOp
 from .plan import CellPlan, Children
@@ -19,13 +21,12 @@ from .primitives import FactorizedReduce, build_primitive, relu_conv_bn, zeros_a
 
 
 class Cell(nn.Module):
-    """Each node sums its edges (NASP eq. 7); the output is the concatenation of the nodes in ``concat``.
+    """Each node sums its edges (NASP eq. 7); the output is the concatenation of the nodes in ``concat``,
+    projected to the channels of a node if the layout says so.
 
     Two inputs are preprocessed: ReLU, 1×1 convolution, BN. A cell of one input reads the newer one, as it is.
 
     Args:
-        previous: channels of the two inputs; channels: of every node.
-        shrunk: the older input has twice the height and width, because the cell before this one reduces.
         coefficients: (edges,), factors of the edges; None = 1. Kept in the state_dict.
     """
 
@@ -34,23 +35,21 @@ class Cell(nn.Module):
     def __init__(
         self,
         layout: CellLayout,
-        previous: tuple[int, int],
-        channels: int,
-        *,
-        reduction: bool,
-        shrunk: bool,
+        place: Place,
         norms: Norms,
         coefficients: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.layout, self.channels, self.reduction = layout, channels, reduction
+        self.layout, self.channels, self.reduction = layout, place.channels, place.reduction
         if layout.inputs == 2:
-            both = preprocessing(previous, channels, shrunk, norms.affine)
-            self.preprocess0, self.preprocess1 = both
+            self.preprocess0, self.preprocess1 = preprocessing(place, norms.affine)
         self._ops = nn.ModuleList(
-            _edge_module(edge, channels, self._stride(edge), norms) for edge in layout.edges
+            _edge_module(edge, self.channels, self._stride(edge), norms) for edge in layout.edges
         )
         self.register_buffer("coefficients", coefficients)
+        self.post: nn.Module = nn.Identity()
+        if layout.projected:
+            self.post = Projection(len(layout.concat), self.channels, norms.affine)
         self._fusion = Fusion()
 
     def forward(
@@ -61,7 +60,7 @@ class Cell(nn.Module):
         drop_path_prob: float = 0.0,
         gates: Tensor | None = None,
     ) -> Tensor:
-        """(B, C0, ·, ·), (B, C1, H, W) -> (B, len(concat) · C, H / s, W / s).
+        """(B, C0, ·, ·), (B, C1, H, W) -> (B, width · C, H / s, W / s).
 
         Args:
             choices: the gates' rows, by row number; None for a cell without mixed edges.
@@ -74,8 +73,9 @@ class Cell(nn.Module):
             wanted = gates if gates is not None and gates.requires_grad and torch.is_grad_enabled() else None
             plan = self._fusion.plan(self, self._plan, active if wanted is None else None)
             if plan is not None:
-                return self._fused(plan, s0, s1, active, self._factors(s0, active, choices, drop), wanted)
-        return self._plain(s0, s1, choices, drop)
+                factors = self._factors(s0, active, choices, drop)
+                return cast(Tensor, self.post(self._fused(plan, s0, s1, active, factors, wanted)))
+        return cast(Tensor, self.post(self._plain(s0, s1, choices, drop)))
 
     def _plain(self, s0: Tensor, s1: Tensor, choices: Sequence[Choice] | None, drop: float) -> Tensor:
         two = self.layout.inputs == 2
@@ -145,8 +145,10 @@ class Cell(nn.Module):
                 parts.append(choices[edge.row].weights.detach()[option].clone())
             if self.coefficients is not None:
                 parts.append(self.coefficients[position])
+            if edge.times != 1:
+                parts.append(x.new_full((), edge.times))
             if drop > 0 and not isinstance(self._ops[position], nn.Identity):
-                parts.append(_kept(x, drop))
+                parts.append(kept_samples(x, drop))
             if parts:
                 factors[position] = reduce(torch.mul, parts)
         return factors
@@ -195,20 +197,21 @@ class Cell(nn.Module):
             out = module(x, weights[: len(edge.primitives)], active, unit)
         if self.coefficients is not None:
             out = out * self.coefficients[position]
+        if edge.times != 1:
+            out = out * edge.times
         if drop > 0 and not isinstance(module, nn.Identity):
-            out = out * _kept(out, drop).view(-1, 1, 1, 1)
+            out = out * kept_samples(out, drop).view(-1, 1, 1, 1)
         return out
 
 
-def preprocessing(
-    previous: tuple[int, int], channels: int, shrunk: bool, affine: bool
-) -> tuple[nn.Module, nn.Module]:
+def preprocessing(place: Place, affine: bool) -> tuple[nn.Module, nn.Module]:
     """What brings the two inputs of a cell to its channels, and the older one to the size of the newer."""
-    if shrunk:
-        older: nn.Module = FactorizedReduce(previous[0], channels, affine)
+    older, newer = place.previous
+    if place.shrunk:
+        first: nn.Module = FactorizedReduce(older, place.channels, affine)
     else:
-        older = relu_conv_bn(previous[0], channels, 1, 1, affine)
-    return older, relu_conv_bn(previous[1], channels, 1, 1, affine)
+        first = relu_conv_bn(older, place.channels, 1, 1, affine)
+    return first, relu_conv_bn(newer, place.channels, 1, 1, affine)
 
 
 def _edge_module(edge: EdgeLayout, channels: int, stride: int, norms: Norms) -> nn.Module:
@@ -226,7 +229,7 @@ def _edge_module(edge: EdgeLayout, channels: int, stride: int, norms: Norms) -> 
     )
 
 
-def _kept(x: Tensor, drop: float) -> Tensor:
+def kept_samples(x: Tensor, drop: float) -> Tensor:
     """(B,): 0 for samples that are dropped, else what keeps the mean (Larsson et al. 2017, FractalNet)."""
     keep = 1 - drop
     return x.new_empty(len(x)).bernoulli_(keep) / keep

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from ..gates import Choice, Gates
 from ..layered import AnyGenotype, LayeredGenotype, LayeredSpace, reduction_cells
-from ..space import SearchSpace, Space
+from ..space import SearchSpace, Space, WiredSpace
 from .cell import Cell
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
 from .heads import AuxiliaryHead
-from .layout import CellLayout, Norms
+from .layout import CellLayout, Norms, Place, WiredLayout
 from .plan import CellPlan
 from .residual import ResidualBlock
+from .wired import WiredCell
 
 _T = TypeVar("_T")
 
@@ -66,7 +67,7 @@ class Network(nn.Module):
 
     def __init__(
         self,
-        layouts: Sequence[CellLayout | None],
+        layouts: Sequence[CellLayout | WiredLayout | None],
         sizes: NetworkSizes,
         norms: Norms,
         *,
@@ -86,7 +87,7 @@ class Network(nn.Module):
             found = sizes.stem_multiplier
             raise ValueError(f"expected stem_multiplier=1 for cells of one input, got {found}")
         self.sizes, self.norms = sizes, norms
-        self.space: SearchSpace | LayeredSpace | None = None
+        self.space: Space | None = None
         self.genotype: AnyGenotype | None = None
         self.drop_path_prob = drop_path
         self._fusion = Fusion()
@@ -98,18 +99,15 @@ class Network(nn.Module):
         for number, layout in enumerate(layouts):
             reduction = sizes.reduces(number)
             channels *= 1 + reduction
+            place = Place(previous, channels, reduction, shrunk)
             if layout is None:
-                block: Cell | ResidualBlock = ResidualBlock(previous[1], channels)
-                width = channels
+                block: nn.Module = ResidualBlock(previous[1], channels)
+            elif isinstance(layout, WiredLayout):
+                block = WiredCell(layout, place, norms)
             else:
-                block = Cell(
-                    *(layout, previous, channels),
-                    reduction=reduction,
-                    shrunk=shrunk,
-                    norms=norms,
-                    coefficients=None if coefficients is None else coefficients[number],
-                )
-                width = len(layout.concat) * channels
+                factors = None if coefficients is None else coefficients[number]
+                block = Cell(layout, place, norms, factors)
+            width = channels if layout is None else layout.width * channels
             self.cells.append(block)
             previous, shrunk = (previous[1], width), reduction
             if number == self._auxiliary_cell and auxiliary:
@@ -120,7 +118,7 @@ class Network(nn.Module):
         self.classifier = nn.Linear(previous[1], sizes.classes)
 
     def cell_list(self) -> list[Cell]:
-        """The cells in order, without residual blocks."""
+        """The cells with a choice per edge, in order."""
         return [cell for cell in self.cells if isinstance(cell, Cell)]
 
     @property
@@ -164,10 +162,11 @@ class Network(nn.Module):
     def option_costs(self) -> Tensor:
         """(R, K) float64: parameters of each option of a supernet, counted in all cells of the row.
 
-        Raises:  ValueError: for a derived network, which has no options.
+        Raises:  ValueError: for a derived network, which has no options, and where options depend on others.
         """
-        if self.space is None:
-            raise ValueError("expected a supernet to count the costs of options, got a derived network")
+        if self.space is None or isinstance(self.space, WiredSpace):
+            found = "a derived network" if self.space is None else f"one of space {self.space.name!r}"
+            raise ValueError(f"expected a supernet with a choice per edge to count the costs, got {found}")
         costs = torch.zeros(self.space.rows, self.space.options, dtype=torch.float64)
         for cell in self.cell_list():
             for row, mixed in cell.mixed_edges():
@@ -215,16 +214,24 @@ def supernet(
     >>> net(torch.zeros(2, 3, 8, 8), Gates(torch.eye(28, 8), tuple(range(8)) + (-1,) * 20)).shape
     torch.Size([2, 10])
     """
-    if not isinstance(space, SearchSpace | LayeredSpace):
-        raise TypeError(f"expected a SearchSpace or a LayeredSpace, got {type(space).__name__}")
-    cell = space.cell if isinstance(space, LayeredSpace) else space
-    stem = _stem_multiplier(cell.inputs) if stem_multiplier is None else stem_multiplier
+    layouts, inputs, with_norm = _layouts(space)
+    stem = _stem_multiplier(inputs) if stem_multiplier is None else stem_multiplier
     sizes = NetworkSizes(channels, cells, classes, in_channels, stem)
-    layouts = [CellLayout.of_space(space, rows) for rows in space.cell_rows]
-    norms = Norms(affine, cell.pool_norm if pool_norm is None else pool_norm, update_unselected_stats)
+    norms = Norms(affine, with_norm if pool_norm is None else pool_norm, update_unselected_stats)
     net = Network(_places(layouts, sizes, isinstance(space, LayeredSpace)), sizes, norms)
     net.space = space
     return net
+
+
+def _layouts(space: Space) -> tuple[Sequence[CellLayout | WiredLayout], int, bool]:
+    """Each cell of a space, the inputs of a cell, whether a BN follows the pools."""
+    if isinstance(space, WiredSpace):
+        return [WiredLayout(space, reduction) for reduction in (False, True)], 2, space.pool_norm
+    if not isinstance(space, SearchSpace | LayeredSpace):
+        found = type(space).__name__
+        raise TypeError(f"expected a SearchSpace, a LayeredSpace or a WiredSpace, got {found}")
+    cell = space.cell if isinstance(space, LayeredSpace) else space
+    return [CellLayout.of_space(space, rows) for rows in space.cell_rows], cell.inputs, cell.pool_norm
 
 
 def derived_network(

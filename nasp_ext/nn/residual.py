@@ -2,14 +2,11 @@
 """The block that halves the resolution where a space has no reduction cells."""
 
 from collections.abc import Sequence
-from typing import cast
 
 from torch import Tensor, nn
 
 from ..gates import Choice
-from .fused import run_cell
-from .fusion import Fusion, why_not_fused
-from .plan import CellPlan
+from .chains import FusedChain
 from .primitives import relu_conv_bn
 
 
@@ -28,12 +25,11 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
+        self.body = FusedChain(
             relu_conv_bn(channels_in, channels, 3, 2, True), relu_conv_bn(channels, channels, 3, 1, True)
         )
         pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
         self.shortcut = nn.Sequential(pool, nn.Conv2d(channels_in, channels, 1, bias=False))
-        self._fusion = Fusion()
 
     def forward(
         self,
@@ -44,15 +40,5 @@ class ResidualBlock(nn.Module):
         gates: Tensor | None = None,
     ) -> Tensor:
         """(B, C, H, W) ``s1`` -> (B, channels, H / 2, W / 2)."""
-        shortcut: Tensor = self.shortcut(s1)
-        return self._body(s1) + shortcut
-
-    def _body(self, x: Tensor) -> Tensor:
-        if why_not_fused(x) is None:
-            plan = self._fusion.plan(self, self._plan)
-            if plan is not None:
-                return run_cell(plan, (x,), None, (0,))
-        return cast(Tensor, self.body(x))
-
-    def _plan(self) -> CellPlan:
-        return CellPlan((None,), [(0, 0, [self.body], None, True)], 1, (1,), [self._modules])
+        out: Tensor = self.body(s1) + self.shortcut(s1)
+        return out

@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -32,7 +32,12 @@ class Strategy(ABC):
 
     One iteration of a search is ``step(loss_fn)`` on validation data, then a weight step that lowers the mean
     loss of ``proposals()``. Gates may be dense (``active=None``), apart from those of ``best()``.
+
+    Attributes:
+        needs_gradient: ``step`` differentiates the loss by the gates, which some spaces do not allow.
     """
+
+    needs_gradient: ClassVar[bool] = False
 
     @abstractmethod
     def propose(self) -> Gates:
@@ -108,7 +113,8 @@ def strategy(name: str, space: Space, **options: Any) -> Strategy:
         space: the search space it proposes architectures of.
         options: keyword options of that strategy, e.g. ``preset="paper"``, ``seed=1``.
     Raises:
-        ValueError: unknown name or option; the message lists the known ones.
+        ValueError: unknown name or option; the message lists the known ones. Or the strategy needs a gradient
+            and the space has none.
 
     >>> from nasp_ext.space import space
     >>> strategy("random", space("darts"), seed=1).scores().shape
@@ -118,4 +124,14 @@ def strategy(name: str, space: Space, **options: Any) -> Strategy:
     unknown = [option for option in options if option not in known]
     if unknown:
         raise ValueError(f"strategy {name!r} takes the options {', '.join(known)}, got {', '.join(unknown)}")
+    if not space.has_gradient and _needs_gradient(name):
+        others = ", ".join(other for other in names() if not _needs_gradient(other))
+        raise ValueError(
+            f"expected a strategy that learns from losses alone ({others}) for space {space.name!r}, whose "
+            f"gates have no gradient, got {name!r}"
+        )
     return _FACTORIES[name](space, **options)
+
+
+def _needs_gradient(name: str) -> bool:
+    return getattr(_FACTORIES[name], "needs_gradient", False)

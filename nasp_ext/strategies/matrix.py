@@ -63,6 +63,8 @@ class MatrixStrategy(Strategy):
         a: the matrix to start from; it is the only parameter of ``optimizer``.
     """
 
+    needs_gradient = True
+
     def __init__(self, a: Tensor, optimizer: torch.optim.Optimizer) -> None:
         self._a, self._optimizer = a, optimizer
         self._gates: Gates | None = None

@@ -40,6 +40,8 @@ class NASPStrategy(Strategy):
     28
     """
 
+    needs_gradient = True
+
     def __init__(
         self,
         space: Space,

@@ -30,6 +30,20 @@ def test_a_cell_of_nas_bench_201_is_searched_derived_and_retrained(capsys, tmp_p
     assert json.loads((out / "genotype.json").read_text())["inputs"] == 1
 
 
+def test_wired_cells_are_searched_derived_drawn_and_retrained(capsys, tmp_path):
+    search, out = tmp_path / "search", tmp_path / "retrain"
+    argv = ["search", "--space", "asng-cnn", "--strategy", "random", "--epochs", "2", *SIZES, "--out", search]
+    assert call(capsys, *argv)[0] == 0
+    genotype = Genotype.from_json((search / "genotype.json").read_text())
+    assert (len(genotype.normal), len(genotype.reduce), genotype.projected) == (10, 10, True)
+    assert (search / "cell_reduce.svg").read_text().count('class="label"') == 10
+    assert call(capsys, "derive", "--run", search, "--out", tmp_path / "derived")[0] == 0
+    assert (tmp_path / "derived" / "genotype.json").read_text() == (search / "genotype.json").read_text()
+    argv = ["retrain", "--epochs", "1", *SIZES, "--genotype", search, "--out", out]
+    status, printed, _ = call(capsys, *argv)
+    assert (status, "parameters: " in printed) == (0, True)
+
+
 def test_a_cell_is_given_as_text(capsys, tmp_path):
     status, printed, _ = call(
         capsys, "retrain", "--epochs", "1", *SIZES, "--genotype", ARCH, "--out", tmp_path / "retrain"
@@ -44,6 +58,7 @@ def test_a_cell_is_given_as_text(capsys, tmp_path):
     "options, message",
     [
         (["search", "--space", "nas-bench-201", "--cells", "2"], "expected cells >= 3"),
+        (["search", "--space", "asng-cnn"], "learns from losses alone .*random.* 'asng-cnn'.* got 'nasp'"),
         (["retrain", "--genotype", "|nor_conv_3x3~1|"], "expected an architecture like"),
         (["retrain", "--genotype", "|warp~0|"], "expected a primitive of .*got 'warp'"),
     ],

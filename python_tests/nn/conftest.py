@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nasp_ext.nn import cell, fused, mixed_op, network, residual
+from nasp_ext.nn import cell, chains, fused, mixed_op, network, wired
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def _one_thread() -> Iterator[None]:
 def fused_runs(monkeypatch) -> list[str]:
     """Grows by the name of the file each time that a cell, a block, a MixedOp or a stem runs fused."""
     runs: list[str] = []
-    for user in (cell, mixed_op, network, residual):
+    for user in (cell, chains, mixed_op, network, wired):
 
         def counted(*arguments, user=user, **options):
             runs.append(user.__name__.rpartition(".")[2])

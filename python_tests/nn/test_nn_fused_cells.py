@@ -88,7 +88,7 @@ def test_every_cell_and_the_stem_of_a_supernet_run_fused(name, fused_runs):
     net = supernet(SPACES[name], 2, 3, 4)
     gates = random_gates(SPACES[name], torch.Generator().manual_seed(0), dtype=torch.float32)
     net(torch.randn(2, 3, 8, 8), gates)
-    reductions = 2 * ["cell" if SPACES[name].reduce else "residual"]
+    reductions = 2 * ["cell" if SPACES[name].reduce else "chains"]
     assert fused_runs == ["network", "cell", *reductions]
     assert fusion_reasons(net) == {}
 

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: MIT
+"""Search spaces: the choices that a strategy makes, and what they are called."""
+
+from .base import Space
+from .edges import NONE, SearchSpace
+from .known import DARTS, register_space, space
+from .wired import WiredSpace
+
+__all__ = ["DARTS", "NONE", "SearchSpace", "Space", "WiredSpace", "register_space", "space"]

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""What a search space is to a strategy."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Space(ABC):
+    """What a strategy knows of a search space: an ordered list of R choices with up to K options each.
+
+    ``supernet`` and ``genotype_of`` know what the choices of each subclass mean.
+    """
+
+    name: str
+
+    @property
+    def edges_per_node(self) -> int | None:
+        """How many rows of a node an architecture keeps, None = all."""
+        return None
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether the loss has a gradient with respect to the gates."""
+        return True
+
+    @property
+    @abstractmethod
+    def rows(self) -> int:
+        """R, the rows of A."""
+
+    @property
+    @abstractmethod
+    def node_offsets(self) -> tuple[int, ...]:
+        """Row bounds of the nodes: node n owns rows offsets[n] … offsets[n + 1] - 1."""
+
+    @abstractmethod
+    def choices(self, row: int) -> tuple[str, ...]:
+        """The names of the options of a row."""
+
+    @property
+    def options(self) -> int:
+        """K, the columns of A: the length of the longest row."""
+        return max(len(self.choices(row)) for row in range(self.rows))
+
+    def mask(self) -> Tensor:
+        """(R, K) bool: True where the option exists."""
+        lengths = torch.tensor([len(self.choices(row)) for row in range(self.rows)])
+        return torch.arange(self.options) < lengths[:, None]
+
+    def selectable(self) -> Tensor:
+        """(R, K) bool: the options that an architecture may choose."""
+        return self.mask()
+
+    def _checked(self, row: int) -> int:
+        if not 0 <= row < self.rows:
+            raise ValueError(f"expected a row of space {self.name!r} in 0..{self.rows - 1}, got {row}")
+        return row
+
+
+def check_primitives(cell: str, names: tuple[str, ...]) -> None:
+    """Raises ValueError if a list of primitives is empty or repeats one."""
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"expected {cell} primitives without repetition, at least one, got {names}")
