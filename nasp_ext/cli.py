@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from nasp_ext import config as settings
 from nasp_ext._info import info_lines
+from nasp_ext.commands.compare import compare
 from nasp_ext.commands.parsing import parse, value_of
 from nasp_ext.commands.reproduce import reproduce
 from nasp_ext.data import load_data
@@ -178,7 +179,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "retrain": (Retrain, _retrain),
     "plot": (Plot, _plot),
 }
-GROUPS: dict[str, Callable[[Sequence[str]], None]] = {"reproduce": reproduce}  # these read their own words
+GROUPS: dict[str, Callable[[Sequence[str]], None]] = {"compare": compare, "reproduce": reproduce}
 
 
 def _plain(kind: type[_R], command: Any) -> _R:
@@ -241,8 +242,10 @@ def _run(arguments: Sequence[str]) -> int:
         kind, call = COMMANDS[name]
         call(parse(kind, name, arguments[1:], _defaults(kind, arguments[1:])))
     except KeyboardInterrupt:
-        again = "; nothing is lost but the current epoch: same command with --resume"
-        print(f"nasp-ext: interrupted{again if name in ('search', 'retrain') else ''}", file=sys.stderr)
+        again = {"search": "same command with --resume", "retrain": "same command with --resume"}
+        again |= dict.fromkeys(GROUPS, "the same command goes on")
+        lost = f"; nothing is lost but the current epoch: {again[name]}" if name in again else ""
+        print(f"nasp-ext: interrupted{lost}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         raise

@@ -135,7 +135,7 @@ class SearchState:
         return len(self.history)
 
     def run_epoch(self, batches: SearchBatches, shown: Progress) -> dict[str, Any]:
-        start = time.perf_counter()
+        start, start_memory = time.perf_counter(), peak_memory(self._device)
         number, config = self.epoch, self._config
         lr = self._weights.start_epoch(number)
         train, steer = Totals(self._device), Totals(self._device)
@@ -150,6 +150,7 @@ class SearchState:
         line |= self._line(train_means, steer, batches)
         line["search_seconds"] = round(searched - start, 3)
         line["seconds"] = round(time.perf_counter() - start, 3)
+        line["start_memory"] = start_memory
         line["peak_memory"] = peak_memory(self._device)
         self.history.append(line)
         return line

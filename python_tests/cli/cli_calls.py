@@ -5,7 +5,7 @@ from nasp_ext.cli import main
 from nasp_ext.space import SearchSpace, register_space
 
 OPTIONS = ("skip_connect", "max_pool_3x3", "conv_1x1")
-register_space(SearchSpace("tiny-cli", OPTIONS, OPTIONS, nodes=1))
+SPACE = register_space(SearchSpace("tiny-cli", OPTIONS, OPTIONS, nodes=1)).name
 SIZES = [
     "--cells",
     "3",
@@ -20,7 +20,7 @@ SIZES = [
     "--device",
     "cpu",
 ]
-SEARCH = ["search", "--space", "tiny-cli", "--epochs", "2", *SIZES]
+SEARCH = ["search", "--space", SPACE, "--epochs", "2", *SIZES]
 RETRAIN = ["retrain", "--epochs", "1", *SIZES]
 
 

@@ -51,7 +51,7 @@ def run(name: str = "nasp", task: ClassificationTask | None = None, config=CONFI
 
 def timeless(lines) -> list[dict]:
     """History lines without what differs from run to run: seconds and memory."""
-    measured = ("seconds", "search_seconds", "peak_memory")
+    measured = ("seconds", "search_seconds", "start_memory", "peak_memory")
     return [{key: value for key, value in line.items() if key not in measured} for line in lines]
 
 

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: MIT
+"""``nasp-ext compare``: strategies on one supernet and budget (Yao et al., AAAI 2020, Fig. 3 and 5)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+import nasp_ext
+from nasp_ext.commands.parsing import parse
+from nasp_ext.commands.results import Result, curves_svg, rows_of, to_json
+from nasp_ext.config import RetrainConfig, SearchRun
+from nasp_ext.data import load_data
+from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retrain
+from nasp_ext.engine.build import build_strategy
+from nasp_ext.engine.checkpoint import write_atomic
+from nasp_ext.engine.folder import HISTORY, read_history
+from nasp_ext.layered import AnyGenotype
+from nasp_ext.reproduce.base import Say, table
+from nasp_ext.space import space
+from nasp_ext.strategies.base import option_types
+
+# The accuracy of an architecture in a table of trained ones; None if the table lacks it.
+Truth = Callable[[AnyGenotype], float | None]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare strategies on one supernet, data set and budget: a table, and accuracy against time."""
+
+    strategies: tuple[str, ...] = ("nasp", "darts", "random")
+    """Strategies, separated by spaces or commas."""
+    seeds: tuple[int, ...] = (0,)
+    """A search of each strategy for each of them."""
+    data: str = "digits"
+    """digits, fashion-mnist, cifar10, or a path, as for search."""
+    data_dir: str | None = None
+    """Where to look for a named data set."""
+    limit: int | None = None
+    """Use at most this many images of each part."""
+    space: str = "darts"
+    """Search space."""
+    cells: int = 3
+    """Cells of the supernet and of the derived network."""
+    channels: int = 8
+    """Channels of the first cells of both."""
+    epochs: int = 10
+    """Epochs of a search."""
+    batch: int = 64
+    """Images per step."""
+    lr: float = 0.1
+    """First learning rate of the weights, of search and retraining."""
+    arch_lr: float | None = 3e-3
+    """Learning rate of A for the strategies that have one; None = their own."""
+    preset: str = "official"
+    """Preset of the strategies that have one: official or paper."""
+    edges_per_node: int | str = "preset"
+    """Edges kept per node: a number, all, or what the preset says."""
+    strategy_options: tuple[str, ...] = ()
+    """Further options, each as strategy:name=value."""
+    retrain: int = 0
+    """Epochs of retraining each derived network; 0 = none."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 …; auto takes a GPU if there is one."""
+    threads: int | None = None
+    """CPU threads; None leaves PyTorch's choice."""
+    out: str = "runs/compare"
+    """Folder for compare.svg, compare.json and a folder per search; what is in it is not run again."""
+
+    def __post_init__(self) -> None:
+        for name in ("strategies", "seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"expected different {name}, at least one, got {values}")
+        if self.retrain < 0:
+            raise ValueError(f"expected retrain >= 0 epochs, got {self.retrain}")
+        for word in self.strategy_options:
+            if word.partition(":")[0] not in self.strategies:
+                known = ", ".join(self.strategies)
+                raise ValueError(f"expected strategy:name=value, the strategy one of {known}, got {word!r}")
+        for strategy in self.strategies:
+            self.search_run(strategy, self.seeds[0])
+
+    def search_run(self, strategy: str, seed: int) -> SearchRun:
+        """The configuration of one search; an option that a strategy has not got stays at its default."""
+        known = option_types(strategy)
+        own = {field.name for field in dataclasses.fields(self)} - {"strategy_options"}
+        shared = own & {field.name for field in dataclasses.fields(SearchRun)}
+        fields = {"lr": "arch_lr", "preset": "preset", "edges_per_node": "edges_per_node"}
+        shared -= {field for option, field in fields.items() if option not in known}
+        options = [word.partition(":") for word in self.strategy_options]
+        return SearchRun(
+            strategy=strategy,
+            seed=seed,
+            strategy_options=tuple(option for name, _, option in options if name == strategy),
+            **{name: getattr(self, name) for name in shared},
+        )
+
+    def run(self, say: Say, truth: Truth | None = None) -> Sequence[Path]:
+        """Search, derive, retrain if asked; ``say`` prints a line. Returns the files that were written."""
+        task, folder = ClassificationTask(load_data(self.data, self.data_dir, self.limit)), Path(self.out)
+        for strategy in self.strategies:  # every mistake is told before the first search
+            run = self.search_run(strategy, self.seeds[0])
+            build_strategy(run, space(run.space), task)
+            task.search_batches(run, run.torch_device())
+        results = []
+        for seed in self.seeds:
+            for strategy in self.strategies:
+                result, genotype = self._result(self.search_run(strategy, seed), task, say)
+                known = None if truth is None else truth(genotype)
+                results.append(dataclasses.replace(result, truth=known))
+        for line in table(rows_of(results)):
+            say(line)
+        files = folder / "compare.svg", folder / "compare.json"
+        title = f"{self.data}, {self.cells} cells of {self.channels} channels, {self.epochs} epochs"
+        write_atomic(files[0], curves_svg(results, title).encode())
+        written = {"options": dataclasses.asdict(self), "results": [to_json(result) for result in results]}
+        write_atomic(files[1], (json.dumps(written, indent=1) + "\n").encode())
+        return files
+
+    def _result(self, run: SearchRun, task: ClassificationTask, say: Say) -> tuple[Result, AnyGenotype]:
+        label = f"{run.strategy}-seed-{run.seed}"
+        folder = Path(self.out) / label
+        file, key = folder / "result.json", {"search": json.loads(run.to_json()), "retrain": self.retrain}
+        if file.exists():
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            if stored["of"] == key:
+                return Result.from_json(stored["result"]), read_genotype(str(folder))
+        for line in search_in_a_process_of_its_own(run, folder):
+            say(f"{label}: {line}")
+        found, config = space(run.space), self._retrain_config(run)
+        derived = derive_run(found, build_strategy(run, found, task), task, run, folder)
+        with torch.device("meta"):  # counting parameters needs no memory
+            parameters = sum(p.numel() for p in task.derived(derived.genotype, config).parameters())
+        retrained = None
+        if self.retrain:
+            out = folder / f"retrain-{self.retrain}"
+            retrained = retrain(derived.genotype, task, config, out=out, resume=True).test_accuracy
+        result = Result.from_history(
+            read_history(folder / HISTORY),
+            strategy=run.strategy,
+            seed=run.seed,
+            test_accuracy=derived.test_accuracy,
+            retrained_accuracy=retrained,
+            parameters=parameters,
+        )
+        write_atomic(file, json.dumps({"of": key, "result": to_json(result)}).encode())
+        return result, derived.genotype
+
+    def _retrain_config(self, run: SearchRun) -> RetrainConfig:
+        return RetrainConfig(
+            cells=run.cells,
+            channels=run.channels,
+            epochs=max(self.retrain, 1),
+            batch=run.batch,
+            seed=run.seed,
+            lr=run.lr,
+            device=run.device,
+            threads=run.threads,
+            auxiliary=0.0,
+            drop_path=0.0,
+            cutout=0,
+        )
+
+
+def search_in_a_process_of_its_own(run: SearchRun, folder: Path) -> Iterator[str]:
+    """Run ``nasp-ext search`` as a child, so that its peak memory is its own; yields the lines of its epochs.
+
+    Raises:  ValueError: the child ended with an error, which is repeated.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "search.json"
+    write_atomic(config, run.to_json().encode())
+    command = [sys.executable, "-m", "nasp_ext", "search", "--config-file", str(config), "--resume"]
+    source = str(Path(nasp_ext.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+    with subprocess.Popen(
+        [*command, "--out", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    ) as child:
+        assert child.stdout is not None
+        last = ""
+        for line in child.stdout:
+            last = line.strip() or last
+            if last.startswith("epoch "):
+                yield last
+    if child.returncode:
+        reason = last.removeprefix("nasp-ext: error: ") if child.returncode > 0 else "ended by a signal"
+        raise ValueError(f"the search of {run.strategy!r} failed with status {child.returncode}: {reason}")
+
+
+def compare(argv: Sequence[str]) -> None:
+    """Compare strategies on one supernet, data set and budget."""
+    words: list[str] = []
+    listing = False
+    for word in argv:
+        listing = word in ("--strategies", "--seeds") if word.startswith("--") else listing
+        words += word.split(",") if listing else [word]
+    for file in parse(Compare, "compare", words).run(partial(print, flush=True)):
+        print(f"wrote {file}")

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""What ``nasp-ext compare`` knows of each run, as a table and as curves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from nasp_ext.plots import Panel, chart_svg
+
+
+@dataclass(frozen=True)
+class Result:
+    """One search and what was made of it.
+
+    Args:
+        val_accuracy: of the supernet at the derived architecture, on the steering half, after the last epoch.
+        test_accuracy: of the derived network with the weights of the search.
+        retrained_accuracy: of the derived network trained anew, None without retraining.
+        truth: accuracy of the architecture in a table of trained ones, None without a table.
+        parameters: of the derived network.
+        search_seconds: of all steps, without evaluations.
+        peak_memory, start_memory: bytes of the process that searched, at most and before its first step.
+        curve: per epoch (iterations, seconds of search, validation accuracy, accuracy of what ran on the
+            steering half or None).
+    """
+
+    strategy: str
+    seed: int
+    val_accuracy: float
+    test_accuracy: float
+    retrained_accuracy: float | None
+    parameters: int
+    search_seconds: float
+    peak_memory: int
+    start_memory: int
+    curve: tuple[tuple[int, float, float, float | None], ...]
+    truth: float | None = None
+
+    @classmethod
+    def from_history(cls, history: Sequence[dict[str, Any]], **others: Any) -> Result:
+        """With what the history of the search tells."""
+        seconds, curve = 0.0, []
+        for line in history:
+            seconds += line["search_seconds"]
+            curve.append((line["iterations"], seconds, line["val_accuracy"], line["steer_accuracy"]))
+        return cls(
+            val_accuracy=history[-1]["val_accuracy"],
+            search_seconds=seconds,
+            peak_memory=max(line["peak_memory"] for line in history),
+            start_memory=history[0]["start_memory"],
+            curve=tuple(curve),
+            **others,
+        )
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Result:
+        """From ``dataclasses.asdict`` that went through JSON."""
+        return cls(**{**values, "curve": tuple(tuple(point) for point in values["curve"])})
+
+
+def _percent(values: Sequence[float]) -> str:
+    spread = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.2f}{spread}"
+
+
+def _mebibytes(values: Sequence[float]) -> str:
+    return f"{mean(values) / 2**20:,.0f}"
+
+
+_COLUMNS: dict[str, tuple[Callable[[Result], float | None], Callable[[Sequence[float]], str]]] = {
+    "validation %": (lambda r: r.val_accuracy, _percent),
+    "test %, inherited": (lambda r: r.test_accuracy, _percent),
+    "test %, retrained": (lambda r: r.retrained_accuracy, _percent),
+    "truth %": (lambda r: r.truth, _percent),
+    "parameters": (lambda r: r.parameters, lambda values: f"{mean(values):,.0f}"),
+    "search s": (lambda r: r.search_seconds, lambda values: f"{mean(values):.1f}"),
+    "peak MiB": (lambda r: r.peak_memory, _mebibytes),
+    "above start MiB": (lambda r: r.peak_memory - r.start_memory, _mebibytes),
+}
+
+
+def rows_of(results: Sequence[Result]) -> list[list[str]]:
+    """Rows of a table, a strategy each: means over the seeds, accuracies with their standard deviation.
+
+    A column that no run has a value for is left out.
+    """
+    by_strategy: dict[str, list[Result]] = {}
+    for result in results:
+        by_strategy.setdefault(result.strategy, []).append(result)
+    columns = [name for name, (get, _) in _COLUMNS.items() if any(get(r) is not None for r in results)]
+    rows = [["strategy", "runs", *columns]]
+    for strategy, own in by_strategy.items():
+        row = [strategy, str(len(own))]
+        for name in columns:
+            get, write = _COLUMNS[name]
+            values = [value for value in map(get, own) if value is not None]
+            row.append(write(values) if values else "-")
+        rows.append(row)
+    return rows
+
+
+def curves_svg(results: Sequence[Result], title: str) -> str:
+    """Accuracies against time and against iterations, as in Fig. 3 and 5 of the NASP paper."""
+    panels = []
+    for heading, accuracy in (("Validation accuracy, derived cells (%)", 2), ("Accuracy of what ran (%)", 3)):
+        for x_label, x in (("seconds of search", 1), ("iterations", 0)):
+            series: dict[str, list[list[tuple[float, float]]]] = {}
+            for result in results:
+                curve = [(float(point[x] or 0), point[accuracy]) for point in result.curve]
+                points = [(at, 100 * value) for at, value in curve if value is not None]
+                if points:
+                    series.setdefault(result.strategy, []).append(points)
+            if series:
+                panels.append(Panel(heading, series, x_label=x_label))
+    return chart_svg(panels, title, columns=2)
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """What ``Result.from_json`` reads."""
+    return dataclasses.asdict(result)

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: MIT
+"""nasp-ext compare: the table by hand, children that are not started twice, a cut that goes on."""
+
+import dataclasses
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+from cli_calls import SIZES, SPACE, call
+
+from nasp_ext.cli import main
+from nasp_ext.commands import compare as command
+from nasp_ext.commands.results import Result, curves_svg, rows_of, to_json
+
+BASE = {
+    "val_accuracy": 0.5,
+    "test_accuracy": 0.4,
+    "retrained_accuracy": None,
+    "parameters": 1000,
+    "search_seconds": 3.0,
+    "peak_memory": 300 * 2**20,
+    "start_memory": 200 * 2**20,
+    "curve": ((5, 1.0, 0.3, None), (10, 3.0, 0.5, 0.6)),
+}
+HEAD = ["strategy", "runs", "validation %", "test %, inherited"]
+TAIL = ["parameters", "search s", "peak MiB", "above start MiB"]
+
+
+def result(strategy, seed, **values):
+    return Result(**{**BASE, "strategy": strategy, "seed": seed, **values})
+
+
+def compared(capsys, out, *argv):
+    return call(capsys, "compare", "--space", SPACE, "--epochs", "2", *SIZES, "--out", out, *argv)
+
+
+@pytest.fixture
+def inside(monkeypatch):
+    """Searches in this process, which knows the small space; gives the runs that were started."""
+    started = []
+
+    def search(run, folder):
+        started.append(folder.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / "search.json"
+        config.write_text(run.to_json())
+        assert main(["search", "--config-file", str(config), "--resume", "--out", str(folder)]) == 0
+        yield "epoch 2/2"
+
+    monkeypatch.setattr(command, "search_in_a_process_of_its_own", search)
+    return started
+
+
+def test_the_table_holds_means_and_deviations():
+    slow, better = result("darts", 0, search_seconds=30.0), result("nasp", 1, val_accuracy=0.6)
+    rows = rows_of([result("nasp", 0), slow, better])
+    assert rows[0] == [*HEAD, *TAIL]
+    assert rows[1] == ["nasp", "2", "55.00 ± 7.07", "40.00 ± 0.00", "1,000", "3.0", "300", "100"]
+    assert rows[2] == ["darts", "1", "50.00", "40.00", "1,000", "30.0", "300", "100"]
+
+
+def test_columns_without_any_value_are_left_out():
+    rows = rows_of([result("nasp", 0, truth=0.943), result("darts", 0, retrained_accuracy=0.7)])
+    assert rows[0] == [*HEAD, "test %, retrained", "truth %", *TAIL]
+    assert [row[4:6] for row in rows[1:]] == [["-", "94.30"], ["70.00", "-"]]
+
+
+def test_curves_are_drawn_against_time_and_iterations():
+    drawn = ElementTree.fromstring(curves_svg([result("nasp", 0), result("nasp", 1), result("pa", 0)], "All"))
+    words = [node.text for node in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert words.count("seconds of search") == words.count("iterations") == 2
+    lines = [node for node in drawn.iter() if node.get("class") == "series"]
+    assert len(lines) == 4 * 3  # panels, runs
+    assert len({node.get("stroke") or node.get("fill") for node in lines[:3]}) == 2  # strategies
+
+
+def test_a_history_becomes_a_result_and_survives_json():
+    lines = [
+        {
+            "iterations": 5 * n,
+            "search_seconds": float(n),
+            "val_accuracy": 0.1 * n,
+            "steer_accuracy": None if n == 1 else 0.3,
+            "start_memory": 10 * n,
+            "peak_memory": 100 - n,
+        }
+        for n in (1, 2)
+    ]
+    others = {
+        "strategy": "nasp",
+        "seed": 3,
+        "test_accuracy": 0.4,
+        "retrained_accuracy": None,
+        "parameters": 9,
+    }
+    found = Result.from_history(lines, **others)
+    assert found.curve == ((5, 1.0, 0.1, None), (10, 3.0, 0.2, 0.3))
+    assert (found.val_accuracy, found.search_seconds) == (0.2, 3.0)
+    assert (found.start_memory, found.peak_memory) == (10, 99)
+    assert Result.from_json(json.loads(json.dumps(to_json(found)))) == found
+
+
+def test_runs_that_are_there_are_not_run_again(capsys, tmp_path, inside):
+    argv = ["--strategies", "nasp,random", "--seeds", "1,2", "--retrain", "1", "--preset", "paper"]
+    status, first, err = compared(capsys, tmp_path, *argv)
+    assert (status, err) == (0, "")
+    assert inside == ["nasp-seed-1", "random-seed-1", "nasp-seed-2", "random-seed-2"]
+    table = first[first.index("strategy  runs") :]
+    assert re.search(r"^nasp +2 ", table, re.M)
+    assert "test %, retrained" in table
+    assert json.loads((tmp_path / "nasp-seed-1" / "config.json").read_text())["preset"] == "paper"
+    assert (tmp_path / "compare.svg").exists()
+    assert len(json.loads((tmp_path / "compare.json").read_text())["results"]) == 4
+    assert compared(capsys, tmp_path, *argv)[:2] == (0, table)
+    assert len(inside) == 4
+
+
+def test_a_cut_comparison_goes_on(capsys, tmp_path, inside, monkeypatch):
+    whole = compared(capsys, tmp_path / "whole", "--strategies", "pa,random")[1]
+    derive, calls = command.derive_run, []
+
+    def cut(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return derive(*args)
+
+    monkeypatch.setattr(command, "derive_run", cut)
+    status, _, err = compared(capsys, tmp_path / "cut", "--strategies", "pa,random")
+    assert status == 130
+    assert err.endswith("the same command goes on\n")
+    del inside[:]
+    status, again, _ = compared(capsys, tmp_path / "cut", "--strategies", "pa,random")
+    assert inside == ["random-seed-0"]  # which resumes
+    accuracies = re.compile(r"^(pa|random) +1 +\S+ +\S+ +\S+", re.M)
+    assert [m[0] for m in accuracies.finditer(again)] == [m[0] for m in accuracies.finditer(whole)]
+
+
+def test_a_child_searches_and_its_error_is_told(tmp_path):
+    run = command.Compare(cells=3, channels=2, epochs=1, batch=8, limit=20, threads=1).search_run("random", 0)
+    lines = list(command.search_in_a_process_of_its_own(run, tmp_path / "run"))
+    assert [line.split()[1] for line in lines] == ["1/1"]
+    assert (tmp_path / "run" / "genotype.json").exists()
+    other = dataclasses.replace(run, lr=0.3)
+    with pytest.raises(ValueError, match=r"'random' failed with status 2: .*lr 0\.1 → 0\.3"):
+        list(command.search_in_a_process_of_its_own(other, tmp_path / "run"))
+
+
+def test_a_table_of_trained_architectures_gives_the_truth(tmp_path, inside):
+    sizes = {"space": SPACE, "cells": 3, "channels": 2, "epochs": 1, "batch": 8, "limit": 40, "threads": 1}
+    seen, lines = [], []
+
+    def truth(genotype):
+        seen.append(genotype)
+        return 0.9437
+
+    command.Compare(strategies=("random",), out=str(tmp_path), **sizes).run(lines.append, truth)
+    command.Compare(strategies=("random",), out=str(tmp_path), **sizes).run(lines.append, truth)
+    assert len(inside) == 1
+    assert seen[0] == seen[1]
+    assert sum("94.37" in line for line in lines) == 2
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--strategies", "nasp,darwin"], "one of .*nasp.*, got 'darwin'"),
+        (["--strategies", "nasp,nasp"], "expected different strategies"),
+        (["--seeds", "1,1"], "expected different seeds"),
+        (["--retrain", "-1"], "expected retrain >= 0"),
+        (
+            ["--strategy-options", "pa:init=1"],
+            "expected strategy:name=value, .* one of nasp, darts",
+        ),
+        (["--strategy-options", "nasp:colour=red"], "'nasp' takes the options .*colour"),
+        (["--batch", "21"], "batch of at most 20"),
+        (["--space", "mars"], "got 'mars'"),
+        (["--preset", "fast"], "expected preset"),
+    ],
+)
+def test_a_wrong_option_is_one_line_before_any_search(capsys, tmp_path, options, message):
+    status, out, err = compared(capsys, tmp_path / "new", *options)
+    assert (status, out) == (2, "")
+    assert re.search(message, err), err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "new").exists()
