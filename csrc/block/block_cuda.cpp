@@ -8,170 +8,247 @@
 #include "on_device.h"
 
 namespace nasp_ext {
-template <>
-std::tuple<Tensor, Tensor> Operators<OnCuda>::block_forward(
-    const Tensor& x,                       // (N, C, H, W), channels_last
-    const std::optional<Tensor>& in_norm,  // (5, C)
-    const std::optional<Tensor>& depthwise, std::vector<Tensor> products,
-    const std::vector<int64_t>& geometry, bool relu, bool norm, const std::optional<Tensor>& weight,
-    const std::optional<Tensor>& bias, const std::optional<Tensor>& mean,
-    const std::optional<Tensor>& var, double eps) {
-  const char* op = "block_forward";
-  const Images in = as_images(x, op, "x");
-  BlockWeights weights{depthwise, std::move(products)};
-  const BlockShape s = block_shape(in, weights, check_geometry(geometry, op), relu, x, op);
-  const NormArguments bn{weight, bias, mean, var, eps};
-  check_norm_arguments(bn, s.out_channels, x, op);
-  check_in_norm(in_norm, s.in_channels, x, op);
-  const DeviceScope device(x);
-  Tensor z = empty_images(x, in.count, s.out_channels, s.out_height, s.out_width);
-  Tensor rows = empty_matrix(x, norm ? kNormRows : 0, s.out_channels, x.scalar_type());
-  if (in.count == 0 || s.out_channels == 0) return {z, rows};
-  dispatch_single_double(x.scalar_type(), op, [&](auto zero) {
-    using T = decltype(zero);
-    const BlockGeometry g = geometry_of(s, in.count, op);
-    const int64_t tiles = tiles_of(g.out_pixels(), kTilePixels);
-    const bool batch = norm && !bn.mean;
-    const Tensor sums = empty_sums(x, batch, kMomentRows, tiles, s.out_channels);
-    BlockForwards<T> forwards{};
-    BlockForward<T>& f = forwards.block[0];
-    f.shape = g;
-    f.x_pitch = narrow(in.pitch, op);
-    f.weights = weights_on_device<T>(weights);
-    f.x = data_of<T>(x);
-    f.in_norm = data_or_null<T>(in_norm);
-    f.z = mutable_data_of<T>(z);
-    f.sums = batch ? mutable_data_of<T>(sums) : nullptr;
-    launch_block_forward(forwards, 1, device.stream());
-    if (!norm) return;
-    FinishNorms<T> finish{};
-    finish.norm[0] = finish_of(bn, data_of<T>(sums), g.out_pixels(), kTilePixels, s.out_channels,
-                               mutable_data_of<T>(rows), op);
-    launch_finish_norms(finish, 1, device.stream());
-  });
-  return {z, rows};
-}
-
 namespace {
 
-// What the kernels leave in pieces, and the launch that adds it up.
+// A block for a call of its own: geometry and norm as the operators take them.
+ProgramBlock program_block(const MaybeTensor& depthwise, Tensors products,
+                           const std::vector<int64_t>& geometry, bool relu, const char* op) {
+  ProgramBlock block;
+  block.weights = {depthwise, std::move(products)};
+  check_geometry(geometry, op);
+  block.geometry = geometry;
+  block.relu = relu;
+  return block;
+}
+
+// What the kernels leave in pieces, and the launches that add it up.
 template <class T>
 class Pieces {
  public:
-  explicit Pieces(const Tensor& like) : like_(like) {}
-
   // (rows, size), to be written by a kernel.
-  T* room(int64_t rows, int64_t size) {
-    rooms_.push_back(empty_vector(like_, rows * size, like_.scalar_type()));
+  T* room(const Tensor& like, int64_t rows, int64_t size) {
+    rooms_.push_back(empty_vector(like, rows * size, like.scalar_type()));
     return mutable_data_of<T>(rooms_.back());
   }
   void add_to(T* out, const T* from, int64_t rows, int64_t size, int64_t stride) {
-    if (size > 0) sums_.sum[count_++] = {from, rows, size, stride, out, nullptr};
+    if (size > 0) sums_.push_back({from, rows, size, stride, out, nullptr});
   }
   void add_to(double* out, const T* from, int64_t rows, int64_t size) {
-    if (size > 0) sums_.sum[count_++] = {from, rows, size, size, nullptr, out};
+    if (size > 0) sums_.push_back({from, rows, size, size, nullptr, out});
   }
   void launch(stream_t stream) const {
-    if (count_ > 0) launch_sums_of_rows(sums_, count_, stream);
+    launch_in_chunks<SumsOfRows<T>, kSumsPerLaunch>(
+        sums_, [](SumsOfRows<T>& s) { return s.sum; }, launch_sums_of_rows<T>, stream);
   }
 
  private:
-  const Tensor& like_;
   std::vector<Tensor> rooms_;
-  SumsOfRows<T> sums_{};  // two parts of a product, a depthwise convolution, the BN before
-  int count_ = 0;
+  std::vector<SumOfRows<T>> sums_;
 };
 
-}  // namespace
-
-template <>
-std::tuple<Tensor, Tensor, std::vector<Tensor>> Operators<OnCuda>::block_backward(
-    const Tensor& grad,                    // (N, O, H', W'), of the BN's output
-    const std::optional<Tensor>& factors,  // (N,), grad counts times these
-    const Tensor& sums,                    // (2, O) float64, see node_gradient_sums
-    const Tensor& z,                       // (N, O, H', W')
-    const Tensor& norm,                    // (5, O) or empty
-    bool batch_stats,
-    const Tensor& x,                       // (N, C, H, W)
-    const std::optional<Tensor>& in_norm,  // (5, C)
-    const std::optional<Tensor>& depthwise, std::vector<Tensor> products,
-    const std::vector<int64_t>& geometry, bool relu, bool need_weights,
-    const std::optional<Tensor>& out,   // (N, C, H, W), gets the gradient of x
-    const std::optional<Tensor>& base)  // (N, C, H, W), added to it; may be `out`
-{
-  const char* op = "block_backward";
-  const Images in = as_images(x, op, "x");
-  BlockWeights weights{depthwise, std::move(products)};
-  const BlockShape s = block_shape(in, weights, check_geometry(geometry, op), relu, x, op);
-  const GradientTensors t =
-      check_gradient_tensors({grad, factors, sums, z, norm, batch_stats, out, base}, in, x,
-                             s.out_channels, s.out_height, s.out_width, op);
-  check_in_norm(in_norm, s.in_channels, x, op);
-  const bool with_norm = norm.numel() > 0, sums_wanted = out && in_norm;
-  const DeviceScope device(x);
-  Tensor in_sums = empty_matrix(x, sums_wanted ? 2 : 0, s.in_channels, ScalarType::Double);
-  std::vector<Tensor> grad_products;
-  Tensor grad_depthwise = empty_vector(x, 0, x.scalar_type());
-  if (need_weights) {
-    for (const Tensor& w : weights.products) grad_products.push_back(torch::stable::empty_like(w));
-    if (s.depthwise) grad_depthwise = torch::stable::empty_like(*weights.depthwise);
+template <class T>
+class ForwardLaunch {
+ public:
+  void add(ForwardCall& call) {
+    const char* op = "block_forward";
+    const Images in = as_images(call.x, op, "x");
+    const ProgramBlock& block = *call.block;
+    BlockWeights weights = block.weights;
+    const BlockShape s = block_shape(in, weights, block.geometry.data(), block.relu, call.x, op);
+    const NormArguments& bn = block.norm.arguments;
+    check_norm_arguments(bn, s.out_channels, call.x, op);
+    check_in_norm(call.in_norm, s.in_channels, call.x, op);
+    const bool norm = block.norm.exists, batch = norm && !bn.mean;
+    call.z = empty_images(call.x, in.count, s.out_channels, s.out_height, s.out_width);
+    call.norm = empty_matrix(call.x, norm ? kNormRows : 0, s.out_channels, call.x.scalar_type());
+    if (in.count == 0 || s.out_channels == 0) return;
+    BlockForward<T> f{};
+    f.shape = geometry_of(s, in.count, op);
+    const int64_t tiles = tiles_of(f.shape.out_pixels(), kTilePixels);
+    sums_.push_back(empty_sums(call.x, batch, kMomentRows, tiles, s.out_channels));
+    f.x_pitch = narrow(in.pitch, op);
+    f.weights = weights_on_device<T>(weights);
+    f.x = data_of<T>(call.x);
+    f.in_norm = data_or_null<T>(call.in_norm);
+    f.z = mutable_data_of<T>(call.z);
+    f.sums = batch ? mutable_data_of<T>(sums_.back()) : nullptr;
+    forwards_.push_back(f);
+    weights_.push_back(std::move(weights));
+    if (norm)
+      finishes_.push_back(finish_of(bn, data_of<T>(sums_.back()), f.shape.out_pixels(), kTilePixels,
+                                    s.out_channels, mutable_data_of<T>(call.norm), op));
   }
-  dispatch_single_double(x.scalar_type(), op, [&](auto zero) {
-    using T = decltype(zero);
-    const BlockGeometry g = geometry_of(s, in.count, op);
-    const int64_t pixels = g.out_pixels(), tiles = tiles_of(g.in_pixels(), kTilePixels);
-    const bool between = s.depthwise && (need_weights || out);
-    Pieces<T> pieces(x);
+  void launch(stream_t stream) const {
+    launch_in_chunks<BlockForwards<T>, kForwardsPerLaunch>(
+        forwards_, [](BlockForwards<T>& b) { return b.block; }, launch_block_forward<T>, stream);
+    launch_in_chunks<FinishNorms<T>, kFinishesPerLaunch>(
+        finishes_, [](FinishNorms<T>& n) { return n.norm; }, launch_finish_norms<T>, stream);
+  }
+
+ private:
+  std::vector<BlockForward<T>> forwards_;
+  std::vector<FinishNorm<T>> finishes_;
+  std::vector<Tensor> sums_;
+  std::vector<BlockWeights> weights_;  // contiguous copies live until the launch
+};
+
+template <class T>
+class BackwardLaunch {
+ public:
+  void add(BackwardCall& call) {
+    const char* op = "block_backward";
+    const ProgramBlock& block = *call.block;
+    const Tensor& x = call.x;
+    const Images in = as_images(x, op, "x");
+    BlockWeights weights = block.weights;
+    const BlockShape s = block_shape(in, weights, block.geometry.data(), block.relu, x, op);
+    const bool batch = block.norm.batch;
+    const GradientTensors t = check_gradient_tensors(
+        {call.grad, call.factors, call.sums, call.z, call.norm, batch, call.out, call.base}, in, x,
+        s.out_channels, s.out_height, s.out_width, op);
+    check_in_norm(call.in_norm, s.in_channels, x, op);
+    const bool with_norm = call.norm.numel() > 0, sums_wanted = call.out && call.in_norm;
+    call.in_sums = empty_matrix(x, sums_wanted ? 2 : 0, s.in_channels, ScalarType::Double);
+    call.grad_depthwise = empty_vector(x, 0, x.scalar_type());
+    call.grad_products.clear();
     BlockBackward<T> b{};
-    b.shape = g;
+    b.shape = geometry_of(s, in.count, op);
+    const int64_t pixels = b.shape.out_pixels();
+    const int64_t tiles = tiles_of(b.shape.in_pixels(), kTilePixels);
     b.x_pitch = narrow(in.pitch, op);
     b.grad_pitch = narrow(t.grad.pitch, op);
     b.z_pitch = narrow(t.z.pitch, op);
     b.weights = weights_on_device<T>(weights);
-    b.grad = data_of<T>(grad);
-    b.factors = data_or_null<T>(factors);
-    b.sums = with_norm && batch_stats ? data_of<double>(sums) : nullptr;
+    b.grad = data_of<T>(call.grad);
+    b.factors = data_or_null<T>(call.factors);
+    b.sums = with_norm && batch ? data_of<double>(call.sums) : nullptr;
     b.per_count = 1.0 / static_cast<double>(pixels);
-    b.z = data_of<T>(z);
-    b.norm = with_norm ? data_of<T>(norm) : nullptr;
+    b.z = data_of<T>(call.z);
+    b.norm = with_norm ? data_of<T>(call.norm) : nullptr;
     b.x = data_of<T>(x);
-    b.in_norm = data_or_null<T>(in_norm);
-    if (between) b.between = pieces.room(pixels, s.in_channels);
-    if (out) {
-      b.out = mutable_data_of<T>(*out);
+    b.in_norm = data_or_null<T>(call.in_norm);
+    if (s.depthwise && (call.need_weights || call.out))
+      b.between = pieces_.room(x, pixels, s.in_channels);
+    if (call.out) {
+      b.out = mutable_data_of<T>(*call.out);
       b.out_pitch = narrow(t.out.pitch, op);
     }
-    if (base) {
-      b.base = data_of<T>(*base);
+    if (call.base) {
+      b.base = data_of<T>(*call.base);
       b.base_pitch = narrow(t.base.pitch, op);
     }
     if (sums_wanted) {
-      b.in_sums = pieces.room(tiles, 2 * s.in_channels);
-      pieces.add_to(mutable_data_of<double>(in_sums), b.in_sums, tiles, 2 * s.in_channels);
+      b.in_sums = pieces_.room(x, tiles, 2 * s.in_channels);
+      pieces_.add_to(mutable_data_of<double>(call.in_sums), b.in_sums, tiles, 2 * s.in_channels);
     }
-    if (need_weights) {
-      const int64_t part = s.part_channels() * s.in_channels * g.product_taps(),
-                    all = s.parts * part;
-      b.product_splits = product_splits<T>(g);
-      b.grad_products = pieces.room(b.product_splits, all);
-      for (int64_t i = 0; i < s.parts; ++i)
-        pieces.add_to(mutable_data_of<T>(grad_products[static_cast<size_t>(i)]),
-                      b.grad_products + i * part, b.product_splits, part, all);
-      if (s.depthwise) {
-        const int64_t size = s.in_channels * s.taps();
-        b.depthwise_splits = depthwise_splits<T>(g);
-        b.grad_depthwise = pieces.room(b.depthwise_splits, size);
-        pieces.add_to(mutable_data_of<T>(grad_depthwise), b.grad_depthwise, b.depthwise_splits,
-                      size, size);
-      }
+    if (call.need_weights) weight_gradients(call, s, weights, b);
+    if (pixels > 0 && (call.need_weights || call.out)) {
+      products_.push_back(b);
+      if (s.depthwise) depthwise_.push_back(b);
     }
-    if (pixels > 0 && (need_weights || out)) {
-      launch_product_backward(b, device.stream());
-      if (s.depthwise) launch_depthwise_backward(b, device.stream());
+    weights_.push_back(std::move(weights));
+  }
+  void launch(stream_t stream) const {
+    const auto list = [](BlockBackwards<T>& b) { return b.block; };
+    launch_in_chunks<BlockBackwards<T>, kBackwardsPerLaunch>(products_, list,
+                                                             launch_product_backward<T>, stream);
+    launch_in_chunks<BlockBackwards<T>, kBackwardsPerLaunch>(depthwise_, list,
+                                                             launch_depthwise_backward<T>, stream);
+    pieces_.launch(stream);
+  }
+
+ private:
+  void weight_gradients(BackwardCall& call, const BlockShape& s, const BlockWeights& weights,
+                        BlockBackward<T>& b) {
+    const BlockGeometry& g = b.shape;
+    const int64_t part = s.part_channels() * s.in_channels * g.product_taps(), all = s.parts * part;
+    b.product_splits = product_splits<T>(g);
+    b.grad_products = pieces_.room(call.x, b.product_splits, all);
+    for (int64_t i = 0; i < s.parts; ++i) {
+      const Tensor& product = weights.products[static_cast<size_t>(i)];
+      call.grad_products.push_back(torch::stable::empty_like(product));
+      pieces_.add_to(mutable_data_of<T>(call.grad_products.back()), b.grad_products + i * part,
+                     b.product_splits, part, all);
     }
-    pieces.launch(device.stream());
+    if (!s.depthwise) return;
+    const int64_t size = s.in_channels * s.taps();
+    call.grad_depthwise = torch::stable::empty_like(*weights.depthwise);
+    b.depthwise_splits = depthwise_splits<T>(g);
+    b.grad_depthwise = pieces_.room(call.x, b.depthwise_splits, size);
+    pieces_.add_to(mutable_data_of<T>(call.grad_depthwise), b.grad_depthwise, b.depthwise_splits,
+                   size, size);
+  }
+
+  std::vector<BlockBackward<T>> products_, depthwise_;
+  Pieces<T> pieces_;
+  std::vector<BlockWeights> weights_;  // contiguous copies live until the launch
+};
+
+// All calls in one launch set; they are of one dtype, that of the first.
+template <template <class> class Launch, class Call>
+void launch_calls(std::vector<Call>& calls, const char* op) {
+  if (calls.empty()) return;
+  const DeviceScope device(calls[0].x);
+  dispatch_single_double(calls[0].x.scalar_type(), op, [&](auto zero) {
+    Launch<decltype(zero)> launch;
+    for (Call& call : calls) {
+      check_like(call.x, calls[0].x, op, "x");
+      launch.add(call);
+    }
+    launch.launch(device.stream());
   });
-  return {in_sums, grad_depthwise, grad_products};
+}
+
+}  // namespace
+
+template <>
+void Operators<OnCuda>::blocks_forward(std::vector<ForwardCall>& calls) {
+  launch_calls<ForwardLaunch>(calls, "block_forward");
+}
+
+template <>
+void Operators<OnCuda>::blocks_backward(std::vector<BackwardCall>& calls) {
+  launch_calls<BackwardLaunch>(calls, "block_backward");
+}
+
+template <>
+std::tuple<Tensor, Tensor> Operators<OnCuda>::block_forward(
+    const Tensor& x, const MaybeTensor& in_norm, const MaybeTensor& depthwise, Tensors products,
+    const std::vector<int64_t>& geometry, bool relu, bool norm, const MaybeTensor& weight,
+    const MaybeTensor& bias, const MaybeTensor& mean, const MaybeTensor& var, double eps) {
+  ProgramBlock block =
+      program_block(depthwise, std::move(products), geometry, relu, "block_forward");
+  block.norm.exists = norm;
+  block.norm.arguments = {weight, bias, mean, var, eps};
+  std::vector<ForwardCall> calls = {{&block, x, in_norm, Tensor(), Tensor()}};
+  blocks_forward(calls);
+  return {calls[0].z, calls[0].norm};
+}
+
+template <>
+std::tuple<Tensor, Tensor, Tensors> Operators<OnCuda>::block_backward(
+    const Tensor& grad, const MaybeTensor& factors, const Tensor& sums, const Tensor& z,
+    const Tensor& norm, bool batch_stats, const Tensor& x, const MaybeTensor& in_norm,
+    const MaybeTensor& depthwise, Tensors products, const std::vector<int64_t>& geometry, bool relu,
+    bool need_weights, const MaybeTensor& out, const MaybeTensor& base) {
+  ProgramBlock block =
+      program_block(depthwise, std::move(products), geometry, relu, "block_backward");
+  block.norm.batch = batch_stats;
+  std::vector<BackwardCall> calls(1);
+  BackwardCall& call = calls[0];
+  call.block = &block;
+  call.grad = grad;
+  call.factors = factors;
+  call.sums = sums;
+  call.z = z;
+  call.norm = norm;
+  call.x = x;
+  call.in_norm = in_norm;
+  call.need_weights = need_weights;
+  call.out = out;
+  call.base = base;
+  blocks_backward(calls);
+  return {call.in_sums, call.grad_depthwise, call.grad_products};
 }
 
 namespace {

@@ -14,7 +14,9 @@ namespace nasp_ext {
 // the weights more often than the pixels.
 constexpr int kTilePixels = 64;
 
-inline int64_t tiles_of(int64_t pixels, int64_t tile) { return (pixels + tile - 1) / tile; }
+NASP_HOST_DEVICE int64_t tiles_of(int64_t pixels, int64_t tile) {
+  return (pixels + tile - 1) / tile;
+}
 
 template <class T>
 struct BlockWeightsOnDevice {
@@ -69,19 +71,28 @@ struct BlockBackward {
   int product_splits, depthwise_splits;
 };
 
+constexpr int kBackwardsPerLaunch = 16;  // fit 4 KiB of parameters
+
+template <class T>
+struct BlockBackwards {
+  BlockBackward<T> block[kBackwardsPerLaunch];
+};
+static_assert(sizeof(BlockBackwards<double>) <= 4096, "kernel parameters over 4 KiB");
+
 // Into how many pieces the pixels are cut for the gradients of the weights.
 template <class T>
 int product_splits(const BlockGeometry& shape);
 template <class T>
 int depthwise_splits(const BlockGeometry& shape);
 
-// Through the product: writes `between` of a depthwise block, else `out` and in_sums;
-// grad_products.
+// Of 1 to kBackwardsPerLaunch blocks, which write to different places. Through the product: writes
+// `between` of a depthwise block, else `out` and in_sums; grad_products.
 template <class T>
-void launch_product_backward(const BlockBackward<T>& block, stream_t stream);
+void launch_product_backward(const BlockBackwards<T>& blocks, int count, stream_t stream);
 
-// From `between` through the taps: writes `out`, in_sums and grad_depthwise.
+// The same of depthwise blocks, from `between` through the taps: writes `out`, in_sums and
+// grad_depthwise.
 template <class T>
-void launch_depthwise_backward(const BlockBackward<T>& block, stream_t stream);
+void launch_depthwise_backward(const BlockBackwards<T>& blocks, int count, stream_t stream);
 
 }  // namespace nasp_ext

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Blocks backward through the taps of a depthwise convolution: to its input and to its weights, two
 // kinds of thread blocks in one grid.
+#include <algorithm>
+
 #include "backward.cuh"
 
 namespace nasp_ext {
@@ -73,22 +75,34 @@ __device__ __forceinline__ void taps_to_weights(const BlockBackward<T>& b, int64
   if (exists) b.grad_depthwise[split * weights + c * static_cast<int64_t>(g.taps()) + tap] = sum;
 }
 
+NASP_HOST_DEVICE int64_t depthwise_pieces(const BlockGeometry& g) {
+  return (static_cast<int64_t>(g.in_channels) * g.taps() + kThreads - 1) / kThreads;
+}
+
+// Thread blocks that go to the input, and to the weights.
+template <class T>
+NASP_HOST_DEVICE int64_t blocks_to_input(const BlockBackward<T>& b) {
+  return b.out == nullptr ? 0 : tiles_of(b.shape.in_pixels(), kTilePixels);
+}
+template <class T>
+NASP_HOST_DEVICE int64_t blocks_to_weights(const BlockBackward<T>& b) {
+  return b.grad_depthwise == nullptr ? 0 : b.depthwise_splits * depthwise_pieces(b.shape);
+}
+
 // Three thread blocks on a multiprocessor leave registers for no spills.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 3)
-    depthwise_backward_kernel(const __grid_constant__ BlockBackward<T> b, int64_t tiles) {
+    depthwise_backward_kernel(const __grid_constant__ BlockBackwards<T> blocks) {
   NASP_SHARED(PixelPlace, places, kTilePixels);
   NASP_SHARED(T, taps, kMostTaps * kChannels);
   NASP_SHARED(T, scratch, kThreads);
-  if (blockIdx.x < tiles) {
+  const BlockBackward<T>& b = blocks.block[blockIdx.y];
+  const int64_t number = blockIdx.x, to_input = blocks_to_input(b);
+  if (number < to_input) {
     taps_to_input(b, places, taps, scratch);
-  } else {
-    taps_to_weights(b, blockIdx.x - tiles, places);
+  } else if (number - to_input < blocks_to_weights(b)) {
+    taps_to_weights(b, number - to_input, places);
   }
-}
-
-int64_t depthwise_pieces(const BlockGeometry& g) {
-  return (static_cast<int64_t>(g.in_channels) * g.taps() + kThreads - 1) / kThreads;
 }
 
 }  // namespace
@@ -99,19 +113,18 @@ int depthwise_splits(const BlockGeometry& shape) {
 }
 
 template <class T>
-void launch_depthwise_backward(const BlockBackward<T>& b, stream_t stream) {
-  const BlockGeometry& g = b.shape;
-  const int64_t to_input = b.out == nullptr ? 0 : tiles_of(g.in_pixels(), kTilePixels);
-  const int64_t to_weights =
-      b.grad_depthwise == nullptr ? 0 : b.depthwise_splits * depthwise_pieces(g);
-  if (to_input + to_weights == 0) return;
-  NASP_LAUNCH(depthwise_backward_kernel<T>, static_cast<unsigned>(to_input + to_weights), kThreads,
-              0, stream, b, to_input);
+void launch_depthwise_backward(const BlockBackwards<T>& blocks, int count, stream_t stream) {
+  int64_t most = 0;
+  for (int i = 0; i < count; ++i)
+    most = std::max(most, blocks_to_input(blocks.block[i]) + blocks_to_weights(blocks.block[i]));
+  if (most == 0) return;
+  const dim3 grid(static_cast<unsigned>(most), static_cast<unsigned>(count));
+  NASP_LAUNCH(depthwise_backward_kernel<T>, grid, kThreads, 0, stream, blocks);
 }
 
 #define NASP_INSTANTIATE(T)                               \
   template int depthwise_splits<T>(const BlockGeometry&); \
-  template void launch_depthwise_backward<T>(const BlockBackward<T>&, stream_t);
+  template void launch_depthwise_backward<T>(const BlockBackwards<T>&, int, stream_t);
 NASP_INSTANTIATE(float)
 NASP_INSTANTIATE(double)
 

@@ -68,4 +68,17 @@ FinishNorm<T> finish_of(const NormArguments& norm, const T* sums, int64_t pixels
   return f;
 }
 
+// As few launches as their parameters allow; list(parameters) is where items go.
+template <class Parameters, int kMost, class Item, class List, class Launch>
+void launch_in_chunks(const std::vector<Item>& items, const List& list, const Launch& launch,
+                      stream_t stream) {
+  for (size_t first = 0; first < items.size(); first += kMost) {
+    const size_t count = std::min<size_t>(items.size() - first, kMost);
+    Parameters parameters{};
+    std::copy(items.begin() + static_cast<int64_t>(first),
+              items.begin() + static_cast<int64_t>(first + count), list(parameters));
+    launch(parameters, static_cast<int>(count), stream);
+  }
+}
+
 }  // namespace nasp_ext

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Blocks backward through the product: to its input and to its weights, two kinds of thread blocks
 // in one grid.
+#include <algorithm>
+
 #include "backward.cuh"
 
 namespace nasp_ext {
@@ -103,7 +105,23 @@ __device__ __forceinline__ void product_to_input(const BlockBackward<T>& b, T* d
   }
 }
 
-__device__ __forceinline__ int pieces(int channels) { return (channels + kSide - 1) / kSide; }
+NASP_HOST_DEVICE int pieces(int channels) { return (channels + kSide - 1) / kSide; }
+
+NASP_HOST_DEVICE int64_t product_pieces(const BlockGeometry& g) {
+  return static_cast<int64_t>(g.parts) * g.product_taps() * pieces(g.part_channels()) *
+         pieces(g.in_channels);
+}
+
+// Thread blocks that go to the input, and to the weights.
+template <class T>
+NASP_HOST_DEVICE int64_t blocks_to_input(const BlockBackward<T>& b) {
+  if (!b.shape.depthwise && b.out == nullptr) return 0;
+  return tiles_of(b.shape.depthwise ? b.shape.out_pixels() : b.shape.in_pixels(), kTilePixels);
+}
+template <class T>
+NASP_HOST_DEVICE int64_t blocks_to_weights(const BlockBackward<T>& b) {
+  return b.grad_products == nullptr ? 0 : b.product_splits * product_pieces(b.shape);
+}
 
 // kSide x kSide weights of one part and tap, from the pixels of one split: gz^T times the input.
 template <class T>
@@ -167,25 +185,20 @@ __device__ __forceinline__ void product_to_weights(const BlockBackward<T>& b, in
   }
 }
 
-// Thread blocks up to `tiles` go to the input, the others to the weights. Two of them on a
-// multiprocessor leave registers for no spills.
+// Two thread blocks on a multiprocessor leave registers for no spills.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 2)
-    product_backward_kernel(const __grid_constant__ BlockBackward<T> b, int64_t tiles) {
+    product_backward_kernel(const __grid_constant__ BlockBackwards<T> blocks) {
   NASP_DYNAMIC_SHARED(T, dynamic);
   NASP_SHARED(PixelPlace, places, kTilePixels);
   NASP_SHARED(T, scratch, kWarps * kGradientSums * kColumns);
-  if (blockIdx.x < tiles) {
+  const BlockBackward<T>& b = blocks.block[blockIdx.y];
+  const int64_t number = blockIdx.x, to_input = blocks_to_input(b);
+  if (number < to_input) {
     product_to_input(b, dynamic, places, scratch);
-  } else {
-    product_to_weights(b, blockIdx.x - tiles, dynamic, places);
+  } else if (number - to_input < blocks_to_weights(b)) {
+    product_to_weights(b, number - to_input, dynamic, places);
   }
-}
-
-int64_t product_pieces(const BlockGeometry& g) {
-  const auto sides = [](int channels) { return (channels + kSide - 1) / kSide; };
-  return static_cast<int64_t>(g.parts) * g.product_taps() * sides(g.part_channels()) *
-         sides(g.in_channels);
 }
 
 }  // namespace
@@ -196,24 +209,27 @@ int product_splits(const BlockGeometry& shape) {
 }
 
 template <class T>
-void launch_product_backward(const BlockBackward<T>& b, stream_t stream) {
-  const BlockGeometry& g = b.shape;
-  const int64_t tiles = tiles_of(g.depthwise ? g.out_pixels() : g.in_pixels(), kTilePixels);
-  const int64_t to_input = g.depthwise || b.out != nullptr ? tiles : 0;
-  const int64_t to_weights = b.grad_products == nullptr ? 0 : b.product_splits * product_pieces(g);
-  if (to_input + to_weights == 0) return;
-  const auto side = [](int channels) { return channels < kSide ? channels : kSide; };
-  const int taps = g.depthwise ? g.taps() : 0;
-  const size_t piece_bytes = sizeof(T) * (side(g.in_channels) * (kPixelPitch + taps) +
-                                          side(g.part_channels()) * kPixelPitch);
-  const size_t bytes = tile_bytes<T>(g.part_channels(), 0);
-  NASP_LAUNCH(product_backward_kernel<T>, static_cast<unsigned>(to_input + to_weights), kThreads,
-              bytes > piece_bytes ? bytes : piece_bytes, stream, b, to_input);
+void launch_product_backward(const BlockBackwards<T>& blocks, int count, stream_t stream) {
+  int64_t most = 0;
+  size_t bytes = 0;
+  for (int i = 0; i < count; ++i) {
+    const BlockBackward<T>& b = blocks.block[i];
+    const BlockGeometry& g = b.shape;
+    const auto side = [](int channels) { return channels < kSide ? channels : kSide; };
+    const int taps = g.depthwise ? g.taps() : 0;
+    const size_t of_piece = sizeof(T) * (side(g.in_channels) * (kPixelPitch + taps) +
+                                         side(g.part_channels()) * kPixelPitch);
+    most = std::max(most, blocks_to_input(b) + blocks_to_weights(b));
+    bytes = std::max({bytes, of_piece, tile_bytes<T>(g.part_channels(), 0)});
+  }
+  if (most == 0) return;
+  const dim3 grid(static_cast<unsigned>(most), static_cast<unsigned>(count));
+  NASP_LAUNCH(product_backward_kernel<T>, grid, kThreads, bytes, stream, blocks);
 }
 
 #define NASP_INSTANTIATE(T)                             \
   template int product_splits<T>(const BlockGeometry&); \
-  template void launch_product_backward<T>(const BlockBackward<T>&, stream_t);
+  template void launch_product_backward<T>(const BlockBackwards<T>&, int, stream_t);
 NASP_INSTANTIATE(float)
 NASP_INSTANTIATE(double)
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "cell_sources.h"
+#include "cell_tape.h"
 
 namespace nasp_ext {
 
@@ -28,16 +29,16 @@ class CellBackward {
         a_(arguments),
         sources_(std::move(sources)),
         none_(empty_vector(arguments.grad, 0, arguments.grad.scalar_type())),
-        states_(arguments.inputs),
+        tape_(cell, arguments.inputs, arguments.kept, kOp),
+        states_(tape_.states),
         grads_(static_cast<size_t>(cell.states())),
         owned_(grads_.size(), false),
         dots_(grads_.size(), none_),
         sums_(static_cast<size_t>(cell.nodes), none_),
         weight_grads_(weights, none_) {
-    if (a_.need_inputs.size() != a_.inputs.size() || a_.kept.empty())
-      fail(kOp, ": expected a flag for each input and what the forward kept");
+    if (a_.need_inputs.size() != a_.inputs.size())
+      fail(kOp, ": expected a flag for each input, found ", a_.need_inputs.size());
     check_factors(a_.factors, cell, a_.inputs[0], kOp);
-    read_kept();
     for (int64_t state = cell.inputs; state < cell.states(); ++state)
       if (cell.position(state) >= 0)
         grads_[static_cast<size_t>(state)] = state_slice(a_.grad, cell, state);
@@ -53,7 +54,8 @@ class CellBackward {
     for (int64_t source = cell_.inputs - 1; source >= 0; --source) dots(source);
     Tensors result = std::move(dots_);
     result.insert(result.end(), sums_.begin(), sums_.end());
-    for (size_t i = 0; i < a_.inputs.size(); ++i) result.push_back(through_preprocess(i));
+    const Tensors of_inputs = through_preprocess();
+    result.insert(result.end(), of_inputs.begin(), of_inputs.end());
     result.insert(result.end(), weight_grads_.begin(), weight_grads_.end());
     return result;
   }
@@ -62,42 +64,17 @@ class CellBackward {
   using Op = Operators<Device>;
   static constexpr const char* kOp = "cell_backward";
 
-  struct Kept {
-    Tensor z, norm;
+  // A chain under way: the gradient behind the block that comes next.
+  struct Chain {
+    const ProgramOption* option;
+    const std::vector<Kept>* kept;
+    int64_t state;  // that it leaves; kNoState: an input of the cell
+    Tensor x, grad;
+    MaybeTensor factor;
+    Tensor sums;
+    MaybeTensor input = std::nullopt;  // gets the gradient of the input
   };
-
-  const Tensor& next_kept(size_t& next) const {
-    if (next >= a_.kept.size())
-      fail(kOp, ": expected more tensors of the forward than ", a_.kept.size());
-    return a_.kept[next++];
-  }
-  std::vector<Kept> kept_of(const ProgramOption& o, size_t& next) const {
-    std::vector<Kept> found(o.kind == OptionKind::kPool ? 1 : o.blocks.size());
-    for (Kept& k : found) {
-      k.z = next_kept(next);
-      k.norm = next_kept(next);
-    }
-    return found;
-  }
-  void read_kept() {
-    size_t next = 1;
-    for (size_t i = 0; i < states_.size(); ++i) {
-      of_input_.emplace_back();
-      if (!cell_.preprocess[i]) continue;
-      of_input_[i] = kept_of(*cell_.preprocess[i], next);
-      states_[i] = of_input_[i].back().norm.numel() ? next_kept(next) : of_input_[i].back().z;
-    }
-    size_t edge = 0;
-    for (int64_t node = 0; node < cell_.nodes; ++node) {
-      for (; edge < cell_.edges.size() && cell_.edges[edge].node == node; ++edge)
-        of_edge_.push_back(kept_of(cell_.edges[edge].option, next));
-      const int64_t state = cell_.inputs + node;
-      states_.push_back(cell_.position(state) >= 0 ? state_slice(a_.kept[0], cell_, state)
-                                                   : next_kept(next));
-    }
-    if (next != a_.kept.size())
-      fail(kOp, ": expected ", next, " tensors of the forward, found ", a_.kept.size());
-  }
+  static constexpr int64_t kNoState = -1;
 
   bool wanted(int64_t state) const {
     const auto i = static_cast<size_t>(state);
@@ -131,7 +108,7 @@ class CellBackward {
     const int64_t first = begin - cell_.edges.begin();
     Tensors terms, norms;
     for (auto edge = begin; edge != end; ++edge) {
-      const auto& kept = of_edge_[static_cast<size_t>(edge - cell_.edges.begin())];
+      const auto& kept = tape_.of_edge[static_cast<size_t>(edge - cell_.edges.begin())];
       terms.push_back(kept.empty() ? states_[static_cast<size_t>(edge->source)] : kept.back().z);
       norms.push_back(kept.empty() ? empty_matrix(*grad, 0, 0, grad->scalar_type())
                                    : kept.back().norm);
@@ -140,33 +117,35 @@ class CellBackward {
     const Tensor sums = Op::node_gradient_sums(*grad, terms, norms, factors);
     sums_[static_cast<size_t>(node)] =
         factors && a_.weighted ? Op::node_gradient_sums(*grad, terms, norms, std::nullopt) : sums;
+    std::vector<Chain> chains;
     for (auto edge = begin; edge != end; ++edge) {
       MaybeTensor factor;
       if (factors) factor = torch::stable::select(*a_.factors, 0, edge - cell_.edges.begin());
-      through_edge(*edge, of_edge_[static_cast<size_t>(edge - cell_.edges.begin())], *grad, factor,
-                   torch::stable::select(sums, 0, edge - begin));
+      const auto& kept = tape_.of_edge[static_cast<size_t>(edge - cell_.edges.begin())];
+      const Tensor of_edge = torch::stable::select(sums, 0, edge - begin);
+      if (edge->option.kind != OptionKind::kChain)
+        through_free_edge(*edge, kept, *grad, factor, of_edge);
+      else if (wanted(edge->source) || a_.need_weights)
+        chains.push_back({&edge->option, &kept, edge->source,
+                          states_[static_cast<size_t>(edge->source)], *grad, factor, of_edge});
+      if (chains.size() == Device::kEdgesAtOnce) through_chains(chains);
     }
+    through_chains(chains);
   }
 
-  void through_edge(const CellEdge& edge, const std::vector<Kept>& kept, const Tensor& grad,
-                    const MaybeTensor& factor, const Tensor& sums) {
+  void through_free_edge(const CellEdge& edge, const std::vector<Kept>& kept, const Tensor& grad,
+                         const MaybeTensor& factor, const Tensor& sums) {
     const ProgramOption& o = edge.option;
     if (o.kind == OptionKind::kPool) norm_grads(o.norm, sums);
-    if (o.kind == OptionKind::kChain) {
-      MaybeTensor out, base;
-      if (wanted(edge.source)) std::tie(out, base) = target(edge.source);
-      through_chain(o, kept, states_[static_cast<size_t>(edge.source)], grad, factor, sums, out,
-                    base);
-    } else if (!wanted(edge.source)) {
-      return;
-    } else if (o.kind == OptionKind::kPool) {
-      const auto [out, base] = target(edge.source);
-      Op::pool_backward_(grad, factor, sums, kept[0].z, kept[0].norm, o.norm.batch,
-                         states_[static_cast<size_t>(edge.source)], o.max, o.kernel, o.stride, out,
-                         base);
-    } else {
+    if (!wanted(edge.source)) return;
+    if (o.kind == OptionKind::kIdentity) {
       add_identity(edge.source, grad, factor);
+      return;
     }
+    const auto [out, base] = target(edge.source);
+    Op::pool_backward_(grad, factor, sums, kept[0].z, kept[0].norm, o.norm.batch,
+                       states_[static_cast<size_t>(edge.source)], o.max, o.kernel, o.stride, out,
+                       base);
   }
 
   Tensor new_like(const Tensor& t) const {
@@ -199,31 +178,66 @@ class CellBackward {
     Op::node_sum_(out, {*base, term}, {no_norm, no_norm}, std::nullopt);
   }
 
-  // Backwards through the blocks; the first one's gradient goes to `out`.
-  void through_chain(const ProgramOption& o, const std::vector<Kept>& kept, const Tensor& x,
-                     Tensor grad, MaybeTensor factor, Tensor sums, const MaybeTensor& out,
-                     const MaybeTensor& base) {
-    if (!out && !a_.need_weights) return;
-    for (size_t i = o.blocks.size(); i-- > 0;) {
-      const ProgramBlock& b = o.blocks[i];
-      const Tensor& input = i ? kept[i - 1].z : x;
-      const bool normed = i && o.blocks[i - 1].norm.exists;
-      const MaybeTensor to = i ? MaybeTensor(new_like(input)) : out;
-      auto [in_sums, depthwise, products] = Op::block_backward(
-          grad, factor, sums, kept[i].z, kept[i].norm, b.norm.batch, input,
-          normed ? MaybeTensor(kept[i - 1].norm) : std::nullopt, b.weights.depthwise,
-          b.weights.products, b.geometry, b.relu, a_.need_weights, to, i ? std::nullopt : base);
-      if (a_.need_weights) {
-        size_t place = b.place;
-        if (b.weights.depthwise) weight_grads_[place++] = depthwise;
-        for (const Tensor& product : products) weight_grads_[place++] = product;
-        norm_grads(b.norm, sums);
+  // Backwards through the blocks of chains, the last ones of all first; then there are none left.
+  void through_chains(std::vector<Chain>& chains) {
+    for (size_t level = 0; !chains.empty(); ++level) {
+      std::vector<BackwardCall> calls;
+      std::vector<Chain*> of_call;
+      std::vector<int64_t> written;  // the states that calls write to
+      const auto run = [&] {
+        if (!calls.empty()) Op::blocks_backward(calls);
+        for (size_t i = 0; i < calls.size(); ++i) finish(calls[i], *of_call[i]);
+        calls.clear();
+        of_call.clear();
+        written.clear();
+      };
+      for (Chain& c : chains) {
+        const size_t i = c.option->blocks.size() - 1 - level;
+        if (i == 0 && std::count(written.begin(), written.end(), c.state)) run();
+        calls.push_back(call(c, i));
+        of_call.push_back(&c);
+        if (i == 0 && c.state != kNoState) written.push_back(c.state);
       }
-      if (i == 0) return;
-      grad = *to;
-      factor = std::nullopt;
-      sums = in_sums;
+      run();
+      const auto done = [level](const Chain& c) { return c.option->blocks.size() == level + 1; };
+      chains.erase(std::remove_if(chains.begin(), chains.end(), done), chains.end());
     }
+  }
+
+  // Of block i of a chain; the first one's gradient goes to the state.
+  BackwardCall call(const Chain& c, size_t i) {
+    const bool normed = i && c.option->blocks[i - 1].norm.exists;
+    BackwardCall call{};
+    call.block = &c.option->blocks[i];
+    call.grad = c.grad;
+    call.factors = c.factor;
+    call.sums = c.sums;
+    call.z = (*c.kept)[i].z;
+    call.norm = (*c.kept)[i].norm;
+    call.x = i ? (*c.kept)[i - 1].z : c.x;
+    if (normed) call.in_norm = (*c.kept)[i - 1].norm;
+    call.need_weights = a_.need_weights;
+    if (i)
+      call.out = new_like(call.x);
+    else if (c.input)
+      call.out = *c.input;
+    else if (c.state >= 0 && wanted(c.state))
+      std::tie(call.out, call.base) = target(c.state);
+    return call;
+  }
+
+  void finish(const BackwardCall& call, Chain& c) {
+    const ProgramBlock& b = *call.block;
+    if (a_.need_weights) {
+      size_t place = b.place;
+      if (b.weights.depthwise) weight_grads_[place++] = call.grad_depthwise;
+      for (const Tensor& product : call.grad_products) weight_grads_[place++] = product;
+      norm_grads(b.norm, c.sums);
+    }
+    if (call.block == &c.option->blocks[0]) return;
+    c.grad = *call.out;
+    c.factor = std::nullopt;
+    c.sums = call.in_sums;
   }
 
   void norm_grads(const ProgramNorm& norm, const Tensor& sums) {
@@ -232,31 +246,38 @@ class CellBackward {
         Op::norm_gradients(sums, *norm.arguments.weight);
   }
 
-  // The gradient of an input.
-  Tensor through_preprocess(size_t i) {
-    const MaybeTensor grad = std::move(grads_[i]);
-    grads_[i].reset();
-    if (!grad || !wanted(static_cast<int64_t>(i))) return none_;
-    if (!cell_.preprocess[i]) return *grad;
-    const std::vector<Kept>& kept = of_input_[i];
-    const Tensor sums = torch::stable::select(
-        Op::node_gradient_sums(*grad, {kept.back().z}, {kept.back().norm}, std::nullopt), 0, 0);
-    MaybeTensor out;
-    if (a_.need_inputs[i]) out = new_like(a_.inputs[i]);
-    through_chain(*cell_.preprocess[i], kept, a_.inputs[i], *grad, std::nullopt, sums, out,
-                  std::nullopt);
-    return out ? *out : none_;
+  Tensors through_preprocess() {
+    Tensors found(a_.inputs.size(), none_);
+    std::vector<Chain> chains;
+    for (size_t i = 0; i < found.size(); ++i) {
+      const MaybeTensor grad = std::move(grads_[i]);
+      grads_[i].reset();
+      if (!grad || !wanted(static_cast<int64_t>(i))) continue;
+      if (!cell_.preprocess[i]) {
+        found[i] = *grad;
+        continue;
+      }
+      const std::vector<Kept>& kept = tape_.of_input[i];
+      const Tensor sums =
+          Op::node_gradient_sums(*grad, {kept.back().z}, {kept.back().norm}, std::nullopt);
+      chains.push_back({&*cell_.preprocess[i], &kept, kNoState, a_.inputs[i], *grad, std::nullopt,
+                        torch::stable::select(sums, 0, 0)});
+      if (a_.need_inputs[i]) chains.back().input = found[i] = new_like(a_.inputs[i]);
+      if (chains.size() == Device::kEdgesAtOnce) through_chains(chains);
+    }
+    through_chains(chains);
+    return found;
   }
 
   const CellProgram& cell_;
   const CellBackwardArguments& a_;
   const std::vector<StateSource> sources_;
   const Tensor none_;
-  Tensors states_;
+  const CellTape tape_;
+  const Tensors& states_;
   std::vector<MaybeTensor> grads_;
   std::vector<bool> owned_;  // gradients that may be written to
   Tensors dots_, sums_, weight_grads_;
-  std::vector<std::vector<Kept>> of_input_, of_edge_;
 };
 
 template <class Device>

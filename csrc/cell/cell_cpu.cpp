@@ -13,6 +13,27 @@ Tensor Operators<OnCpu>::new_images(const Tensor& like, int64_t count, int64_t c
 }
 
 template <>
+void Operators<OnCpu>::blocks_forward(std::vector<ForwardCall>& calls) {
+  for (ForwardCall& c : calls) {
+    const ProgramBlock& b = *c.block;
+    const NormArguments& bn = b.norm.arguments;
+    std::tie(c.z, c.norm) =
+        block_forward(c.x, c.in_norm, b.weights.depthwise, b.weights.products, b.geometry, b.relu,
+                      b.norm.exists, bn.weight, bn.bias, bn.mean, bn.var, bn.eps);
+  }
+}
+
+template <>
+void Operators<OnCpu>::blocks_backward(std::vector<BackwardCall>& calls) {
+  for (BackwardCall& c : calls) {
+    const ProgramBlock& b = *c.block;
+    std::tie(c.in_sums, c.grad_depthwise, c.grad_products) = block_backward(
+        c.grad, c.factors, c.sums, c.z, c.norm, b.norm.batch, c.x, c.in_norm, b.weights.depthwise,
+        b.weights.products, b.geometry, b.relu, c.need_weights, c.out, c.base);
+  }
+}
+
+template <>
 std::tuple<Tensor, Tensor> Operators<OnCpu>::norm_gradients(const Tensor& sums,
                                                             const Tensor& like) {
   const int64_t channels = sums.size(1);

@@ -21,18 +21,21 @@ class CellForward {
   // The output, then what is kept.
   Tensors run() {
     kept_.emplace_back();  // the output, when its size is known
-    for (size_t i = 0; i < inputs_.size(); ++i)
-      states_.push_back(cell_.preprocess[i] ? preprocess(*cell_.preprocess[i], inputs_[i])
-                                            : inputs_[i]);
+    preprocess();
     size_t next = 0;
     for (int64_t node = 0; node < cell_.nodes; ++node) {
       const size_t first = next;
-      Tensors terms, norms;
+      std::vector<Running> edges;
       for (; next < cell_.edges.size() && cell_.edges[next].node == node; ++next) {
         const CellEdge& edge = cell_.edges[next];
-        auto [z, norm] = option(edge.option, states_[static_cast<size_t>(edge.source)]);
-        terms.push_back(z);
-        norms.push_back(norm);
+        edges.push_back(started(edge.option, states_[static_cast<size_t>(edge.source)]));
+      }
+      run(edges);
+      Tensors terms, norms;
+      for (const Running& edge : edges) {
+        kept_.insert(kept_.end(), edge.kept.begin(), edge.kept.end());
+        terms.push_back(edge.x);
+        norms.push_back(edge.norm);
       }
       Tensor target = node_images(node, terms);
       if (terms.empty())
@@ -51,49 +54,90 @@ class CellForward {
   using Op = Operators<Device>;
   static constexpr const char* kOp = "cell_forward";
 
+  // An option under way: it gives norm(x) when it has run.
+  struct Running {
+    const ProgramOption* option;
+    Tensor x, norm;
+    Tensors kept;
+  };
   struct Moved {
     const ProgramNorm* norm;
     Tensor rows;
     int64_t count;
   };
 
-  Tensor preprocess(const ProgramOption& chain, const Tensor& x) {
-    auto [z, norm] = option(chain, x);
-    if (norm.numel() == 0) return z;
-    Tensor state = Op::new_images(z, z.size(0), z.size(1), z.size(2), z.size(3));
-    Op::node_sum_(state, {z}, {norm}, std::nullopt);
-    kept_.push_back(state);
-    return state;
+  static Running started(const ProgramOption& option, const Tensor& x) {
+    return {&option, x, empty_matrix(x, 0, 0, x.scalar_type()), {}};
   }
 
-  // z and norm: the option gives norm(z).
-  std::tuple<Tensor, Tensor> option(const ProgramOption& o, const Tensor& input) {
-    Tensor x = input, norm = empty_matrix(input, 0, 0, input.scalar_type());
-    if (o.kind == OptionKind::kPool) {
-      const NormArguments& bn = o.norm.arguments;
-      std::tie(x, norm) = Op::pool_forward(input, o.max, o.kernel, o.stride, o.norm.exists,
-                                           bn.weight, bn.bias, bn.mean, bn.var, bn.eps);
-      keep(o.norm, x, norm);
+  void preprocess() {
+    std::vector<Running> chains;
+    for (size_t i = 0; i < inputs_.size(); ++i)
+      if (cell_.preprocess[i]) chains.push_back(started(*cell_.preprocess[i], inputs_[i]));
+    run(chains);
+    auto chain = chains.begin();
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      states_.push_back(inputs_[i]);
+      if (!cell_.preprocess[i]) continue;
+      kept_.insert(kept_.end(), chain->kept.begin(), chain->kept.end());
+      Tensor& state = states_.back();
+      state = chain->x;
+      if (chain->norm.numel()) {
+        state = Op::new_images(state, state.size(0), state.size(1), state.size(2), state.size(3));
+        Op::node_sum_(state, {chain->x}, {chain->norm}, std::nullopt);
+        kept_.push_back(state);
+      }
+      ++chain;
     }
-    MaybeTensor before;
-    for (const ProgramBlock& b : o.blocks) {
-      const NormArguments& bn = b.norm.arguments;
-      std::tie(x, norm) =
-          Op::block_forward(x, before, b.weights.depthwise, b.weights.products, b.geometry, b.relu,
-                            b.norm.exists, bn.weight, bn.bias, bn.mean, bn.var, bn.eps);
-      keep(b.norm, x, norm);
-      before = b.norm.exists ? MaybeTensor(norm) : std::nullopt;
-    }
-    return {x, norm};
   }
 
-  void keep(const ProgramNorm& norm, const Tensor& z, const Tensor& rows) {
-    const int64_t count = z.numel() / std::max<int64_t>(z.size(1), 1);
+  void run(std::vector<Running>& all) {
+    for (size_t first = 0; first < all.size(); first += Device::kEdgesAtOnce) {
+      const size_t end = std::min(all.size(), first + Device::kEdgesAtOnce);
+      for (size_t i = first; i < end; ++i) run_pool(all[i]);
+      for (size_t depth = 0; run_blocks(all, first, end, depth); ++depth) {
+      }
+    }
+  }
+
+  void run_pool(Running& r) {
+    const ProgramOption& o = *r.option;
+    if (o.kind != OptionKind::kPool) return;
+    const NormArguments& bn = o.norm.arguments;
+    std::tie(r.x, r.norm) = Op::pool_forward(r.x, o.max, o.kernel, o.stride, o.norm.exists,
+                                             bn.weight, bn.bias, bn.mean, bn.var, bn.eps);
+    keep(o.norm, r);
+  }
+
+  // The blocks at one depth of the chains that reach it; whether there are any.
+  bool run_blocks(std::vector<Running>& all, size_t first, size_t end, size_t depth) {
+    std::vector<ForwardCall> calls;
+    std::vector<Running*> of_call;
+    for (size_t i = first; i < end; ++i) {
+      Running& r = all[i];
+      if (depth >= r.option->blocks.size()) continue;
+      const bool normed = depth && r.option->blocks[depth - 1].norm.exists;
+      calls.push_back({&r.option->blocks[depth], r.x, normed ? MaybeTensor(r.norm) : std::nullopt,
+                       Tensor(), Tensor()});
+      of_call.push_back(&r);
+    }
+    if (calls.empty()) return false;
+    Op::blocks_forward(calls);
+    for (size_t i = 0; i < calls.size(); ++i) {
+      of_call[i]->x = calls[i].z;
+      of_call[i]->norm = calls[i].norm;
+      keep(calls[i].block->norm, *of_call[i]);
+    }
+    return true;
+  }
+
+  void keep(const ProgramNorm& norm, Running& r) {
+    const int64_t count = r.x.numel() / std::max<int64_t>(r.x.size(1), 1);
     if (norm.exists && norm.batch && count < 2)
-      fail("expected more than 1 value per channel when training, got ", shape_text(z));
-    if (norm.exists && norm.updates) moved_.push_back({&norm, rows, count});
-    kept_.push_back(z);
-    kept_.push_back(rows);
+      fail("expected more than 1 value per channel when training, got ", shape_text(r.x));
+    if (norm.exists && norm.updates) moved_.push_back({&norm, r.norm, count});
+    r.kept.push_back(r.x);
+    r.kept.push_back(r.norm);
   }
 
   // Where a node is written: a slice of the output, or memory of its own.

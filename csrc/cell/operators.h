@@ -6,15 +6,42 @@
 #include <tuple>
 #include <vector>
 
-#include "../common/tensors.h"
+#include "option.h"
 
 namespace nasp_ext {
 
-struct OnCpu;
-struct OnCuda;
+// kEdgesAtOnce: of a node. A GPU runs their blocks in one launch; a CPU one after the other, while
+// what the first one wrote is in its cache.
+struct OnCpu {
+  static constexpr size_t kEdgesAtOnce = 1;
+};
+struct OnCuda {
+  static constexpr size_t kEdgesAtOnce = 64;
+};
 
 using Tensors = std::vector<Tensor>;
 using MaybeTensor = std::optional<Tensor>;
+
+// The arguments of block_forward and its results.
+struct ForwardCall {
+  const ProgramBlock* block;
+  Tensor x;
+  MaybeTensor in_norm;
+  Tensor z, norm;
+};
+
+// The arguments of block_backward and its results; calls of one list write to different places.
+struct BackwardCall {
+  const ProgramBlock* block;
+  Tensor grad;
+  MaybeTensor factors;
+  Tensor sums, z, norm, x;
+  MaybeTensor in_norm;
+  bool need_weights;
+  MaybeTensor out, base;
+  Tensor in_sums, grad_depthwise;
+  Tensors grad_products;
+};
 
 template <class Device>
 struct Operators {
@@ -40,6 +67,8 @@ struct Operators {
       bool relu, bool need_weights,
       const MaybeTensor& out,    // (N, C, H, W), gets the gradient of x
       const MaybeTensor& base);  // (N, C, H, W), added to it; may be `out`
+  static void blocks_forward(std::vector<ForwardCall>& calls);
+  static void blocks_backward(std::vector<BackwardCall>& calls);
   static std::tuple<Tensor, Tensor> pool_forward(const Tensor& x,  // (N, C, H, W), channels_last
                                                  bool max, int64_t kernel_size, int64_t stride,
                                                  bool norm, const MaybeTensor& weight,

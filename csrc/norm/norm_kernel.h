@@ -69,12 +69,13 @@ struct SumOfRows {
   T* out;            // (size,), or null and then
   double* out_wide;  // (size,)
 };
-constexpr int kSumsPerLaunch = 4;
+constexpr int kSumsPerLaunch = 84;  // fit 4 KiB of parameters
 
 template <class T>
 struct SumsOfRows {
   SumOfRows<T> sum[kSumsPerLaunch];
 };
+static_assert(sizeof(SumsOfRows<double>) <= 4096, "kernel parameters over 4 KiB");
 
 template <class T>
 void launch_sums_of_rows(const SumsOfRows<T>& sums, int count, stream_t stream);

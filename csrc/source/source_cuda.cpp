@@ -60,7 +60,7 @@ class SourceDots {
       for (size_t first = 0; first < options.size(); first += kGradsOfPool)
         forwards.push_back(pool(options, first));
     launch_in_chunks<PoolForwards<T>, kPoolsPerLaunch>(
-        forwards, [](PoolForwards<T>& p) { return p.pool; }, launch_pool_forward<T>);
+        forwards, [](PoolForwards<T>& p) { return p.pool; }, launch_pool_forward<T>, stream_);
   }
 
   // One pool for up to kGradsOfPool options from `first` on.
@@ -97,7 +97,7 @@ class SourceDots {
         forwards.push_back(block(i, depth));
       }
     launch_in_chunks<BlockForwards<T>, kForwardsPerLaunch>(
-        forwards, [](BlockForwards<T>& b) { return b.block; }, launch_block_forward<T>);
+        forwards, [](BlockForwards<T>& b) { return b.block; }, launch_block_forward<T>, stream_);
   }
 
   BlockForward<T> block(size_t number, size_t depth) {
@@ -155,7 +155,7 @@ class SourceDots {
 
   void finish() {
     launch_in_chunks<FinishNorms<T>, kFinishesPerLaunch>(
-        finishes_, [](FinishNorms<T>& n) { return n.norm; }, launch_finish_norms<T>);
+        finishes_, [](FinishNorms<T>& n) { return n.norm; }, launch_finish_norms<T>, stream_);
     finishes_.clear();
     rooms_.clear();
   }
@@ -170,19 +170,6 @@ class SourceDots {
             narrow(grads_[static_cast<size_t>(options_[first + i].grad)].size(1), kOp);
       launch_totals(terms + static_cast<int64_t>(first) * width_, width_, channels,
                     static_cast<int>(count), out + first, stream_);
-    }
-  }
-
-  // As few launches as their parameters allow; list(parameters) is where items go.
-  template <class Parameters, int kMost, class Item, class List, class Launch>
-  void launch_in_chunks(const std::vector<Item>& items, const List& list,
-                        const Launch& launch) const {
-    for (size_t first = 0; first < items.size(); first += kMost) {
-      const size_t count = std::min<size_t>(items.size() - first, kMost);
-      Parameters parameters{};
-      std::copy(items.begin() + static_cast<int64_t>(first),
-                items.begin() + static_cast<int64_t>(first + count), list(parameters));
-      launch(parameters, static_cast<int>(count), stream_);
     }
   }
 

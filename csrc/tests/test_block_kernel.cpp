@@ -131,7 +131,8 @@ void check_backward(const BlockCase<T>& c) {
         in_sums(tiles * 2 * g.in_channels);
     const Array<T> products_pieces(splits * static_cast<int64_t>(products.size()));
     const Array<T> taps_pieces(tap_splits * c.depthwise.size());
-    BlockBackward<T> b{};
+    BlockBackwards<T> blocks{};
+    BlockBackward<T>& b = blocks.block[0];
     b.shape = g;
     b.x_pitch = c.x_pitch;
     b.grad_pitch = c.z_pitch;
@@ -151,8 +152,8 @@ void check_backward(const BlockCase<T>& c) {
     b.grad_depthwise = g.depthwise ? taps_pieces.output("taps") : nullptr;
     b.product_splits = splits;
     b.depthwise_splits = tap_splits;
-    launch_product_backward(b, nullptr);
-    if (g.depthwise) launch_depthwise_backward(b, nullptr);
+    launch_product_backward(blocks, 1, nullptr);
+    if (g.depthwise) launch_depthwise_backward(blocks, 1, nullptr);
     const Array<T> total(static_cast<int64_t>(products.size())), taps_total(c.depthwise.size());
     const Array<double> sums_total(2 * g.in_channels);
     SumsOfRows<T> rows{};

@@ -144,12 +144,15 @@ def test_both_steps_give_what_they_give_on_the_cpu(
 
 
 @pytest.mark.parametrize("name", ["darts", "nasp"])
-def test_steps_of_eight_cells_take_few_launches(emulated: ctypes.CDLL, name: str) -> None:
-    """With two edges for each node, as NASP keeps them; against 16,389 and 3,037 in the authors' style."""
+@pytest.mark.parametrize("edges, most", [(2, (800, 600)), (5, (1000, 700))], ids=["two_edges", "all_edges"])
+def test_steps_of_eight_cells_take_few_launches(
+    emulated: ctypes.CDLL, name: str, edges: int, most: tuple[int, int]
+) -> None:
+    """With two edges for each node, as NASP keeps them, against 16,389 and 3,037 in the authors' style."""
     space = nasp_ext.space(name)
     net = nasp_ext.supernet(space, channels=2, cells=8)
     x, y = torch.randn(2, 3, 8, 8), torch.randint(10, (2,))
-    active = drawn(space, 2, seed=0)
+    active = drawn(space, edges, seed=0)
     weight = gates_of(space, active, x.dtype)
     optimizer = sgd(net)
     weight_step(net, x, y, weight, active, optimizer)  # makes the momenta
@@ -157,5 +160,5 @@ def test_steps_of_eight_cells_take_few_launches(emulated: ctypes.CDLL, name: str
         architecture_step(net, x, y, weight, active)
     with Launches(emulated) as of_weights:
         weight_step(net, x, y, weight, active, optimizer)
-    assert of_architecture.total() <= 1000, (of_architecture.ours, of_architecture.torch)
-    assert of_weights.total() <= 700, (of_weights.ours, of_weights.torch)
+    assert of_architecture.total() <= most[0], (of_architecture.ours, of_architecture.torch)
+    assert of_weights.total() <= most[1], (of_weights.ours, of_weights.torch)

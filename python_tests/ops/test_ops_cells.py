@@ -98,7 +98,7 @@ FORWARD = {
 BACKWARD = {
     "a kept tensor too few": (2, lambda k: k[:-1], "expected more tensors of the forward than"),
     "a kept tensor too many": (2, lambda k: [*k, k[0]], "tensors of the forward, found"),
-    "no flag for an input": (9, lambda f: [], "a flag for each input"),
+    "no flag for an input": (9, lambda f: [], "a flag for each input, found 0"),
     "a source that ends early": (10, lambda s: s[:4], "expected 5 more items in the lists of the sources"),
     "too few weights of a source": (11, lambda w: w[:1], "expected 2 more items in the lists"),
 }
