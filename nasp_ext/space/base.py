@@ -3,6 +3,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ class Space(ABC):
     def choices(self, row: int) -> tuple[str, ...]:
         """The names of the options of a row."""
 
-    @property
+    @cached_property
     def options(self) -> int:
         """K, the columns of A: the length of the longest row."""
         return max(len(self.choices(row)) for row in range(self.rows))

@@ -2,6 +2,7 @@
 """Spaces of cells with a choice per edge: which operation stands on it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -64,7 +65,7 @@ class SearchSpace(Space):
         if self.output not in ("concat", "last"):
             raise ValueError(f"expected output to be 'concat' or 'last', got {self.output!r}")
 
-    @property
+    @cached_property
     def cell_edges(self) -> tuple[tuple[int, int], ...]:
         """(node, source) of every edge of one cell; nodes count from 0, sources from the cell inputs."""
         return tuple((node, source) for node in range(self.nodes) for source in range(self.inputs + node))
