@@ -80,7 +80,7 @@ class NaturalGradient(ABC):
             )
         self._dtype = dtype
         self._shown_dtype = dtype if reals else torch.int64
-        self._asked: tuple[Tensor, list[Tensor]] | None = None  # samples as shown, and their draws
+        self._asked: list[Tensor] | None = None  # the draws of each family behind the last samples
         self._state: dict[str, Tensor] = {
             "tells": torch.zeros(count, dtype=torch.int64),
             "skipped": torch.zeros(count, dtype=torch.int64),
@@ -110,10 +110,17 @@ class NaturalGradient(ABC):
             (λ, n): the numbers of the options, then whole numbers within their ranges, then real ones;
             int64 without real variables.
         """
-        raw = [family.draw(self.lam, self._generator) for family in self._families]
-        shown = self._join([f.shown(r) for f, r in zip(self._families, raw, strict=True)])
-        self._asked = (shown.clone(), raw)
-        return shown
+        self._asked = [family.draw(self.lam, self._generator) for family in self._families]
+        return self.asked()
+
+    def asked(self) -> Tensor:
+        """The samples of the last ``ask`` again, also after their ``tell`` or in another process.
+
+        Raises:  RuntimeError: ``ask`` was not called.
+        """
+        if self._asked is None:
+            raise RuntimeError("expected ask() before asked(), got no samples yet")
+        return self._join([f.shown(raw) for f, raw in zip(self._families, self._asked, strict=True)])
 
     def tell(self, samples: Tensor, losses: Tensor | Sequence[float]) -> None:
         """Learn from the losses of samples. If all are equal, or all samples are, nothing moves.
@@ -160,16 +167,18 @@ class NaturalGradient(ABC):
         if samples.shape[-2] < 2:
             raise ValueError("expected two samples or more, got one: a single loss has no rank")
         values = samples.detach().to("cpu")
-        if self._asked is not None and _same(values, self._asked[0]):
-            return self._asked[1]
+        if self._asked is not None and _same(values, self.asked()):
+            return self._asked
         values = values.movedim(-2, 0) if self._batched else values[:, None]
         parts = torch.split(values, [family.variables for family in self._families], -1)
         return [family.read(part) for family, part in zip(self._families, parts, strict=True)]
 
     def _join(self, parts: Sequence[Tensor]) -> Tensor:
         """(λ, B, n) of each family as the samples that the caller sees."""
-        joined = torch.cat([part.to(self._shown_dtype) for part in parts], -1)
-        return joined.movedim(0, -2).contiguous() if self._batched else joined.squeeze(-2)
+        parts = [part.to(self._shown_dtype) for part in parts]
+        if self._batched:
+            return torch.cat([part.movedim(0, -2) for part in parts], -1)
+        return torch.cat([part.squeeze(-2) for part in parts], -1)
 
     @property
     def theta(self) -> Tensor:
@@ -236,9 +245,7 @@ class NaturalGradient(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs, also between ``ask`` and ``tell``; loads with weights_only=True."""
-        asked = (
-            None if self._asked is None else [self._asked[0].clone(), *(r.clone() for r in self._asked[1])]
-        )
+        asked = None if self._asked is None else [raw.clone() for raw in self._asked]
         return {
             "kind": type(self).__name__,
             "tensors": {name: value.clone() for name, value in self._tensors().items()},
@@ -265,7 +272,7 @@ class NaturalGradient(ABC):
         for name, value in own.items():
             value.copy_(saved[name])
         asked = state["asked"]
-        self._asked = None if asked is None else (asked[0].clone(), [raw.clone() for raw in asked[1:]])
+        self._asked = None if asked is None else [raw.clone() for raw in asked]
         self._generator.set_state(state["generator"])
 
     def _public(self, value: Tensor) -> Tensor:
