@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Search strategies: each proposes gates and learns from the loss at them; none knows a network."""
 
+from nasp_ext.strategies.asng import ASNGStrategy
 from nasp_ext.strategies.base import LossFn, Strategy, UnrolledLossFn, names, register_strategy, strategy
 from nasp_ext.strategies.darts import DARTSStrategy
 from nasp_ext.strategies.darts_second import SecondOrderDARTSStrategy
@@ -13,9 +14,11 @@ register_strategy("darts", DARTSStrategy)
 register_strategy("darts-2nd", SecondOrderDARTSStrategy)
 register_strategy("pa", PAStrategy)
 register_strategy("pa-lazy", LazyPAStrategy)
+register_strategy("asng", ASNGStrategy)
 register_strategy("random", RandomStrategy)
 
 __all__ = [
+    "ASNGStrategy",
     "DARTSStrategy",
     "LazyPAStrategy",
     "LossFn",

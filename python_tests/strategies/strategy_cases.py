@@ -27,6 +27,7 @@ class Toy:
 
 
 TOYS = {
+    "asng": Toy({"lam": 4}, steps=400),
     "darts": Toy({"lr": 0.1}),
     "darts-2nd": Toy({"lr": 0.1}),
     "nasp": Toy({"lr": 0.1}),

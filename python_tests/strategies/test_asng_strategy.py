@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""ASNG-NAS as a strategy: its variables, how it prunes edges, and what it evaluates."""
+
+import json
+import math
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+import pytest
+import torch
+
+from nasp_ext.gates import PRUNED
+from nasp_ext.space import SearchSpace, Space, space
+from nasp_ext.strategies import ASNGStrategy
+
+DARTS = space("darts")
+
+
+def test_its_variables_in_the_papers_own_space():
+    search = ASNGStrategy(space("asng-cnn"))
+    assert sum(m > 1 for m in search._categories) == 40
+    assert search.optimizer.dimension == 140  # n_θ, section 3.2
+
+
+def test_its_variables_where_nodes_keep_two_edges():
+    cell = [1, 7, 7, 3, 7, 7, 6, 7, 7, 10, 7, 7]  # per node: pairs of 2, 3, 4, 5 edges, then two operations
+    assert ASNGStrategy(DARTS)._categories == cell * 2
+    every = [count for edges in (2, 3, 4, 5) for count in (1, *[7] * edges)]
+    assert ASNGStrategy(DARTS, edges_per_node=None)._categories == every * 2
+    assert ASNGStrategy(DARTS, edges_per_node=1, allow_none=True)._categories[:4] == [2, 8, 3, 8]
+
+
+@pytest.mark.parametrize("keep", [1, 2, None])
+def test_every_edge_and_option_starts_equally_likely(keep):
+    search = ASNGStrategy(DARTS, edges_per_node=keep, dtype=torch.float64)
+    scores = search.scores()
+    for low, high in pairwise(DARTS.node_offsets):
+        kept = high - low if keep is None else keep
+        expected = DARTS.selectable()[low:high].double() * kept / (high - low) / 7
+        torch.testing.assert_close(scores[low:high], expected)
+
+
+def test_scores_are_how_often_an_option_is_proposed():
+    search = ASNGStrategy(space("nasp"), lam=2, delta0=3.0, seed=2)
+    for _ in range(20):  # away from the uniform start
+        search.step(lambda gates: gates.weight[:, 1].sum() - gates.weight[::3].sum())
+    many = ASNGStrategy(space("nasp"), lam=4000, seed=3)
+    for mine, other in zip(search.optimizer._families, many.optimizer._families, strict=True):
+        other.state = mine.state
+    many._samples = many.optimizer.ask()
+    frequency = torch.stack([gates.weight for gates in many.proposals()]).mean(0)
+    torch.testing.assert_close(search.scores(), frequency, rtol=0, atol=0.04)
+    assert (search.scores() - ASNGStrategy(space("nasp")).scores()).abs().max() > 0.2
+
+
+@pytest.mark.parametrize("lam", [2, 3, 6])
+def test_a_step_evaluates_the_proposals_without_a_gradient(lam):
+    search = ASNGStrategy(DARTS, lam=lam, seed=0)
+    seen = []
+
+    def loss_fn(gates):
+        assert not torch.is_grad_enabled()
+        seen.append(gates.active)
+        return gates.weight.sum() + len(seen)
+
+    expected = [gates.active for gates in search.proposals()]
+    loss = search.step(loss_fn)
+    assert len(seen) == lam
+    assert seen == expected
+    assert loss == 17  # of the first, which is propose()
+    assert [gates.active for gates in search.proposals()] != expected
+
+
+def test_gates_are_never_read_back_from_their_device():
+    # A meta tensor has no values: whoever reads one raises.
+    search = ASNGStrategy(DARTS, device="meta", seed=0)
+    for i in range(3):
+        assert search.propose().weight.device.type == "meta"
+        search.step(lambda gates, i=i: torch.tensor(float(sum(gates.active) + i)))
+    assert search.best().weight.device.type == "meta"
+    assert search.scores().device.type == "meta"
+
+
+def test_losses_reach_the_host_in_one_copy(monkeypatch):
+    copies = []
+    to = torch.Tensor.to
+
+    def counted(self, *args, **kwargs):
+        if "cpu" in args:
+            copies.append(tuple(self.shape))
+        return to(self, *args, **kwargs)
+
+    search = ASNGStrategy(DARTS, lam=4, seed=0)
+    monkeypatch.setattr(torch.Tensor, "to", counted)
+    search.step(lambda gates: gates.weight[0].sum())
+    assert [shape for shape in copies if shape == (4,)] == [(4,)]
+    assert () not in copies
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_it_finds_the_best_edges_and_their_operations(keep):
+    gain = torch.rand(28, 8, generator=torch.Generator().manual_seed(4))
+    gain[:, 3] += 1  # the best operation on every edge, so that the best edges are those of the largest gain
+    gain[[1, 2, 5, 7, 12]] += 1
+    search = ASNGStrategy(DARTS, edges_per_node=keep, lam=4, seed=1)
+    for _ in range(1200):
+        search.step(lambda gates: -(gates.weight * gain).sum())
+    active = search.best().active
+    for low, high in pairwise(DARTS.node_offsets):
+        values = gain[low:high, 3]
+        best = max(combinations(range(high - low), keep), key=lambda rows: values[list(rows)].sum())
+        assert [row for row in range(high - low) if active[low + row] != PRUNED] == list(best)
+    assert {option for option in active if option != PRUNED} == {3}
+
+
+def test_rows_of_a_node_that_differ_keep_their_own_options():
+    @dataclass(frozen=True)
+    class Uneven(Space):
+        @property
+        def rows(self):
+            return 3
+
+        @property
+        def node_offsets(self):
+            return (0, 3)
+
+        @property
+        def edges_per_node(self):
+            return 1
+
+        def choices(self, row):
+            return ("a", "b", "c")[: row + 1]
+
+    search = ASNGStrategy(Uneven("uneven"), seed=0)
+    assert search._categories == [3, 1, 2, 3]
+    for _ in range(300):
+        search.step(lambda gates: -gates.weight[1, 1])
+        assert sum(option != PRUNED for option in search.propose().active) == 1
+    assert search.best().active == (PRUNED, 1, PRUNED)
+
+
+def test_the_report_is_plain_and_follows_the_steps():
+    search = ASNGStrategy(DARTS, seed=0)
+    before = search.report()
+    assert before["delta"] == 1
+    assert before["s_squared"] == 0
+    for _ in range(10):
+        search.step(lambda gates: gates.weight[:, 1].sum())
+    after = json.loads(json.dumps(search.report(), allow_nan=False))
+    assert after["tells"] == 10
+    assert after["convergence"] > before["convergence"]
+    assert after["delta"] == pytest.approx(1 / after["Delta"])
+
+
+def test_a_loss_that_is_no_number_is_the_worst_one():
+    search = ASNGStrategy(DARTS, seed=0)
+    for _ in range(500):
+        search.step(lambda gates: torch.tensor(math.nan if gates.active[0] == 1 else 0.0))
+    assert search.scores()[0, 1] < 0.05
+
+
+def test_a_row_without_an_option_is_refused():
+    only_none = SearchSpace("only-none", ("none",), ("skip_connect",))
+    with pytest.raises(ValueError, match="found none in row 0"):
+        ASNGStrategy(only_none)
