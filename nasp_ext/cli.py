@@ -18,11 +18,12 @@ from nasp_ext.commands.parsing import parse, value_of
 from nasp_ext.commands.reproduce import reproduce
 from nasp_ext.data import load_data
 from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retrain, search
+from nasp_ext.engine.architecture import architecture_maps
 from nasp_ext.engine.build import build_strategy, own_options
 from nasp_ext.engine.folder import CONFIG, HISTORY, check_output, read_history
 from nasp_ext.genotypes import Genotype
 from nasp_ext.layered import AnyGenotype
-from nasp_ext.plots import history_svg, write_cell_svgs
+from nasp_ext.plots import heatmaps_svg, history_svg, write_cell_svgs
 from nasp_ext.space import space
 from nasp_ext.strategies import names
 from nasp_ext.strategies.base import option_types
@@ -70,12 +71,12 @@ class Derive:
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw the cells of a genotype, and the history if it is a run, as SVG files."""
+    """Draw the cells of a genotype, and of a run its history and architecture, as SVG files."""
 
     genotype: str = "runs/search"
     """A genotype.json, the folder of a run, a published name, or a cell written |op~0|+|op~0|op~1|…"""
     out: str = "."
-    """Folder for cell_normal.svg, cell_reduce.svg and history.svg."""
+    """Folder for cell_normal.svg, cell_reduce.svg, history.svg and architecture.svg."""
 
 
 @dataclass(frozen=True)
@@ -145,14 +146,28 @@ def _derive(command: Derive) -> None:
 def _plot(command: Plot) -> None:
     genotype = read_genotype(command.genotype)
     folder = Path(command.out)
-    history = Path(command.genotype) / HISTORY
-    drawing = history_svg(read_history(history)) if history.is_file() else None
+    drawings = _run_drawings(Path(command.genotype))
     folder.mkdir(parents=True, exist_ok=True)
     files = list(write_cell_svgs(genotype, folder))
-    if drawing is not None:
-        files.append(folder / "history.svg")
+    for name, drawing in drawings.items():
+        files.append(folder / name)
         files[-1].write_text(drawing, encoding="utf-8")
     _print_files(files)
+
+
+def _run_drawings(run: Path) -> dict[str, str]:
+    """What can be drawn of a run: its curves, and of a search its architecture over the epochs."""
+    if not (run / HISTORY).is_file():
+        return {}
+    history = read_history(run / HISTORY)
+    drawings = {"history.svg": history_svg(history)}
+    configuration = run / CONFIG
+    if history and "scores" in history[0] and '"space"' in configuration.read_text(encoding="utf-8"):
+        searched = space(settings.SearchRun.from_file(configuration).space)
+        drawings["architecture.svg"] = heatmaps_svg(
+            architecture_maps(searched, history), "Scores and derived options over the epochs"
+        )
+    return drawings
 
 
 def _info(_: Info) -> None:

@@ -3,7 +3,8 @@
 
 from nasp_ext.reproduce.base import Experiment
 from nasp_ext.reproduce.nasp_eta import NaspEta
+from nasp_ext.reproduce.nasp_stability import NaspStability
 
-EXPERIMENTS: dict[str, type[Experiment]] = {"nasp-eta": NaspEta}
+EXPERIMENTS: dict[str, type[Experiment]] = {"nasp-eta": NaspEta, "nasp-stability": NaspStability}
 
 __all__ = ["EXPERIMENTS", "Experiment"]

@@ -86,9 +86,9 @@ def test_derive_prints_the_genotype_and_writes_the_weights(capsys, searched, tmp
 def test_plot_draws_a_named_or_stored_genotype(capsys, searched, tmp_path, source):
     where = {"folder": searched, "file": searched / "genotype.json"}.get(source, source)
     assert call(capsys, "plot", "--genotype", where, "--out", tmp_path / "new")[0] == 0
-    history = ["history.svg"] if source == "folder" else []
     written = sorted(file.name for file in (tmp_path / "new").iterdir())
-    assert written == ["cell_normal.svg", "cell_reduce.svg", *history]
+    cells = ["cell_normal.svg", "cell_reduce.svg"]
+    assert written == (["architecture.svg", *cells, "history.svg"] if source == "folder" else cells)
 
 
 def test_plot_names_the_damaged_line_of_a_history(capsys, searched, tmp_path):
