@@ -16,7 +16,7 @@ from .fusion import Fusion, why_not_fused
 from .layout import CellLayout, EdgeLayout, Norms, Place
 from .lowering import check_plain
 from .mixed_op import MixedOp
-from .plan import CellPlan, Children
+from .plan import CellPlan, Watched
 from .primitives import FactorizedReduce, build_primitive, relu_conv_bn, zeros_after_stride
 
 
@@ -97,14 +97,14 @@ class Cell(nn.Module):
     def _plan(self) -> CellPlan:
         """The cell in the form of the fused engine. Raises NotFusedError."""
         edges: list[tuple[int, int, Sequence[nn.Module], int | None, bool]] = []
-        watched: list[Children] = [self._modules, self._ops._modules]
+        watched: list[Watched] = [self._modules, self._ops._modules]
         for edge, module in zip(self.layout.edges, self._ops, strict=True):
             modules: Sequence[nn.Module] = [module]
             update = True
             if isinstance(module, MixedOp):
                 check_plain(module)
                 modules, update = list(module._ops), module.update_unselected_stats
-                watched.append(module._ops._modules)
+                watched += [module._ops._modules, module.settings]
             edges.append((edge.node, edge.source, modules, edge.row, update))
         inputs = (self.preprocess0, self.preprocess1) if self.layout.inputs == 2 else (None,)
         return CellPlan(inputs, edges, self.layout.nodes, self.layout.concat, watched)

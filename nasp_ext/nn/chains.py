@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
-from .plan import CellPlan, Children
+from .plan import CellPlan, Watched
 from .primitives import Chain
 
 
@@ -80,7 +80,7 @@ class Projection(FusedChain):
         channels = conv.in_channels // len(self.nodes)
         part = nn.Conv2d(len(nodes) * channels, conv.out_channels, 1, bias=False, device="meta")
         vars(part)["_parameters"] = _PartOfWeight(conv._parameters, nodes)
-        watched: list[Children] = [self._modules, self.op._modules]
+        watched: list[Watched] = [self._modules, self.op._modules]
         return CellPlan((None,), [(0, 0, [nn.Sequential(relu, part, norm)], None, True)], 1, (1,), watched)
 
 

@@ -102,10 +102,19 @@ class MixedOp(nn.Module):
         if not branches:
             raise ValueError("expected at least one branch for a MixedOp, got none")
         self.primitives = names
-        self.update_unselected_stats = update_stats
+        self.settings = {"update_unselected_stats": update_stats}
         self._ops = nn.ModuleList(branches)
         self._fusion = Fusion()
         self._shapes: dict[object, tuple[torch.Size, torch.dtype]] = {}
+
+    @property
+    def update_unselected_stats(self) -> bool:
+        """May be set anew at any time."""
+        return self.settings["update_unselected_stats"]
+
+    @update_unselected_stats.setter
+    def update_unselected_stats(self, update: bool) -> None:
+        self.settings["update_unselected_stats"] = update
 
     def extra_repr(self) -> str:
         return ", ".join(self.primitives)
@@ -161,7 +170,7 @@ class MixedOp(nn.Module):
     def _plan(self) -> CellPlan:
         """The edge as a cell of one node. Raises NotFusedError."""
         edge = (0, 0, list(self._ops), 0, self.update_unselected_stats)
-        return CellPlan((None,), [edge], 1, (1,), [self._modules, self._ops._modules])
+        return CellPlan((None,), [edge], 1, (1,), [self._modules, self._ops._modules, self.settings])
 
     def _fused(self, plan: CellPlan, x: Tensor, weights: Tensor, active: int, unit: bool) -> Tensor:
         wanted = weights.requires_grad and torch.is_grad_enabled()

@@ -12,7 +12,7 @@ from ..gates import PRUNED
 from .lowering import NotFusedError, Option, containers, lower
 from .programs import SourcePrograms, cell_program
 
-Children = Mapping[str, nn.Module | None]
+Watched = Mapping[str, object]  # children of a module, or settings
 
 _SELECTIONS_KEPT = 64
 
@@ -46,7 +46,7 @@ class CellPlan:
         preprocess: the module in front of each input, None for an input that is used as it is.
         edges: (node, source, candidate modules, row, whether unselected statistics move) in any order.
         nodes: how many; concat: the states (inputs first) that make up the output, in order.
-        watched: the children of further modules; the plan is outdated when they change.
+        watched: the children of further modules and settings; the plan is outdated when they change.
     Raises:
         NotFusedError: if a module has no fused form.
     """
@@ -57,7 +57,7 @@ class CellPlan:
         edges: Sequence[tuple[int, int, Sequence[nn.Module], int | None, bool]],
         nodes: int,
         concat: Sequence[int],
-        watched: Sequence[Children] = (),
+        watched: Sequence[Watched] = (),
     ) -> None:
         self.preprocess = tuple(None if module is None else _block(module) for module in preprocess)
         self.edges = tuple(
@@ -79,7 +79,7 @@ class CellPlan:
         lowered += [option for edge in self.edges for option in edge.options]
         self._norms = [norm for option in lowered for norm in option.norms()]
         self._selections: dict[tuple[int, ...], Selection] = {}
-        self._watched: dict[tuple[int, ...] | None, tuple[list[Children], list[Children]]] = {}
+        self._watched: dict[tuple[int, ...] | None, tuple[list[Watched], list[Watched]]] = {}
 
     def is_current(self, active: Sequence[int] | None = None) -> bool:
         """Whether the modules are still made of the layers that the plan was read from.
@@ -91,7 +91,7 @@ class CellPlan:
         held, children = self._watched_by(None if active is None else tuple(active))
         return held == children
 
-    def _watched_by(self, active: tuple[int, ...] | None) -> tuple[list[Children], list[Children]]:
+    def _watched_by(self, active: tuple[int, ...] | None) -> tuple[list[Watched], list[Watched]]:
         """Containers and the children that they had."""
         found = self._watched.get(active)
         if found is None:
@@ -168,7 +168,7 @@ class Selection:
         return found
 
 
-def _children(held: Children) -> tuple[Children, Children]:
+def _children(held: Watched) -> tuple[Watched, Watched]:
     return held, dict(held)
 
 

@@ -16,7 +16,7 @@ from .chains import Projection
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
 from .layout import Norms, Place, WiredLayout
-from .plan import CellPlan, Children
+from .plan import CellPlan, Watched
 from .primitives import build_primitive
 
 
@@ -174,7 +174,7 @@ class _WiredPlan(CellPlan):
             for _ in range(space.slots)
             for (node, source), modules in zip(pairs, candidates, strict=True)
         ]
-        watched: list[Children] = [cell._modules, cell._ops._modules]
+        watched: list[Watched] = [cell._modules, cell._ops._modules]
         watched += [options._modules for options in cell._ops]
         concat = range(2, 2 + space.nodes)
         super().__init__((cell.preprocess0, cell.preprocess1), edges, space.nodes, concat, watched)

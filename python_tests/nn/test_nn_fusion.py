@@ -141,6 +141,26 @@ def test_recomputed_statistics_are_those_of_plain_modules(net, fused_runs):
     assert fused_runs == ["network", "cell", "cell", "cell"]
 
 
+@pytest.mark.parametrize("update", [True, False])
+def test_whether_unselected_statistics_move_may_change_after_the_first_run(update, fused_runs):
+    gates = random_gates(DARTS, torch.Generator().manual_seed(0))
+
+    def step(net, weight):
+        return net(images(2, 3, 8, 8), Gates(weight, gates.active, gates.unit))
+
+    found = shuffled(supernet(DARTS, 2, 3, 4, update_unselected_stats=not update))
+    weight = gates.weight.requires_grad_()
+    step(found, weight).sum().backward()
+    for module in found.modules():
+        if isinstance(module, MixedOp):
+            module.update_unselected_stats = update
+    fresh = shuffled(supernet(DARTS, 2, 3, 4, update_unselected_stats=update))
+    fresh.load_state_dict(found.state_dict())
+    expected = observed(fresh, step, [weight])
+    assert_same(observed(found, step, [weight]), expected)
+    assert set(fused_runs) == {"network", "cell"}
+
+
 def test_parameters_of_functional_call_take_the_place_of_the_modules(net):
     parameters = {name: (p.detach() + 1).requires_grad_() for name, p in net.named_parameters()}
 
