@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from nasp_ext import config as settings
 from nasp_ext._info import info_lines
 from nasp_ext.commands.compare import compare
+from nasp_ext.commands.count import count
 from nasp_ext.commands.parsing import parse, value_of
 from nasp_ext.commands.reproduce import reproduce
 from nasp_ext.data import load_data
@@ -194,7 +195,11 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "retrain": (Retrain, _retrain),
     "plot": (Plot, _plot),
 }
-GROUPS: dict[str, Callable[[Sequence[str]], None]] = {"compare": compare, "reproduce": reproduce}
+GROUPS: dict[str, Callable[[Sequence[str]], None]] = {
+    "compare": compare,
+    "count": count,
+    "reproduce": reproduce,
+}
 
 
 def _plain(kind: type[_R], command: Any) -> _R:

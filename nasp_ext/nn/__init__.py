@@ -2,6 +2,7 @@
 """Candidate operations, MixedOp, cells, and the one class behind supernets and derived networks."""
 
 from .attention import ArchitectureAttention, AttentionOp, recorded_attention
+from .costs import LayerCost, layer_costs, total_cost
 from .fusion import fusion_reasons, plain_modules, why_not_fused
 from .mixed_op import MixedOp
 from .network import Network, derived_network, supernet
@@ -12,14 +13,17 @@ __all__ = [
     "PRIMITIVES",
     "ArchitectureAttention",
     "AttentionOp",
+    "LayerCost",
     "MixedOp",
     "Network",
     "build_primitive",
     "derived_network",
     "fusion_reasons",
+    "layer_costs",
     "plain_modules",
     "recorded_attention",
     "register_primitive",
     "supernet",
+    "total_cost",
     "why_not_fused",
 ]

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""``nasp-ext count``: what a derived network costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+
+import torch
+
+from nasp_ext.commands.parsing import parse
+from nasp_ext.engine import read_genotype
+from nasp_ext.nn import LayerCost, Network, derived_network, layer_costs, total_cost
+
+
+@dataclass(frozen=True)
+class Count:
+    """List the parameters and multiply-adds of a derived network."""
+
+    genotype: str = "runs/search"
+    """A genotype.json, the folder of a run, a published name, or a cell written |op~0|+|op~0|op~1|…"""
+    cells: int = 20
+    """Cells of the network, with the two that reduce, at 1/3 and 2/3 of the depth."""
+    channels: int = 36
+    """Channels of the first cells."""
+    classes: int = 10
+    """Classes of the data."""
+    in_channels: int = 3
+    """Channels of an image."""
+    size: int = 32
+    """Height and width of an image."""
+    layers: bool = False
+    """List every layer, not only stem, cells and classifier."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"expected size >= 1, got {self.size}")
+
+
+def count(argv: Sequence[str]) -> None:
+    """List the parameters and multiply-adds of a derived network."""
+    options: Count = parse(Count, "count", argv)
+    genotype = read_genotype(options.genotype)
+    with torch.device("meta"):
+        network = derived_network(
+            genotype,
+            options.channels,
+            options.cells,
+            options.classes,
+            in_channels=options.in_channels,
+        )
+    costs = layer_costs(network, options.size)
+    rows = [(f"{c.name} {c.kind} {'x'.join(map(str, c.shape))}", total_cost([c])) for c in costs]
+    if not options.layers:
+        parts = [(part, total_cost(group)) for part, group in groupby(costs, partial(_part, network))]
+        rows = [(part, cost) for part, cost in parts if any(cost)]
+    rows.append(("total", total_cost(costs)))
+    width = max(len(name) for name, _ in rows)
+    print(f"{'':<{width}}  {'parameters':>12}  {'multiply-adds':>15}")
+    for name, (parameters, multiply_adds) in rows:
+        print(f"{name:<{width}}  {parameters:>12,}  {multiply_adds:>15,}")
+
+
+def _part(network: Network, cost: LayerCost) -> str:
+    """The part of the network that a layer is of: stem, cells.0 …, classifier."""
+    first, *rest = cost.name.split(".")
+    if first != "cells":
+        return first
+    return f"cells.{rest[0]} {type(network.cells[int(rest[0])]).__name__}"
