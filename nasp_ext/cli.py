@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -20,14 +21,13 @@ from nasp_ext.commands.reproduce import reproduce
 from nasp_ext.data import load_data
 from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retrain, search
 from nasp_ext.engine.architecture import architecture_maps
-from nasp_ext.engine.build import build_strategy, own_options
+from nasp_ext.engine.attention import attention_svg
+from nasp_ext.engine.build import build_strategy, own_options, search_space
 from nasp_ext.engine.folder import CONFIG, HISTORY, check_output, read_history
 from nasp_ext.genotypes import Genotype
-from nasp_ext.layered import AnyGenotype
+from nasp_ext.layered import AnyGenotype, LayeredGenotype, LayeredSpace
 from nasp_ext.plots import heatmaps_svg, history_svg, write_cell_svgs
-from nasp_ext.space import space
 from nasp_ext.strategies import names
-from nasp_ext.strategies.base import option_types
 
 _R = TypeVar("_R", bound=settings.TrainingConfig)
 
@@ -92,8 +92,7 @@ def _task(run: settings.SearchRun | settings.RetrainRun) -> ClassificationTask:
 def _search(command: Search) -> None:
     run = _plain(settings.SearchRun, command)
     check_output(Path(command.out), resume=command.resume, overwrite=command.overwrite)
-    found = space(run.space)
-    option_types(run.strategy)  # an unknown name is told before the data are read
+    found = search_space(run)  # an unknown name is told before the data are read
     task = _task(run)
     result = search(
         found,
@@ -106,7 +105,9 @@ def _search(command: Search) -> None:
         progress=True,
     )
     _print_genotype(result.genotype)
-    print(f"validation accuracy of the supernet: {result.history[-1]['val_accuracy']:.2%}")
+    last = result.history[-1]
+    mixture = "" if last["mixture_accuracy"] is None else f" (mixture {last['mixture_accuracy']:.2%})"
+    print(f"validation accuracy of the supernet: {last['val_accuracy']:.2%}{mixture}")
     _print_files(result.files)
     print(f"next: nasp-ext retrain --genotype {command.out} --data {run.data}")
 
@@ -136,7 +137,7 @@ def _derive(command: Derive) -> None:
     out = None if command.out is None else Path(command.out)
     if out is not None:
         check_output(out, resume=False, overwrite=False)
-    found, task = space(run.space), _task(run)
+    found, task = search_space(run), _task(run)
     result = derive_run(found, build_strategy(run, found, task), task, run, folder, out)
     _print_genotype(result.genotype)
     _print_files(result.files)
@@ -164,10 +165,13 @@ def _run_drawings(run: Path) -> dict[str, str]:
     drawings = {"history.svg": history_svg(history)}
     configuration = run / CONFIG
     if history and "scores" in history[0] and '"space"' in configuration.read_text(encoding="utf-8"):
-        searched = space(settings.SearchRun.from_file(configuration).space)
+        searched = search_space(settings.SearchRun.from_file(configuration))
         drawings["architecture.svg"] = heatmaps_svg(
             architecture_maps(searched, history), "Scores and derived options over the epochs"
         )
+        if isinstance(searched, LayeredSpace) and searched.attention:
+            last = history[-1]
+            drawings["attention.svg"] = attention_svg(searched, last["scores"], last["active"])
     return drawings
 
 
@@ -223,7 +227,18 @@ def _defaults(kind: type[Any], argv: Sequence[str]) -> Any:
         base = dataclasses.asdict(plain.from_file(stored))
     else:
         base = dict(quick) if (value_of(argv, "--data") or kind.data) == "digits" else {}
+        if issubclass(kind, Retrain):
+            base |= _layers(value_of(argv, "--genotype") or kind.genotype)
     return kind(**base)
+
+
+def _layers(source: str) -> dict[str, Any]:
+    """The number of cells of a genotype that says it; one that cannot be read is told when it is needed."""
+    with contextlib.suppress(ValueError):
+        genotype = read_genotype(source)
+        if isinstance(genotype, LayeredGenotype):
+            return {"cells": len(genotype.layers)}
+    return {}
 
 
 def _usage() -> str:

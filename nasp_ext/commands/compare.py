@@ -21,12 +21,11 @@ from nasp_ext.commands.results import Result, curves_svg, rows_of, to_json
 from nasp_ext.config import RetrainConfig, SearchRun
 from nasp_ext.data import load_data
 from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retrain
-from nasp_ext.engine.build import build_strategy
+from nasp_ext.engine.build import build_strategy, search_space
 from nasp_ext.engine.checkpoint import write_atomic
 from nasp_ext.engine.folder import HISTORY, read_history
 from nasp_ext.layered import AnyGenotype
 from nasp_ext.reproduce.base import Say, table
-from nasp_ext.space import space
 from nasp_ext.strategies.base import option_types
 
 # The accuracy of an architecture in a table of trained ones; None if the table lacks it.
@@ -110,7 +109,7 @@ class Compare:
         task, folder = ClassificationTask(load_data(self.data, self.data_dir, self.limit)), Path(self.out)
         for strategy in self.strategies:  # every mistake is told before the first search
             run = self.search_run(strategy, self.seeds[0])
-            build_strategy(run, space(run.space), task)
+            build_strategy(run, search_space(run), task)
             task.search_batches(run, run.torch_device())
         results = []
         for seed in self.seeds:
@@ -137,7 +136,7 @@ class Compare:
                 return Result.from_json(stored["result"]), read_genotype(str(folder))
         for line in search_in_a_process_of_its_own(run, folder):
             say(f"{label}: {line}")
-        found, config = space(run.space), self._retrain_config(run)
+        found, config = search_space(run), self._retrain_config(run)
         derived = derive_run(found, build_strategy(run, found, task), task, run, folder)
         with torch.device("meta"):  # counting parameters needs no memory
             parameters = sum(p.numel() for p in task.derived(derived.genotype, config).parameters())

@@ -10,6 +10,7 @@ from statistics import mean
 from typing import Any
 
 from nasp_ext.gates import PRUNED
+from nasp_ext.layered import LayeredSpace
 from nasp_ext.plots import Heatmap
 from nasp_ext.space import SearchSpace, Space
 
@@ -88,6 +89,9 @@ def architecture_maps(space: Space, history: History) -> list[Heatmap]:
 
 
 def _title(space: Space, row: int) -> str:
+    if isinstance(space, LayeredSpace):
+        node, source = space.edge(row)
+        return f"{row // space.cell.edges + 1:02d} {source}→{node + space.cell.inputs}"
     if not isinstance(space, SearchSpace):
         return f"choice {row}"
     node, source = space.edge(row)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import types
 import typing
@@ -12,9 +13,10 @@ import torch
 
 from nasp_ext.config import DIGITS_SEARCH, SearchRun
 from nasp_ext.engine.task import ClassificationTask
-from nasp_ext.space import Space
+from nasp_ext.layered import LayeredSpace
+from nasp_ext.space import SearchSpace, Space, space
 from nasp_ext.strategies import Strategy, strategy
-from nasp_ext.strategies.base import option_types
+from nasp_ext.strategies.base import looks, option_types
 
 # Options that have a field of their own in the configuration, and those that follow from the run.
 _FIELDS = {"preset": "preset", "lr": "arch_lr", "eta": "eta", "edges_per_node": "edges_per_node"}
@@ -22,7 +24,23 @@ _FOLLOWING = ("seed", "device", "dtype", "costs")
 _PLAIN = (bool, int, float, str, type(None))
 
 
-def build_strategy(run: SearchRun, space: Space, task: ClassificationTask) -> Strategy:
+def search_space(run: SearchRun) -> Space:
+    """The space that a configuration asks for: for strategies that look, one of layers with attention.
+
+    Its nodes keep all their edges, as Alg. 1 of ASM-NAS does.
+
+    Raises:  ValueError: an unknown space or strategy, or two that do not go together.
+    """
+    option_types(run.strategy)
+    found = space(run.space)
+    if not looks(run.strategy):
+        return found
+    if isinstance(found, SearchSpace):
+        found = dataclasses.replace(found, edges_per_node=None)
+    return LayeredSpace.of(found, run.cells, attention=True)
+
+
+def build_strategy(run: SearchRun, found: Space, task: ClassificationTask) -> Strategy:
     """The strategy that a configuration asks for.
 
     Raises:  ValueError: an option that the strategy does not have, or a value that it cannot be.
@@ -41,9 +59,9 @@ def build_strategy(run: SearchRun, space: Space, task: ClassificationTask) -> St
     options |= _own_options(run)
     if run.eta and "costs" in known:
         with torch.device("meta"):  # counting parameters needs no memory
-            network = task.supernet(space, run)
+            network = task.supernet(found, run)
         options["costs"] = network.option_costs()
-    return strategy(run.strategy, space, **options)
+    return strategy(run.strategy, found, **options)
 
 
 def own_options(name: str) -> tuple[str, ...]:

@@ -17,19 +17,20 @@ from torch import Tensor
 
 from nasp_ext.config import SearchConfig
 from nasp_ext.derive import genotype_of
+from nasp_ext.engine.attention import attention_svg, mean_attention
 from nasp_ext.engine.evaluate import evaluate
-from nasp_ext.engine.folder import GENOTYPE, RunFolder
+from nasp_ext.engine.folder import ATTENTION, GENOTYPE, RunFolder
 from nasp_ext.engine.progress import Progress
 from nasp_ext.engine.record import entropy, peak_memory, plain_report, plain_scores, skip_connections
 from nasp_ext.engine.steering import SteeringLoss
 from nasp_ext.engine.task import ClassificationTask, SearchBatches
 from nasp_ext.engine.training import Totals, WeightStep, fixed_randomness, random_state, set_random_state
 from nasp_ext.gates import Gates
-from nasp_ext.layered import AnyGenotype
+from nasp_ext.layered import AnyGenotype, LayeredSpace
 from nasp_ext.nn import Network
 from nasp_ext.plots import write_cell_svgs
 from nasp_ext.space import Space
-from nasp_ext.strategies import RandomStrategy, Strategy
+from nasp_ext.strategies import AttentionStrategy, RandomStrategy, Strategy
 
 _Batch = tuple[Tensor, Tensor]
 
@@ -100,14 +101,19 @@ def search(
     if folder is not None:
         folder.write(GENOTYPE, genotype.to_json() + "\n")
         write_cell_svgs(genotype, folder.path)
+        if isinstance(space, LayeredSpace) and space.attention:
+            last = run.history[-1]
+            folder.write(ATTENTION, attention_svg(space, last["scores"], last["active"]))
         files = folder.files()
     return SearchResult(genotype, gates, tuple(run.history), run.network, tuple(files))
 
 
 def _summary(line: dict[str, Any], epochs: int) -> str:
+    mixture = line["mixture_accuracy"]
+    mixed = "" if mixture is None else f" (mixture {mixture:.1%})"
     return (
         f"epoch {line['epoch']}/{epochs}  loss {line['train_loss']:.3f}  train {line['train_accuracy']:.1%}  "
-        f"validation {line['val_accuracy']:.1%}  entropy {line['entropy']:.3f}  "
+        f"validation {line['val_accuracy']:.1%}{mixed}  entropy {line['entropy']:.3f}  "
         f"skips {line['skip_connections']}  {line['seconds']:.1f} s"
     )
 
@@ -140,12 +146,14 @@ class SearchState:
         lr = self._weights.start_epoch(number)
         train, steer = Totals(self._device), Totals(self._device)
         self.network.train()
-        steps = self._warm_up(batches) if number < config.warmup_epochs else self._steered(batches, steer)
-        for batch, proposals in steps:
+        warm = number >= config.warmup_epochs
+        for batch, proposals in self._steps(warm, batches, steer):
             losses = [self._loss(gates, batch, train) for gates in proposals]
             self._weights(torch.stack(losses).mean())
             shown.advance(train)
         train_means, searched = train.means(), time.perf_counter()  # reading them waits for the device
+        if warm and isinstance(self._strategy, AttentionStrategy):
+            self._strategy.select(partial(mean_attention, self.network, batches=batches.validate))
         line = {"epoch": number + 1, "iterations": (number + 1) * len(batches.train), "lr": lr}
         line |= self._line(train_means, steer, batches)
         line["search_seconds"] = round(searched - start, 3)
@@ -154,6 +162,17 @@ class SearchState:
         line["peak_memory"] = peak_memory(self._device)
         self.history.append(line)
         return line
+
+    def _steps(
+        self, warm: bool, batches: SearchBatches, totals: Totals
+    ) -> Iterator[tuple[_Batch, tuple[Gates, ...]]]:
+        """Training batches, each with the gates whose mean loss the weights go down."""
+        if not warm:
+            return self._warm_up(batches)
+        if not isinstance(self._strategy, AttentionStrategy):
+            return self._steered(batches, totals)
+        train = batches.train.epoch(self._config.seed, self.epoch)
+        return ((batch, self._strategy.proposals()) for batch in train)
 
     def _steered(self, batches: SearchBatches, totals: Totals) -> Iterator[tuple[_Batch, tuple[Gates, ...]]]:
         """Training batches, each with the proposals after a step on a batch of the other half."""
@@ -187,10 +206,9 @@ class SearchState:
 
     def _line(self, train: tuple[float, float], steer: Totals, batches: SearchBatches) -> dict[str, Any]:
         steer_loss, steer_accuracy = steer.means() if steer else (None, None)
-        gates, scores = self._strategy.best(), self._strategy.scores()
-        val_loss, val_accuracy = evaluate(
-            self.network, lambda x: self.network(x, gates), self._task, batches.validate
-        )
+        gates, proposed, scores = self._strategy.best(), self._strategy.propose(), self._strategy.scores()
+        val_loss, val_accuracy = self._evaluated(gates, batches)
+        mixture = None if proposed.active is not None else self._evaluated(proposed, batches)[1]
         genotype = genotype_of(self._space, gates)
         return {
             "train_loss": train[0],
@@ -199,6 +217,7 @@ class SearchState:
             "steer_accuracy": steer_accuracy,
             "val_loss": val_loss,
             "val_accuracy": val_accuracy,
+            "mixture_accuracy": mixture,
             "entropy": entropy(scores),
             "skip_connections": skip_connections(genotype),
             "genotype": json.loads(genotype.to_json()),
@@ -206,6 +225,10 @@ class SearchState:
             "active": list(gates.active or ()),
             "scores": plain_scores(scores),
         }
+
+    def _evaluated(self, gates: Gates, batches: SearchBatches) -> tuple[float, float]:
+        """Loss and accuracy on the validation images."""
+        return evaluate(self.network, lambda x: self.network(x, gates), self._task, batches.validate)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -1,8 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Search strategies: each proposes gates and learns from the loss at them; none knows a network."""
 
+from nasp_ext.strategies.asm import ASMStrategy
 from nasp_ext.strategies.asng import ASNGStrategy
-from nasp_ext.strategies.base import LossFn, Strategy, UnrolledLossFn, names, register_strategy, strategy
+from nasp_ext.strategies.base import (
+    AttentionFn,
+    AttentionStrategy,
+    LossFn,
+    Strategy,
+    UnrolledLossFn,
+    names,
+    register_strategy,
+    strategy,
+)
 from nasp_ext.strategies.darts import DARTSStrategy
 from nasp_ext.strategies.darts_second import SecondOrderDARTSStrategy
 from nasp_ext.strategies.nasp import NASPStrategy
@@ -16,9 +26,13 @@ register_strategy("pa", PAStrategy)
 register_strategy("pa-lazy", LazyPAStrategy)
 register_strategy("asng", ASNGStrategy)
 register_strategy("random", RandomStrategy)
+register_strategy("asm", ASMStrategy)
 
 __all__ = [
+    "ASMStrategy",
     "ASNGStrategy",
+    "AttentionFn",
+    "AttentionStrategy",
     "DARTSStrategy",
     "LazyPAStrategy",
     "LossFn",

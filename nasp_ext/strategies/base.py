@@ -14,6 +14,7 @@ from nasp_ext.gates import Gates
 from nasp_ext.space import Space
 
 LossFn = Callable[[Gates], Tensor]
+AttentionFn = Callable[[Gates], Tensor]
 
 
 @runtime_checkable
@@ -78,6 +79,23 @@ class Strategy(ABC):
         """Continue bit for bit as the strategy that gave ``state``."""
 
 
+class AttentionStrategy(Strategy):
+    """A strategy of spaces with attention, which looks at the network instead of steering it.
+
+    A search gives it no ``step``: all that is left to do on the other half of the images is ``select``, after
+    each epoch.
+    """
+
+    @abstractmethod
+    def select(self, attention: AttentionFn) -> None:
+        """Choose what ``best()`` is.
+
+        Args:
+            attention: gates to the (R, K) mean attention, over the validation images, of their mixed rows;
+                zero in other rows. The network rests in evaluation mode.
+        """
+
+
 Factory = Callable[..., Strategy]
 _FACTORIES: dict[str, Factory] = {}
 
@@ -92,6 +110,12 @@ def register_strategy(name: str, factory: Factory) -> None:
 def names() -> tuple[str, ...]:
     """The registered strategies."""
     return tuple(sorted(_FACTORIES))
+
+
+def looks(name: str) -> bool:
+    """Whether strategy ``name`` is an ``AttentionStrategy``."""
+    factory = _FACTORIES.get(name)
+    return isinstance(factory, type) and issubclass(factory, AttentionStrategy)
 
 
 def option_types(name: str) -> dict[str, Any]:

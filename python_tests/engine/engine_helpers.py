@@ -9,8 +9,10 @@ import torch
 from nasp_ext.config import SearchConfig
 from nasp_ext.data import ImageData
 from nasp_ext.engine import ClassificationTask, SearchResult, search
-from nasp_ext.space import SearchSpace
-from nasp_ext.strategies import strategy
+from nasp_ext.layered import LayeredSpace
+from nasp_ext.space import SearchSpace, Space
+from nasp_ext.strategies import Strategy, strategy
+from nasp_ext.strategies.base import looks, option_types
 
 OPTIONS = ("none", "skip_connect", "max_pool_3x3", "conv_1x1")
 TINY = SearchSpace("tiny", OPTIONS, OPTIONS, nodes=1)
@@ -43,10 +45,21 @@ class CutTask(ClassificationTask):
 
 def run(name: str = "nasp", task: ClassificationTask | None = None, config=CONFIG, **options) -> SearchResult:
     """A tiny search; the strategy breaks ties at random and moves fast."""
-    options_of = {"seed": 5, "lr": 0.05} if name == "nasp" else {"seed": 5}
+    lr = {"lr": 0.05} if name == "nasp" else {}
     task = task if task is not None else ClassificationTask(tiny_data())
-    found = strategy(name, TINY, device=config.torch_device(), **options_of)
-    return search(TINY, found, task, config, **options)
+    found = strategy_of(name, 5, device=config.torch_device(), **lr)
+    return search(space_of(name), found, task, config, **options)
+
+
+def space_of(name: str) -> Space:
+    """The tiny space; each of the three cells its own for a strategy that looks at attention."""
+    return LayeredSpace.of(TINY, 3, attention=True) if looks(name) else TINY
+
+
+def strategy_of(name: str, seed: int, **options) -> Strategy:
+    """The strategy in the tiny space; the seed goes to those that draw."""
+    seeded = {"seed": seed} if "seed" in option_types(name) else {}
+    return strategy(name, space_of(name), **seeded, **options)
 
 
 def timeless(lines) -> list[dict]:

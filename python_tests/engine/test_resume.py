@@ -11,11 +11,21 @@ from random import Random
 
 import pytest
 import torch
-from engine_helpers import CONFIG, TINY, CutTask, assert_same_run, history_file, run, tiny_data
+from engine_helpers import (
+    CONFIG,
+    TINY,
+    CutTask,
+    assert_same_run,
+    history_file,
+    run,
+    space_of,
+    strategy_of,
+    tiny_data,
+)
 
 from nasp_ext.engine import ClassificationTask, derive_run, search
 from nasp_ext.engine.checkpoint import load_checkpoint, save_checkpoint, write_atomic
-from nasp_ext.genotypes import Genotype
+from nasp_ext.layered import genotype_from_json
 from nasp_ext.space import SearchSpace
 from nasp_ext.strategies import names, strategy
 
@@ -44,10 +54,10 @@ def test_every_strategy_resumes_bit_for_bit_and_derives(tmp_path, name):
     assert len(history_file(tmp_path)) == 2
     resumed = run(name, out=tmp_path, resume=True)
     assert_same_run(tmp_path, whole, resumed)
-    found = strategy(name, TINY, seed=99)
-    derived = derive_run(TINY, found, ClassificationTask(tiny_data()), CONFIG, tmp_path)
+    found, data = strategy_of(name, 99), ClassificationTask(tiny_data())
+    derived = derive_run(space_of(name), found, data, CONFIG, tmp_path)
     assert derived.genotype == resumed.genotype
-    assert Genotype.from_json((tmp_path / "genotype.json").read_text()) == resumed.genotype
+    assert genotype_from_json((tmp_path / "genotype.json").read_text()) == resumed.genotype
     x = torch.rand(3, 1, 8, 8)
     expected = resumed.network.eval()(x, resumed.gates)
     torch.testing.assert_close(derived.network.eval()(x), expected, rtol=1e-4, atol=1e-5)

@@ -30,7 +30,8 @@ FILES = {
 def test_every_strategy_searches_and_lowers_the_loss(name):
     result = run(name)
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
-    assert {edge for edge, _ in (*result.genotype.normal, *result.genotype.reduce)} <= set(TINY.normal[1:])
+    pairs = [pair for cell in result.genotype.cells for pair in result.genotype.pairs(cell)]
+    assert {primitive for primitive, _ in pairs} <= set(TINY.normal[1:])
 
 
 def test_the_folder_holds_all_files_and_they_agree(tmp_path):

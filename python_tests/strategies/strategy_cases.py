@@ -9,9 +9,12 @@ from torch import Tensor
 
 from nasp_ext import strategies
 from nasp_ext.gates import Gates
-from nasp_ext.space import SearchSpace
+from nasp_ext.layered import LayeredSpace
+from nasp_ext.space import SearchSpace, Space
+from nasp_ext.strategies.base import AttentionStrategy, Strategy, looks, option_types
 
 NAMES = strategies.names()
+STEERED = [name for name in NAMES if not looks(name)]
 SMALL = SearchSpace(
     "small", ("none", "skip_connect", "conv_1x1", "max_pool_3x3"), ("skip_connect", "conv_1x1"), nodes=1
 )
@@ -35,6 +38,26 @@ TOYS = {
     "pa-lazy": Toy({"lr": 0.1}),
     "random": Toy({"batches": 1}, steps=300),  # of 36 architectures
 }
+
+
+def space_for(name: str, found: Space) -> Space:
+    """The space itself, or for a strategy that looks at attention one of three such cells."""
+    return LayeredSpace.of(found, 3, attention=True) if looks(name) else found
+
+
+def build(name: str, found: Space, seed: int, **options: Any) -> Strategy:
+    """The strategy in ``space_for`` it; the seed goes to those that draw."""
+    seeded = {"seed": seed} if "seed" in option_types(name) else {}
+    return strategies.strategy(name, space_for(name, found), **seeded, **options)
+
+
+def advance(search: Strategy, loss_fn, number: int) -> Tensor:
+    """One iteration: a step, or for a strategy that looks at attention a selection; other ones by number."""
+    if isinstance(search, AttentionStrategy):
+        generator = torch.Generator().manual_seed(number)
+        liked = torch.rand(search.scores().shape, generator=generator)
+        search.select(lambda gates: liked)
+    return search.step(loss_fn)
 
 
 class ToyLoss:

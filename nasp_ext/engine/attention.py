@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""What a network attends to: means over images, and their drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nasp_ext.data import Batches
+from nasp_ext.gates import MIXED, Gates
+from nasp_ext.layered import LayeredSpace
+from nasp_ext.nn import Network, recorded_attention
+from nasp_ext.plots import Heatmap, heatmaps_svg
+
+
+@torch.no_grad()
+def mean_attention(network: Network, gates: Gates, batches: Batches) -> Tensor:
+    """The attention of each mixed edge, its mean over the images (Hao & Zhu 2021, Alg. 1, lines 8 and 9).
+
+    Args:
+        network: a supernet with attention; put into evaluation mode for the call, and back.
+        gates: rows that are not mixed are run as they are, and have zeros in the result.
+    Returns: (R, K) float64.
+    """
+    rows, options = gates.weight.shape
+    active = (MIXED,) * rows if gates.active is None else gates.active
+    edges = (edge for cell in network.cell_list() for edge in cell.mixed_edges() if active[edge[0]] == MIXED)
+    training = network.training
+    network.eval()
+    with recorded_attention(edges) as means:
+        for x, _ in batches.epoch():
+            network(x, gates)
+    network.train(training)
+    return means.matrix(rows, options)
+
+
+def attention_svg(space: LayeredSpace, attention: Sequence[Sequence[float]], active: Sequence[int]) -> str:
+    """Heat-maps of the attention, one per layer, the selected options marked (Hao & Zhu 2021, fig. 4).
+
+    Args:    attention: (R, K); active: the option of each row, negative for none.
+    """
+    maps = []
+    for layer, rows in enumerate(space.cell_rows, 1):
+        names = space.choices(rows[0])
+        edges = [space.edge(row) for row in rows]
+        maps.append(
+            Heatmap(
+                f"cell {layer:02d}" + (" (reduction)" if space.is_reduction(rows[0]) else ""),
+                [row[: len(names)] for row in attention[rows.start : rows.stop]],
+                [f"{source}→{space.cell.inputs + node}" for node, source in edges],
+                names,
+                [option if option >= 0 else None for option in active[rows.start : rows.stop]],
+            )
+        )
+    return heatmaps_svg(maps, "Mean attention of each edge")
