@@ -90,9 +90,13 @@ class LayeredSpace(Space):
         """(node, source) of a row."""
         return self.cell.edge(self._checked(row) % self.cell.edges)
 
+    def cell_row(self, row: int) -> int:
+        """The row of ``cell`` that has the same edge and options."""
+        return self.is_reduction(row) * self.cell.edges + row % self.cell.edges
+
     def selectable(self) -> Tensor:
         """(R, K) bool: what the cell lets an architecture choose."""
-        same = [self.is_reduction(row) * self.cell.edges + row % self.cell.edges for row in range(self.rows)]
+        same = [self.cell_row(row) for row in range(self.rows)]
         return self.cell.selectable()[same, : self.options]
 
 

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: MIT
+"""What one replaced edge does to a trained supernet (Hao & Zhu 2021, sec. 5.3.1 and Fig. 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from statistics import mean
+
+from nasp_ext.config import SearchRun
+from nasp_ext.data import Batches, load_data
+from nasp_ext.engine import ClassificationTask, evaluate, search
+from nasp_ext.engine.build import build_strategy, search_space
+from nasp_ext.engine.training import fixed_randomness
+from nasp_ext.gates import MIXED, Gates
+from nasp_ext.layered import LayeredSpace
+from nasp_ext.nn import Network
+from nasp_ext.plots import Panel, chart_svg
+from nasp_ext.reproduce.base import Experiment, Say, table
+
+_MIXING = ("asm", "darts", "darts-2nd")
+
+
+@dataclass(frozen=True)
+class AsmStability(Experiment):
+    """ASM-NAS, Fig. 3: accuracy of the supernet once a single mixed edge is its selected option alone."""
+
+    strategies: tuple[str, ...] = ("asm", "darts")
+    """Of asm, darts and darts-2nd."""
+    seeds: tuple[int, ...] = (0,)
+    """Searches of each; the first one is listed and drawn edge by edge."""
+    data: str = "digits"
+    """digits, fashion-mnist, cifar10, or a path, as for search."""
+    data_dir: str | None = None
+    """Where to look for a named data set."""
+    limit: int | None = None
+    """Use at most this many images of each part."""
+    space: str = "darts"
+    """Search space."""
+    cells: int = 3
+    """Cells of the supernet."""
+    channels: int = 8
+    """Channels of its first cells."""
+    epochs: int = 10
+    """Epochs of a search."""
+    batch: int = 64
+    """Images per step."""
+    lr: float = 0.1
+    """Learning rate of the weights."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 …; auto takes a GPU if there is one."""
+    threads: int | None = 1
+    """CPU threads; None leaves PyTorch's choice."""
+    out: str = "runs/asm-stability"
+    """Folder for stability.svg and a folder per search; a finished search in it is not run again."""
+
+    def __post_init__(self) -> None:
+        for name, known in (("strategies", _MIXING), ("seeds", None)):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values) or (known and not set(values) <= set(known)):
+                among = f" of {', '.join(known)}" if known else ""
+                raise ValueError(f"expected different {name}{among}, at least one, got {values}")
+        for strategy in self.strategies:
+            found = search_space(self._config(strategy, self.seeds[0]))
+            if not isinstance(found, LayeredSpace):
+                LayeredSpace.of(found, self.cells)
+
+    def run(self, say: Say) -> Sequence[Path]:
+        task = ClassificationTask(load_data(self.data, self.data_dir, self.limit))
+        summary = [["search", "supernet", "mean change", "largest loss", "largest gain"]]
+        shown: dict[str, Stability] = {}
+        for name in self.strategies:
+            for seed in self.seeds:
+                found = self._measure(name, seed, task)
+                changes = found.changes()
+                figures = (mean(map(abs, changes)), -min(0.0, *changes), max(0.0, *changes))
+                summary.append(
+                    [f"{name} {seed}", f"{found.original:.2%}", *(f"{100 * v:.2f}" for v in figures)]
+                )
+                shown.setdefault(name, found)
+        for line in [*table(_edges(shown)), "", *table(summary)]:
+            say(line)
+        say("Test images; changes in points, of the mean the magnitude.")
+        file = Path(self.out) / "stability.svg"
+        file.write_text(_drawing(shown, self.cells), encoding="utf-8")
+        return [file]
+
+    def _config(self, strategy: str, seed: int) -> SearchRun:
+        own = {field.name for field in fields(self)} & {field.name for field in fields(SearchRun)}
+        options = {name: getattr(self, name) for name in own}
+        return SearchRun(strategy=strategy, seed=seed, edges_per_node="all", **options)
+
+    def _measure(self, name: str, seed: int, task: ClassificationTask) -> Stability:
+        config = self._config(name, seed)
+        found = search_space(config)
+        strategy = build_strategy(config, found, task)
+        result = search(found, strategy, task, config, out=Path(self.out) / f"{name}-{seed}", resume=True)
+        cells, (mixture, best) = found, (strategy.propose(), result.gates)
+        device = config.torch_device()
+        with fixed_randomness(config, device):
+            network = result.network
+            if not isinstance(cells, LayeredSpace):
+                cells = LayeredSpace.of(found, self.cells)
+                network = task.supernet(cells, config).to(device)
+                mixture, best = in_layers(result.network, network, cells, (mixture, best))
+            assert best.active is not None  # best() is discrete
+            batches = task.test_batches(config, device)
+            names = tuple(cells.choices(row)[option] for row, option in enumerate(best.active))
+            gates = (mixture, *(replaced_edge(mixture, best, row) for row in range(cells.rows)))
+            original, *replaced = (_accuracy(network, one, task, batches) for one in gates)
+        return Stability(cells, names, original, tuple(replaced))
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Accuracies of a supernet: as it is, and with the edge of each row (R,) replaced by its option."""
+
+    space: LayeredSpace
+    options: tuple[str, ...]
+    original: float
+    replaced: tuple[float, ...]
+
+    def changes(self) -> list[float]:
+        """Of the accuracy, by row."""
+        return [accuracy - self.original for accuracy in self.replaced]
+
+
+def _accuracy(network: Network, gates: Gates, task: ClassificationTask, batches: Batches) -> float:
+    return evaluate(network, lambda x: network(x, gates), task, batches)[1]
+
+
+def replaced_edge(mixture: Gates, best: Gates, row: int) -> Gates:
+    """The mixture, but for one row, which is the option that ``best`` has there.
+
+    >>> import torch
+    >>> best = Gates(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), (1, 0), unit=True)
+    >>> replaced_edge(Gates(torch.full((2, 2), 0.5)), best, 0).active
+    (1, -2)
+    """
+    assert best.active is not None
+    weight = mixture.weight.clone()
+    weight[row] = best.weight[row]
+    active = [MIXED] * len(weight)
+    active[row] = best.active[row]
+    return Gates(weight, tuple(active), unit=best.unit)
+
+
+def in_layers(
+    network: Network, layered: Network, cells: LayeredSpace, gates: tuple[Gates, Gates]
+) -> tuple[Gates, Gates]:
+    """Give a network whose layers share cells the form in which each has rows of its own.
+
+    Args:
+        layered: supernet of ``cells``, which takes the state of ``network``.
+        gates: dense and discrete ones of ``network``.
+    Returns: the same for ``layered``.
+    """
+    layered.load_state_dict(network.state_dict())
+    rows = [cells.cell_row(row) for row in range(cells.rows)]
+    mixture, best = gates
+    assert best.active is not None  # discrete
+    active = tuple(best.active[row] for row in rows)
+    return Gates(mixture.weight[rows]), Gates(best.weight[rows], active, unit=best.unit)
+
+
+def _edges(shown: Mapping[str, Stability]) -> list[list[str]]:
+    """A line per edge: what each method puts there, and what that changes."""
+    lines = [["cell edge", *(word for name in shown for word in (name, "change"))]]
+    cells = next(iter(shown.values())).space
+    for layer, rows in enumerate(cells.cell_rows, 1):
+        for row in rows:
+            node, source = cells.edge(row)
+            words = [f"{layer:02d} {source}→{cells.cell.inputs + node}"]
+            for found in shown.values():
+                words += [found.options[row], f"{100 * found.changes()[row]:+.2f}"]
+            lines.append(words)
+    return lines
+
+
+def _drawing(shown: Mapping[str, Stability], cells: int) -> str:
+    """As in the paper: accuracy over the index of the edge, a panel per method and cell."""
+    panels = []
+    for name, found in shown.items():
+        for layer, rows in enumerate(found.space.cell_rows, 1):
+            percent = [(float(i), 100 * found.replaced[row]) for i, row in enumerate(rows)]
+            original = [(0.0, 100 * found.original), (float(len(rows) - 1), 100 * found.original)]
+            series = {"one edge replaced": [percent], "supernet": [original]}
+            panels.append(Panel(f"{name}, cell {layer:02d}: test accuracy (%)", series, x_label="edge"))
+    return chart_svg(panels, "A mixed edge replaced by its selected option", columns=min(cells, 3))
