@@ -166,7 +166,7 @@ class SearchRun(SearchConfig):
     space: str = "darts"
     """Search space."""
     strategy: str = "nasp"
-    """Search strategy: nasp, darts, darts-2nd, pa, pa-lazy, asng, random, asm."""
+    """Search strategy: nasp, darts, darts-2nd, pa, pa-lazy, asng, gdas, random, asm."""
     preset: str = "official"
     """NASP as in the authors' code (official) or as printed (paper)."""
     arch_lr: float | None = None

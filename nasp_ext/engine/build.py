@@ -20,7 +20,7 @@ from nasp_ext.strategies.base import looks, option_types
 
 # Options that have a field of their own in the configuration, and those that follow from the run.
 _FIELDS = {"preset": "preset", "lr": "arch_lr", "eta": "eta", "edges_per_node": "edges_per_node"}
-_FOLLOWING = ("seed", "device", "dtype", "costs")
+_FOLLOWING = ("seed", "device", "dtype", "costs", "steps")
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -57,6 +57,9 @@ def build_strategy(run: SearchRun, found: Space, task: ClassificationTask) -> St
         elif value not in (getattr(default, field), DIGITS_SEARCH.get(field)):
             raise ValueError(f"strategy {run.strategy!r} has no option {field}, got {field}={value!r}")
     options |= _own_options(run)
+    if "steps" in known:
+        batches = len(task.search_batches(run, torch.device("cpu")).steer)
+        options["steps"] = batches * (run.epochs - run.warmup_epochs)
     if run.eta and "costs" in known:
         with torch.device("meta"):  # counting parameters needs no memory
             network = task.supernet(found, run)

@@ -93,7 +93,10 @@ def _panel(left: float, top: float, panel: Panel) -> list[str]:
     for i, (name, pieces) in enumerate(panel.series.items()):
         colour = COLOURS[i % len(COLOURS)]
         key = top - 14 - _LEGEND * (len(panel.series) - 1 - i)
-        drawn.append(element("path", d=f"M{left:.1f} {key - 4:.1f} h18", stroke=colour, stroke_width=2.4))
+        if name in panel.dots:
+            drawn.append(element("circle", cx=left + 9, cy=key - 4, r=3, fill=colour))
+        else:
+            drawn.append(element("path", d=f"M{left:.1f} {key - 4:.1f} h18", stroke=colour, stroke_width=2.4))
         drawn.append(text(left + 24, key, name, size=11, fill=INK))
         placed = [[(x(a), y(b)) for a, b in piece] for piece in pieces]
         if name in panel.dots:

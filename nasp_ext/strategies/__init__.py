@@ -15,6 +15,7 @@ from nasp_ext.strategies.base import (
 )
 from nasp_ext.strategies.darts import DARTSStrategy
 from nasp_ext.strategies.darts_second import SecondOrderDARTSStrategy
+from nasp_ext.strategies.gdas import GDASStrategy
 from nasp_ext.strategies.nasp import NASPStrategy
 from nasp_ext.strategies.pa import LazyPAStrategy, PAStrategy
 from nasp_ext.strategies.random import RandomStrategy
@@ -25,6 +26,7 @@ register_strategy("darts-2nd", SecondOrderDARTSStrategy)
 register_strategy("pa", PAStrategy)
 register_strategy("pa-lazy", LazyPAStrategy)
 register_strategy("asng", ASNGStrategy)
+register_strategy("gdas", GDASStrategy)
 register_strategy("random", RandomStrategy)
 register_strategy("asm", ASMStrategy)
 
@@ -34,6 +36,7 @@ __all__ = [
     "AttentionFn",
     "AttentionStrategy",
     "DARTSStrategy",
+    "GDASStrategy",
     "LazyPAStrategy",
     "LossFn",
     "NASPStrategy",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Strategies and their options on the command line."""
 
+import json
 import re
 
 import pytest
@@ -31,6 +32,13 @@ def test_every_strategy_is_searched_with_by_name(capsys, tmp_path, name):
     status, out, err = call(capsys, *SEARCH, "--strategy", name, "--out", tmp_path)
     assert (status, err) == (0, "")
     assert f"genotype: {(tmp_path / 'genotype.json').read_text().strip()}" in out
+
+
+def test_the_temperature_of_gdas_falls_over_the_epochs_of_the_run(capsys, tmp_path):
+    assert call(capsys, *SEARCH, "--strategy", "gdas", "--out", tmp_path)[0] == 0
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    # Two epochs of 2 steps, the temperature going from 10 to 0.1 in the fourth; noted after 2 and 4 of them.
+    assert [line["strategy"]["tau"] for line in lines] == pytest.approx([3.4, 0.1])
 
 
 def test_info_and_help_name_every_strategy(capsys):

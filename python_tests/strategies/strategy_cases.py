@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from nasp_ext import strategies
 from nasp_ext.gates import Gates
@@ -33,6 +34,7 @@ TOYS = {
     "asng": Toy({"lam": 4}, steps=400),
     "darts": Toy({"lr": 0.1}),
     "darts-2nd": Toy({"lr": 0.1}),
+    "gdas": Toy({"lr": 0.1, "tau": 1.0}, steps=200),
     "nasp": Toy({"lr": 0.1}),
     "pa": Toy({"lr": 0.1}),
     "pa-lazy": Toy({"lr": 0.1}),
@@ -87,3 +89,22 @@ class Unrolled:
 
     def unrolled_gradient(self, gates: Gates) -> tuple[Tensor, Tensor]:
         return strategies.matrix.gates_gradient(self._loss, gates)
+
+
+def optimizer_gradient(search, loss_fn) -> Tensor:
+    """The gradient that the optimizer of a strategy is given in one step."""
+    seen = []
+    hook = register_optimizer_step_pre_hook(
+        lambda optimizer, *_: seen.append(optimizer.param_groups[0]["params"][0].grad.clone())
+    )
+    try:
+        search.step(loss_fn)
+    finally:
+        hook.remove()
+    (gradient,) = seen
+    return gradient
+
+
+def set_matrix(search, a: Tensor) -> None:
+    """Let a strategy go on from this A."""
+    search.load_state_dict({**search.state_dict(), "a": a})

@@ -3,9 +3,8 @@
 
 import pytest
 import torch
-from strategy_cases import SMALL, Unrolled
+from strategy_cases import SMALL, Unrolled, optimizer_gradient, set_matrix
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from nasp_ext.gates import PRUNED
 from nasp_ext.nn import supernet
@@ -15,26 +14,8 @@ from nasp_ext.strategies import strategy
 FLOAT64 = {"rtol": 1e-12, "atol": 1e-12}
 
 
-def moved(search, loss_fn):
-    """The gradient that the optimizer of a strategy is given in one step."""
-    seen = []
-    hook = register_optimizer_step_pre_hook(
-        lambda optimizer, *_: seen.append(optimizer.param_groups[0]["params"][0].grad.clone())
-    )
-    try:
-        search.step(loss_fn)
-    finally:
-        hook.remove()
-    (gradient,) = seen
-    return gradient
-
-
 def softmax(a, found):
     return torch.where(found.mask(), a, -torch.inf).softmax(1)
-
-
-def set_matrix(search, a):
-    search.load_state_dict({**search.state_dict(), "a": a})
 
 
 def test_first_order_is_the_gradient_of_the_softmax_mixture():
@@ -43,7 +24,7 @@ def test_first_order_is_the_gradient_of_the_softmax_mixture():
     search = strategy("darts", SMALL, dtype=torch.float64, seed=2)
     a = torch.randn(4, 4, dtype=torch.float64).masked_fill(~SMALL.mask(), 0.0)
     set_matrix(search, a)
-    found = moved(search, lambda gates: nn.functional.cross_entropy(net(x, gates), y))
+    found = optimizer_gradient(search, lambda gates: nn.functional.cross_entropy(net(x, gates), y))
 
     # The same network written out: every option of every edge, weighted by the softmax.
     a = a.clone().requires_grad_()
@@ -111,7 +92,7 @@ def test_second_order_is_the_unrolled_gradient_behind_the_softmax():
     set_matrix(search, a)
     w = softmax(a, SMALL)
     expected = w * (given - (w * given).sum(1, keepdim=True))  # the Jacobian of the softmax, by hand
-    torch.testing.assert_close(moved(search, Loss(None)), expected, **FLOAT64)
+    torch.testing.assert_close(optimizer_gradient(search, Loss(None)), expected, **FLOAT64)
     assert torch.equal(asked[0].weight, w)
     assert search.step(Loss(None)) == torch.tensor(0.7)
 
