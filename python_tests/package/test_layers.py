@@ -22,6 +22,7 @@ ALLOWED = {
     "optim": {"ops", "gates"},
     "strategies": {"ops", "optim", "gates", "space", "genotypes", "layered"},
     "data": set(),
+    "tabular": {"genotypes"},
     "plots": {"genotypes", "layered"},
     "config": set(),
     "engine": {
@@ -30,7 +31,7 @@ ALLOWED = {
     },
     "reproduce": {
         *("gates", "space", "genotypes", "layered", "nn", "derive", "optim", "strategies", "engine"),
-        *("data", "plots", "config"),
+        *("data", "tabular", "plots", "config"),
     },
     "commands": {
         *("_info", "gates", "space", "genotypes", "layered", "nn", "derive", "strategies", "engine"),
