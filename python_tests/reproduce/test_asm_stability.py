@@ -19,7 +19,7 @@ from nasp_ext.reproduce.asm_stability import AsmStability, in_layers, replaced_e
 from nasp_ext.space import SearchSpace, register_space
 
 OPTIONS = ("none", "skip_connect", "conv_1x1")
-TINY = register_space(SearchSpace("tiny-stability", OPTIONS, OPTIONS, nodes=1))
+TINY = register_space(SearchSpace("tiny-asm-stability", OPTIONS, OPTIONS, nodes=1))
 ONE = register_space(SearchSpace("one-option", ("skip_connect",), ("skip_connect",), nodes=1))
 SIZES = ["--limit", "80", "--channels", "2", "--epochs", "1", "--batch", "20", "--device", "cpu"]
 
