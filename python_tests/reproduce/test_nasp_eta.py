@@ -71,7 +71,7 @@ def test_experiments_are_listed_and_an_unknown_one_is_one_line(capsys):
         status, out, _ = reproduce(capsys, *argv)
         assert status == 0
         assert all(name in out for name in EXPERIMENTS)
-    assert "one of nasp-eta" in reproduce(capsys, "fly")[2]
+    assert f"one of {', '.join(EXPERIMENTS)}, got 'fly'" in reproduce(capsys, "fly")[2]
     with pytest.raises(SystemExit) as stop:
         main(["reproduce", "nasp-eta", "--help"])
     assert stop.value.code == 0
