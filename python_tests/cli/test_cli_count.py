@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """``nasp-ext count``."""
 
-from test_cli import call, error_of
+from cli_calls import call, error_of
 
 ARCH = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
 
