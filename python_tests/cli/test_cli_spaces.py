@@ -12,7 +12,7 @@ from nasp_ext.genotypes import Genotype
 ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|"
 
 
-@pytest.mark.parametrize("strategy", ["nasp", "random"])
+@pytest.mark.parametrize("strategy", ["nasp", "asng"])
 def test_a_cell_of_nas_bench_201_is_searched_derived_and_retrained(capsys, tmp_path, strategy):
     search, out = tmp_path / "search", tmp_path / "retrain"
     argv = ["search", "--space", "nas-bench-201", "--strategy", strategy, "--epochs", "2", *SIZES]
@@ -30,9 +30,10 @@ def test_a_cell_of_nas_bench_201_is_searched_derived_and_retrained(capsys, tmp_p
     assert json.loads((out / "genotype.json").read_text())["inputs"] == 1
 
 
-def test_wired_cells_are_searched_derived_drawn_and_retrained(capsys, tmp_path):
+@pytest.mark.parametrize("strategy", ["asng", "random"])
+def test_wired_cells_are_searched_derived_drawn_and_retrained(capsys, tmp_path, strategy):
     search, out = tmp_path / "search", tmp_path / "retrain"
-    argv = ["search", "--space", "asng-cnn", "--strategy", "random", "--epochs", "2", *SIZES, "--out", search]
+    argv = ["search", "--space", "asng-cnn", "--strategy", strategy, "--epochs", "2", *SIZES, "--out", search]
     assert call(capsys, *argv)[0] == 0
     genotype = Genotype.from_json((search / "genotype.json").read_text())
     assert (len(genotype.normal), len(genotype.reduce), genotype.projected) == (10, 10, True)
