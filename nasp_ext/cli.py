@@ -16,6 +16,7 @@ from nasp_ext import config as settings
 from nasp_ext._info import info_lines
 from nasp_ext.commands.compare import compare
 from nasp_ext.commands.count import count
+from nasp_ext.commands.lookup import lookup, print_lookup, table_for
 from nasp_ext.commands.parsing import parse, value_of
 from nasp_ext.commands.reproduce import reproduce
 from nasp_ext.data import load_data
@@ -44,6 +45,8 @@ class Search(settings.SearchRun):
     """Replace another run in the output folder."""
     config_file: str | None = None
     """Take the options of this config.json; options on the command line come on top."""
+    table: str | None = None
+    """CSV file of trained cells: print what it says of the cell found and of those on the way."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def _search(command: Search) -> None:
     run = _plain(settings.SearchRun, command)
     check_output(Path(command.out), resume=command.resume, overwrite=command.overwrite)
     found = search_space(run)  # an unknown name is told before the data are read
+    known = None if command.table is None else table_for(found, command.table)
     task = _task(run)
     result = search(
         found,
@@ -108,6 +112,8 @@ def _search(command: Search) -> None:
     last = result.history[-1]
     mixture = "" if last["mixture_accuracy"] is None else f" (mixture {last['mixture_accuracy']:.2%})"
     print(f"validation accuracy of the supernet: {last['val_accuracy']:.2%}{mixture}")
+    if known is not None:
+        print_lookup(known, result.genotype, result.history)
     _print_files(result.files)
     print(f"next: nasp-ext retrain --genotype {command.out} --data {run.data}")
 
@@ -202,6 +208,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
 GROUPS: dict[str, Callable[[Sequence[str]], None]] = {
     "compare": compare,
     "count": count,
+    "lookup": lookup,
     "reproduce": reproduce,
 }
 

@@ -35,7 +35,7 @@ ALLOWED = {
     },
     "commands": {
         *("_info", "gates", "space", "genotypes", "layered", "nn", "derive", "strategies", "engine"),
-        *("data", "plots", "config", "reproduce"),
+        *("data", "plots", "config", "reproduce", "tabular"),
     },
     "__main__": {"cli"},
     "cli": {

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""What a table of trained cells says of a search: ``nasp-ext search --table`` and ``nasp-ext lookup``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nasp_ext.commands.parsing import parse
+from nasp_ext.engine import read_genotype
+from nasp_ext.engine.folder import HISTORY, read_history
+from nasp_ext.genotypes import Genotype
+from nasp_ext.layered import AnyGenotype
+from nasp_ext.reproduce.base import table as aligned
+from nasp_ext.space import SearchSpace, Space
+from nasp_ext.tabular import Table, read_table
+
+_NUMBER_OF_THE_ROW = "index"
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Look up what a table of trained cells says of a cell, or of each epoch of a search."""
+
+    table: str = ""
+    """CSV file, also gzipped, with a column arch and columns of accuracies."""
+    genotype: str = "runs/search"
+    """The folder of a search, a genotype.json, or a cell written |op~0|+|op~0|op~1|…"""
+
+
+def lookup(argv: Sequence[str]) -> None:
+    """Look up what a table of trained cells says of a cell, or of each epoch of a search."""
+    options: Lookup = parse(Lookup, "lookup", argv)
+    if not options.table:
+        raise ValueError("expected --table FILE, a CSV file with a column arch and columns of accuracies")
+    genotype = read_genotype(options.genotype)
+    history = Path(options.genotype) / HISTORY
+    known = read_table(options.table)
+    print(f"cell: {_text(genotype)}")
+    print_lookup(known, genotype, read_history(history) if history.is_file() else ())
+
+
+def table_for(space: Space, path: str) -> Table:
+    """The table, for a search of that space.
+
+    Raises:  ValueError: the cells of the space have no such text, or the table cannot be read.
+    """
+    if not isinstance(space, SearchSpace) or space.inputs != 1 or space.output != "last":
+        raise ValueError(f"expected a space of cells of one input beside a table, got {space.name!r}")
+    return read_table(path)
+
+
+def print_lookup(known: Table, genotype: AnyGenotype, history: Sequence[Mapping[str, Any]]) -> None:
+    """Print each column for the cell, with its rank, then one line for every cell that the epochs had.
+
+    Raises:  ValueError: the cell is not in the table.
+    """
+    arch, columns = _text(genotype), [name for name in known.names if name != _NUMBER_OF_THE_ROW]
+    rows = [["table", "found", "rank", "best"]]
+    for name in columns:
+        best = known.value(name, known.best(name))
+        rank = f"{known.rank(name, arch):,} of {len(known.architectures):,}"
+        rows.append([name, f"{known.value(name, arch):.2f}", rank, f"{best:.2f}"])
+    print(*aligned(rows), sep="\n")
+    if not history:
+        return
+    rows = [["epochs", *columns]]
+    for first, last, cell in _cells(history):
+        epochs = str(first) if first == last else f"{first}-{last}"
+        rows.append([epochs, *(f"{known.value(name, cell):.2f}" for name in columns)])
+    print(*aligned(rows), sep="\n")
+
+
+def _cells(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, str]]:
+    """(first epoch, last epoch, cell) of each run of epochs with one cell."""
+    found: list[tuple[int, int, str]] = []
+    for line in history:
+        arch, epoch = _text(Genotype.from_json(line["genotype"])), line["epoch"]
+        if found and found[-1][2] == arch:
+            found[-1] = (found[-1][0], epoch, arch)
+        else:
+            found.append((epoch, epoch, arch))
+    return found
+
+
+def _text(genotype: AnyGenotype) -> str:
+    if not isinstance(genotype, Genotype):
+        raise ValueError("expected a cell of one input to look up, got a genotype with a cell for each layer")
+    return genotype.to_arch()
