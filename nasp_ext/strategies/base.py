@@ -148,14 +148,9 @@ def strategy(name: str, space: Space, **options: Any) -> Strategy:
     unknown = [option for option in options if option not in known]
     if unknown:
         raise ValueError(f"strategy {name!r} takes the options {', '.join(known)}, got {', '.join(unknown)}")
-    if not space.has_gradient and _needs_gradient(name):
-        others = ", ".join(other for other in names() if not _needs_gradient(other))
+    if not space.has_gradient and getattr(_FACTORIES[name], "needs_gradient", False):
         raise ValueError(
-            f"expected a strategy that learns from losses alone ({others}) for space {space.name!r}, whose "
-            f"gates have no gradient, got {name!r}"
+            f"expected a strategy that learns from losses alone (such as asng or random) for space "
+            f"{space.name!r}, whose gates have no gradient, got {name!r}"
         )
     return _FACTORIES[name](space, **options)
-
-
-def _needs_gradient(name: str) -> bool:
-    return getattr(_FACTORIES[name], "needs_gradient", False)
