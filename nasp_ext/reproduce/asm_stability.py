@@ -187,4 +187,4 @@ def _drawing(shown: Mapping[str, Stability], cells: int) -> str:
             original = [(0.0, 100 * found.original), (float(len(rows) - 1), 100 * found.original)]
             series = {"one edge replaced": [percent], "supernet": [original]}
             panels.append(Panel(f"{name}, cell {layer:02d}: test accuracy (%)", series, x_label="edge"))
-    return chart_svg(panels, "A mixed edge replaced by its selected option", columns=min(cells, 3))
+    return chart_svg(panels, "One edge replaced at a time", columns=min(cells, 3))
