@@ -76,6 +76,8 @@ def test_the_selection_is_that_of_the_trained_network_cell_by_cell():
     again.select(lambda gates: mean_attention(net, gates, found.validate))
     assert again.best().active == result.gates.active
     assert result.history[-1]["active"] == list(result.gates.active)
+    noted = torch.tensor(result.history[-1]["scores"])
+    torch.testing.assert_close(again.scores(), noted, rtol=1e-5, atol=1e-5)
     assert len({line["entropy"] for line in result.history}) == 4
 
 
