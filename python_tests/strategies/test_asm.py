@@ -131,3 +131,11 @@ def test_attention_that_is_no_number_is_refused():
 def test_a_space_without_attention_is_refused(found):
     with pytest.raises(ValueError, match=f"mixed by attention, got '{found.name}'"):
         strategy("asm", found)
+
+
+def test_a_state_restores_what_was_selected():
+    search, twin = ASMStrategy(SPACE), ASMStrategy(SPACE)
+    search.select(lambda gates: liking(7))
+    twin.load_state_dict(search.state_dict())
+    assert twin.best().active == search.best().active != ASMStrategy(SPACE).best().active
+    assert torch.equal(twin.scores(), search.scores())
