@@ -47,7 +47,7 @@ def test_losses_are_true_values_in_the_mean_and_share_their_noise():
 
 def test_only_chosen_weights_learn_and_with_momentum():
     found = problem(torch.ones(2, 3, 1))
-    samples = torch.tensor([[[0], [0]], [[0], [2]]])
+    samples = torch.tensor([[[0], [0], [0]], [[0], [2], [0]]])
     z = SelectiveError(2, 1, 3, generator())
     z._generator.manual_seed(0)
     found._generator.manual_seed(0)
