@@ -28,8 +28,8 @@ FILES = {
 
 @pytest.mark.parametrize("name", strategies.names())
 def test_every_strategy_searches_and_lowers_the_loss(name):
-    result = run(name)
-    assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
+    result = run(name, config=dataclasses.replace(CONFIG, epochs=12))
+    assert min(line["train_loss"] for line in result.history) < 0.6  # two classes: chance is ln 2 = 0.69
     pairs = [pair for cell in result.genotype.cells for pair in result.genotype.pairs(cell)]
     assert {primitive for primitive, _ in pairs} <= set(TINY.normal[1:])
 
