@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 import nasp_ext
+from nasp_ext.commands.lookup import arch_of, table_for
 from nasp_ext.commands.parsing import parse
 from nasp_ext.commands.results import Result, curves_svg, rows_of, to_json
 from nasp_ext.config import RetrainConfig, SearchRun
@@ -70,8 +71,12 @@ class Compare:
     """Epochs of retraining each derived network; 0 = none."""
     device: str = "auto"
     """cpu, cuda, cuda:1 …; auto takes a GPU if there is one."""
-    threads: int | None = None
-    """CPU threads; None leaves PyTorch's choice."""
+    threads: int | None = 1
+    """CPU threads; more pay off for large networks on an idle machine. None leaves PyTorch's choice."""
+    table: str | None = None
+    """Table of trained cells, for nas-bench-201: what it says of the cells that were found."""
+    column: str = "cifar10_test_200ep"
+    """The accuracy in the table, in %."""
     out: str = "runs/compare"
     """Folder for compare.svg, compare.json and a folder per search; what is in it is not run again."""
 
@@ -103,6 +108,17 @@ class Compare:
             strategy_options=tuple(option for name, _, option in options if name == strategy),
             **{name: getattr(self, name) for name in shared},
         )
+
+    def truth(self) -> Truth | None:
+        """The accuracy that the table gives a cell, None without a table.
+
+        Raises:  ValueError: the table cannot be read, lacks the column, or is of another space.
+        """
+        if self.table is None:
+            return None
+        known = table_for(search_space(self.search_run(self.strategies[0], self.seeds[0])), self.table)
+        known.best(self.column)
+        return lambda genotype: known.value(self.column, arch_of(genotype)) / 100
 
     def run(self, say: Say, truth: Truth | None = None) -> Sequence[Path]:
         """Search, derive, retrain if asked; ``say`` prints a line. Returns the files that were written."""
@@ -207,5 +223,6 @@ def compare(argv: Sequence[str]) -> None:
     for word in argv:
         listing = word in ("--strategies", "--seeds") if word.startswith("--") else listing
         words += word.split(",") if listing else [word]
-    for file in parse(Compare, "compare", words).run(partial(print, flush=True)):
+    options: Compare = parse(Compare, "compare", words)
+    for file in options.run(partial(print, flush=True), options.truth()):
         print(f"wrote {file}")

@@ -38,7 +38,7 @@ def lookup(argv: Sequence[str]) -> None:
     genotype = read_genotype(options.genotype)
     history = Path(options.genotype) / HISTORY
     known = read_table(options.table)
-    print(f"cell: {_text(genotype)}")
+    print(f"cell: {arch_of(genotype)}")
     print_lookup(known, genotype, read_history(history) if history.is_file() else ())
 
 
@@ -57,7 +57,7 @@ def print_lookup(known: Table, genotype: AnyGenotype, history: Sequence[Mapping[
 
     Raises:  ValueError: the cell is not in the table.
     """
-    arch, columns = _text(genotype), [name for name in known.names if name != _NUMBER_OF_THE_ROW]
+    arch, columns = arch_of(genotype), [name for name in known.names if name != _NUMBER_OF_THE_ROW]
     rows = [["table", "found", "rank", "best"]]
     for name in columns:
         best = known.value(name, known.best(name))
@@ -77,7 +77,7 @@ def _cells(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, str]]:
     """(first epoch, last epoch, cell) of each run of epochs with one cell."""
     found: list[tuple[int, int, str]] = []
     for line in history:
-        arch, epoch = _text(Genotype.from_json(line["genotype"])), line["epoch"]
+        arch, epoch = arch_of(Genotype.from_json(line["genotype"])), line["epoch"]
         if found and found[-1][2] == arch:
             found[-1] = (found[-1][0], epoch, arch)
         else:
@@ -85,7 +85,11 @@ def _cells(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, str]]:
     return found
 
 
-def _text(genotype: AnyGenotype) -> str:
+def arch_of(genotype: AnyGenotype) -> str:
+    """The text of a cell in a table.
+
+    Raises:  ValueError: it has none.
+    """
     if not isinstance(genotype, Genotype):
         raise ValueError("expected a cell of one input to look up, got a genotype with a cell for each layer")
     return genotype.to_arch()

@@ -37,6 +37,19 @@ def file(tmp_path_factory):
     return path
 
 
+def test_compare_prints_the_score_of_each_cell(capsys, tmp_path, file):
+    argv = ["compare", "--strategies", "random,nasp", "--space", "nas-bench-201", "--epochs", "1", *SIZES]
+    argv += ["--table", file, "--column", "score", "--out", tmp_path / "runs"]
+    status, printed, _ = call(capsys, *argv)
+    assert status == 0
+    for name in ("random", "nasp"):
+        arch = Genotype.from_json(
+            (tmp_path / "runs" / f"{name}-seed-0" / "genotype.json").read_text()
+        ).to_arch()
+        (row,) = [line for line in printed.splitlines() if line.startswith(f"{name} ")]
+        assert f"{score(arch):.2f}" in row.split()
+
+
 def test_a_search_prints_the_scores_of_its_cells(capsys, tmp_path, file):
     argv = ["search", "--space", "nas-bench-201", "--strategy", "random", "--epochs", "3", *SIZES]
     status, printed, _ = call(capsys, *argv, "--out", tmp_path / "run", "--table", file)
@@ -99,6 +112,7 @@ def test_the_benchmark_knows_the_collapse_of_darts(capsys):
         (["lookup", "--genotype", SKIP], "expected --table FILE"),
         (["lookup", "--table", "/nowhere.csv", "--genotype", SKIP], "/nowhere.csv"),
         (["search", *SIZES, "--space", "nas-bench-201", "--table", "/nowhere.csv"], "/nowhere.csv"),
+        (["compare", *SIZES, "--space", "nas-bench-201", "--table", "/nowhere.csv"], "/nowhere.csv"),
         (["search", *SIZES, "--space", "darts", "--table", "/nowhere.csv"], "cells of one input .*'darts'"),
     ],
 )
