@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .. import ops
 from .primitives import Chain, FactorizedReduce, Zero
 
 Getter = tuple[Mapping[str, Tensor | None], str]  # a tensor of a module, looked up at each call
@@ -33,13 +32,6 @@ class Block:
         """The parameters of its convolutions, the depthwise one first."""
         convs = self.products if self.depthwise is None else (self.depthwise, *self.products)
         return [_parameters(conv) for conv in convs]
-
-    def weights(self) -> tuple[Tensor | None, list[Tensor]]:
-        """Depthwise and product weights, as they are now."""
-        products: list[Tensor] = [conv._parameters["weight"] for conv in self.products]  # type: ignore[misc]
-        if self.depthwise is None:
-            return None, products
-        return self.depthwise._parameters["weight"], products
 
 
 @dataclass(frozen=True)
@@ -105,16 +97,6 @@ def affine_getters(norm: nn.BatchNorm2d | None) -> list[Getter]:
 def _parameters(module: nn.Module) -> Mapping[str, Tensor | None]:
     """The parameters of a layer, without the detour of ``nn.Module.__getattr__``."""
     return module._parameters
-
-
-def norm_parts(norm: nn.BatchNorm2d | None) -> ops.NormParts:
-    """Weight, bias, and the running statistics if they take the place of the batch's."""
-    if norm is None:
-        return None, None, None, None
-    held = norm._parameters
-    if uses_batch(norm):
-        return held["weight"], held["bias"], None, None
-    return held["weight"], held["bias"], norm._buffers["running_mean"], norm._buffers["running_var"]
 
 
 def uses_batch(norm: nn.BatchNorm2d) -> bool:
