@@ -12,6 +12,7 @@ import torch
 
 from nasp_ext.commands.parsing import parse
 from nasp_ext.engine import read_genotype
+from nasp_ext.layered import AnyGenotype, LayeredGenotype
 from nasp_ext.nn import LayerCost, Network, derived_network, layer_costs, total_cost
 
 
@@ -21,8 +22,9 @@ class Count:
 
     genotype: str = "runs/search"
     """A genotype.json, the folder of a run, a published name, or a cell written |op~0|+|op~0|op~1|…"""
-    cells: int = 20
-    """Cells of the network, with the two that reduce, at 1/3 and 2/3 of the depth."""
+    cells: int | None = None
+    """Cells of the network, with the two that reduce, at 1/3 and 2/3 of the depth; None = as many as the
+    genotype has layers, 20 if its layers share cells."""
     channels: int = 36
     """Channels of the first cells."""
     classes: int = 10
@@ -47,7 +49,7 @@ def count(argv: Sequence[str]) -> None:
         network = derived_network(
             genotype,
             options.channels,
-            options.cells,
+            _cells(genotype) if options.cells is None else options.cells,
             options.classes,
             in_channels=options.in_channels,
         )
@@ -61,6 +63,11 @@ def count(argv: Sequence[str]) -> None:
     print(f"{'':<{width}}  {'parameters':>12}  {'multiply-adds':>15}")
     for name, (parameters, multiply_adds) in rows:
         print(f"{name:<{width}}  {parameters:>12,}  {multiply_adds:>15,}")
+
+
+def _cells(genotype: AnyGenotype) -> int:
+    """How many cells the network has if nobody says."""
+    return len(genotype.layers) if isinstance(genotype, LayeredGenotype) else 20
 
 
 def _part(network: Network, cost: LayerCost) -> str:

@@ -58,6 +58,16 @@ def test_a_retraining_has_as_many_cells_as_the_genotype_has_layers(capsys, searc
     assert not (tmp_path / "other").exists()
 
 
+def test_count_takes_the_number_of_cells_from_the_genotype(capsys, searched):
+    argv = ["count", "--genotype", searched, "--channels", "4", "--size", "8"]
+    status, out, _ = call(capsys, *argv)
+    assert status == 0
+    assert re.findall(r"^cells\.(\d+) Cell ", out, re.M) == ["0", "1", "2"]
+    assert call(capsys, *argv, "--cells", "3")[1] == out
+    error = error_of(capsys, *argv, "--cells", "20")
+    assert error.endswith("expected cells=3, as each layer has its own, got 20\n")
+
+
 def test_a_space_without_reductions_has_no_layers(capsys, tmp_path):
     error = error_of(
         capsys, *SEARCH, "--strategy", "asm", "--space", "nas-bench-201", "--out", tmp_path / "run"
