@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nasp_ext import config as settings
-from nasp_ext._info import info_lines
 from nasp_ext.commands.compare import compare
 from nasp_ext.commands.count import count
+from nasp_ext.commands.info import Info, info
 from nasp_ext.commands.lookup import lookup, print_lookup, table_for
 from nasp_ext.commands.parsing import parse, value_of
 from nasp_ext.commands.reproduce import reproduce
@@ -23,12 +23,11 @@ from nasp_ext.data import load_data
 from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retrain, search
 from nasp_ext.engine.architecture import architecture_maps
 from nasp_ext.engine.attention import attention_svg
-from nasp_ext.engine.build import build_strategy, own_options, search_space
+from nasp_ext.engine.build import build_strategy, search_space
 from nasp_ext.engine.folder import CONFIG, HISTORY, check_output, read_history
 from nasp_ext.genotypes import Genotype
 from nasp_ext.layered import AnyGenotype, LayeredGenotype, LayeredSpace
 from nasp_ext.plots import heatmaps_svg, history_svg, write_cell_svgs
-from nasp_ext.strategies import names
 
 _R = TypeVar("_R", bound=settings.TrainingConfig)
 
@@ -81,11 +80,6 @@ class Plot:
     """A genotype.json, the folder of a run, a published name, or a cell written |op~0|+|op~0|op~1|…"""
     out: str = "."
     """Folder for cell_normal.svg, cell_reduce.svg, history.svg and architecture.svg."""
-
-
-@dataclass(frozen=True)
-class Info:
-    """Print versions, instruction sets, devices, why a part was not built, and the search strategies."""
 
 
 def _task(run: settings.SearchRun | settings.RetrainRun) -> ClassificationTask:
@@ -181,12 +175,6 @@ def _run_drawings(run: Path) -> dict[str, str]:
     return drawings
 
 
-def _info(_: Info) -> None:
-    print("\n".join(info_lines()))
-    for name in names():
-        print(f"Strategy {name}: {', '.join(own_options(name)) or 'no further options'}")
-
-
 def _print_genotype(genotype: AnyGenotype) -> None:
     print(f"genotype: {genotype.to_json()}")
     if isinstance(genotype, Genotype) and genotype.inputs == 1:
@@ -199,7 +187,7 @@ def _print_files(files: Sequence[Path]) -> None:
 
 
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
-    "info": (Info, _info),
+    "info": (Info, info),
     "search": (Search, _search),
     "derive": (Derive, _derive),
     "retrain": (Retrain, _retrain),

@@ -3,7 +3,7 @@
 
 from .base import Space
 from .edges import NONE, SearchSpace
-from .known import DARTS, register_space, space
+from .known import DARTS, names, register_space, space
 from .wired import WiredSpace
 
-__all__ = ["DARTS", "NONE", "SearchSpace", "Space", "WiredSpace", "register_space", "space"]
+__all__ = ["DARTS", "NONE", "SearchSpace", "Space", "WiredSpace", "names", "register_space", "space"]

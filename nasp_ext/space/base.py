@@ -4,6 +4,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -55,6 +56,25 @@ class Space(ABC):
     def selectable(self) -> Tensor:
         """(R, K) bool: the options that an architecture may choose."""
         return self.mask()
+
+    @property
+    def architectures(self) -> int:
+        """How many settings of the choices there are: of each node the rows it keeps, and their options.
+
+        >>> from nasp_ext.space import space
+        >>> space("nas-bench-201").architectures == 5**6
+        True
+        """
+        options = self.selectable().sum(1).tolist()
+        total = 1
+        for first, end in pairwise(self.node_offsets):
+            rows = end - first
+            kept = rows if self.edges_per_node is None else min(self.edges_per_node, rows)
+            ways = [1, *(0 for _ in range(kept))]  # to keep 0, 1, … of the rows so far
+            for count in options[first:end]:
+                ways = [1, *(more + count * fewer for fewer, more in pairwise(ways))]
+            total *= ways[kept]
+        return total
 
     def _checked(self, row: int) -> int:
         if not 0 <= row < self.rows:

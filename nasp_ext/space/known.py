@@ -72,6 +72,11 @@ def space(name: str) -> Space:
     return _SPACES[name]
 
 
+def names() -> tuple[str, ...]:
+    """The registered spaces."""
+    return tuple(_SPACES)
+
+
 def register_space(new: _S) -> _S:
     """Make a space of one's own known by its name; registering an equal one again is allowed.
 

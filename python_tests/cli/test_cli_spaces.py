@@ -8,8 +8,20 @@ import pytest
 from cli_calls import SIZES, call, error_of
 
 from nasp_ext.genotypes import Genotype
+from nasp_ext.space import names
 
 ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|"
+
+
+def test_info_lists_every_space_with_its_size(capsys):
+    out = call(capsys, "info")[1]
+    assert re.findall(r"^Space (.+?): ", out, re.M) == list(names())
+    for line in (
+        "Space darts: 28 rows, 8 options, 8 nodes, 2 edges per node, 1.1e+18 architectures",
+        "Space nas-bench-201: 6 rows, 5 options, 3 nodes, all edges per node, 15,625 architectures",
+    ):
+        assert f"{line}\n" in out
+    assert re.search(r"^Space asng-cnn: 40 rows, 6 options, .*, no gradient of the choices$", out, re.M)
 
 
 @pytest.mark.parametrize("strategy", ["nasp", "asng"])

@@ -2,13 +2,14 @@
 """Search spaces, gates and genotypes: the values that cross between strategies and networks."""
 
 import json
+from itertools import pairwise, product
 
 import pytest
 import torch
 
 from nasp_ext.gates import MIXED, PRUNED, Gates
 from nasp_ext.genotypes import GENOTYPES, Genotype
-from nasp_ext.space import SearchSpace, register_space, space
+from nasp_ext.space import SearchSpace, names, register_space, space
 
 
 def test_darts_space_has_28_rows_of_8_options():
@@ -52,6 +53,35 @@ def test_nas_bench_201_has_6_rows_of_5_options_and_one_kind_of_cell():
 
 def test_none_may_be_chosen_where_the_space_allows_it():
     assert space("nas-bench-201").selectable().all()
+
+
+@pytest.mark.parametrize(("inputs", "kept"), [(2, 1), (2, 2), (2, None), (1, 1), (1, None)])
+def test_architectures_are_counted_as_if_one_by_one(inputs, kept):
+    reduce = () if inputs == 1 else ("none", "skip_connect")
+    found = SearchSpace(
+        "counted", ("none", "skip_connect", "conv_1x1"), reduce, 2, inputs, edges_per_node=kept
+    )
+    options = [
+        [PRUNED, *(k for k, selectable in enumerate(row) if selectable)]
+        for row in found.selectable().tolist()
+    ]
+    nodes = list(pairwise(found.node_offsets))
+    wanted = [high - low if kept is None else kept for low, high in nodes]
+    counted = sum(
+        all(
+            sum(option != PRUNED for option in active[low:high]) == count
+            for (low, high), count in zip(nodes, wanted, strict=True)
+        )
+        for active in product(*options)
+    )
+    assert found.architectures == counted > 1
+
+
+def test_the_spaces_have_the_sizes_that_their_papers_give():
+    assert space("nas-bench-201").architectures == 15_625  # Dong & Yang 2020, sec. 2.1
+    assert space("darts").architectures == ((1 * 3 * 6 * 10) * 7**8) ** 2  # two of 2, 3, 4 and 5 edges
+    assert space("asng-cnn").architectures == ((2 * 3 * 4 * 5 * 6) ** 2 * 5**10) ** 2
+    assert names()[:2] == ("darts", "nasp")
 
 
 def test_unknown_space_lists_the_known_names():
