@@ -146,7 +146,7 @@ class SearchConfig(TrainingConfig):
     """A search on half of the training images, validated and steered by the other half."""
 
     warmup_epochs: int = 0
-    """First epochs in which A rests and the weights train at uniformly random architectures."""
+    """First epochs in which A rests: weights train at random architectures, or at the mixture if one runs."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

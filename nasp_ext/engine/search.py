@@ -167,10 +167,11 @@ class SearchState:
         self, warm: bool, batches: SearchBatches, totals: Totals
     ) -> Iterator[tuple[_Batch, tuple[Gates, ...]]]:
         """Training batches, each with the gates whose mean loss the weights go down."""
-        if not warm:
-            return self._warm_up(batches)
-        if not isinstance(self._strategy, AttentionStrategy):
+        if warm and not isinstance(self._strategy, AttentionStrategy):
             return self._steered(batches, totals)
+        # A mixture trains every option while A rests; one architecture alone would train its own.
+        if not warm and self._strategy.propose().active is not None:
+            return self._warm_up(batches)
         train = batches.train.epoch(self._config.seed, self.epoch)
         return ((batch, self._strategy.proposals()) for batch in train)
 

@@ -86,6 +86,21 @@ def test_a_rests_during_warm_up():
     assert lines[0]["entropy"] == lines[2]["entropy"] != lines[3]["entropy"]
 
 
+@pytest.mark.parametrize("name, mixed", [("nasp", False), ("darts", True), ("asm", True)])
+def test_warm_up_trains_the_resting_mixture_of_a_strategy_that_has_one(name, mixed):
+    class Watching(ClassificationTask):
+        def supernet(self, space, config):
+            net = super().supernet(space, config)
+            net.register_forward_pre_hook(lambda net, given: seen.append(given[1]) if net.training else None)
+            return net
+
+    seen = []
+    run(name, Watching(tiny_data()), dataclasses.replace(CONFIG, epochs=3, warmup_epochs=2))
+    warm = seen[:6]  # two epochs of three steps
+    assert [gates.active is None for gates in warm] == [mixed] * 6
+    assert all(torch.equal(gates.weight, warm[0].weight) for gates in warm) == mixed
+
+
 def test_warm_up_takes_any_seed():
     config = dataclasses.replace(CONFIG, epochs=2, warmup_epochs=1, seed=2**63 - 1)
     assert len(run(config=config).history) == 2
