@@ -67,8 +67,9 @@ def derive(supernet: Network, gates: Gates | Chooser, *, inherit_weights: bool =
     """The network of the one architecture that the gates choose, at the sizes of the supernet.
 
     With inherited weights it is the supernet at those gates: the same logits, also the same BatchNorm
-    statistics. An active weight other than 1 becomes a factor of its edge. Without, it is the network that a
-    retraining starts from: BatchNorms learn a scale, pools have none, every factor is 1.
+    statistics. An active weight other than 1 becomes a factor of its edge; where the supernet takes channels
+    past its options, so does it. Without, it is the network that a retraining starts from: BatchNorms learn a
+    scale, pools have none, every factor is 1, all channels go through the operations.
 
     Args:
         gates: discrete gates, or a strategy, which is asked for its best.
@@ -91,6 +92,7 @@ def derive(supernet: Network, gates: Gates | Chooser, *, inherit_weights: bool =
         affine=norms.affine if inherit_weights else True,
         pool_norm=norms.pool_norm if inherit_weights else False,
         coefficients=_coefficients(supernet.space, gates) if inherit_weights else None,
+        partial_channels=supernet.space.partial_channels if inherit_weights else 1,
     )
     like = next(supernet.parameters())
     net.to(like.device, like.dtype)

@@ -34,7 +34,7 @@ class LayeredSpace(Space):
         attention: an edge of which several options run is mixed by the attention of each image
             (``nn.AttentionOp``), to which the gates are the prior; else by the gates alone.
     Raises:
-        ValueError: if a number is too small, or the cells have one input.
+        ValueError: if a number is too small, the cells have one input, or attention meets partial channels.
 
     >>> from nasp_ext.space import space
     >>> LayeredSpace.of(space("darts"), 15).rows, LayeredSpace.of(space("darts"), 15).name
@@ -60,6 +60,14 @@ class LayeredSpace(Space):
             raise ValueError(f"expected cells >= 1, got {self.cells}")
         if self.cell.inputs != _INPUTS:
             raise ValueError(f"expected a space with reduction cells, got {self.cell.name!r}, which has none")
+
+        if self.attention and self.cell.partial_channels > 1:
+            found = self.cell.partial_channels
+            raise ValueError(f"expected partial_channels=1 for edges mixed by attention, got {found}")
+
+    @property
+    def partial_channels(self) -> int:
+        return self.cell.partial_channels
 
     @property
     def edges_per_node(self) -> int | None:

@@ -118,6 +118,13 @@ def _summary(line: dict[str, Any], epochs: int) -> str:
     )
 
 
+def _fields(space: Space) -> dict[str, Any]:
+    """What a checkpoint holds of a space; without partial channels as it was before there were any."""
+    return dataclasses.asdict(
+        space, dict_factory=lambda pairs: dict(pair for pair in pairs if pair != ("partial_channels", 1))
+    )
+
+
 class SearchState:
     """The state of a search between two epochs, and how one epoch changes it."""
 
@@ -233,7 +240,7 @@ class SearchState:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "space": dataclasses.asdict(self._space),
+            "space": _fields(self._space),
             "strategy_kind": type(self._strategy).__name__,
             "config": dataclasses.asdict(self._config),
             "history": self.history,
@@ -244,7 +251,7 @@ class SearchState:
         }
 
     def load_state_dict(self, state: dict[str, Any], where: Path) -> None:
-        found, expected = state["space"], dataclasses.asdict(self._space)
+        found, expected = state["space"], _fields(self._space)
         if found != expected:
             raise ValueError(
                 f"{where}: expected the checkpoint of a search in space {expected['name']!r}, found space "

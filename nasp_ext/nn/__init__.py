@@ -6,6 +6,7 @@ from .costs import LayerCost, layer_costs, total_cost
 from .fusion import fusion_reasons, plain_modules, why_not_fused
 from .mixed_op import MixedOp
 from .network import Network, derived_network, supernet
+from .partial import PartialMixedOp
 from .primitives import DARTS_PRIMITIVES, PRIMITIVES, build_primitive, register_primitive
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LayerCost",
     "MixedOp",
     "Network",
+    "PartialMixedOp",
     "build_primitive",
     "derived_network",
     "fusion_reasons",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The cell of supernets and derived networks alike: a graph of edges, each a module."""
 
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from typing import cast
 
 import torch
@@ -14,8 +14,9 @@ from .chains import Projection
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
 from .layout import CellLayout, EdgeLayout, Norms, Place
-from .lowering import check_plain
+from .lowering import NotFusedError, check_plain
 from .mixed_op import MixedOp
+from .partial import PartialMixedOp, part_of, parted, shuffled
 from .plan import CellPlan, Watched
 from .primitives import FactorizedReduce, build_primitive, relu_conv_bn, zeros_after_stride
 
@@ -96,6 +97,8 @@ class Cell(nn.Module):
 
     def _plan(self) -> CellPlan:
         """The cell in the form of the fused engine. Raises NotFusedError."""
+        if any(edge.partial_channels > 1 for edge in self.layout.edges):
+            raise NotFusedError("its edges take a part of their channels past the operations")
         edges: list[tuple[int, int, Sequence[nn.Module], int | None, bool]] = []
         watched: list[Watched] = [self._modules, self._ops._modules]
         for edge, module in zip(self.layout.edges, self._ops, strict=True):
@@ -169,6 +172,13 @@ class Cell(nn.Module):
         inputs = (s0, s1) if self.layout.inputs == 2 else (s1,)
         return run_cell(plan, inputs, gates, active, factors=factors, weighted=weighted, size=size)
 
+    def _only(self, edge: EdgeLayout, module: nn.Module, x: Tensor) -> Tensor:
+        """Output of an edge that holds one operation, or is called without gates."""
+        if edge.partial_channels > 1:
+            part, past = parted(x, edge.partial_channels, self._stride(edge))
+            return shuffled(module(part), past, edge.partial_channels)
+        return cast(Tensor, module(x))
+
     def mixed_edges(self) -> list[tuple[int, MixedOp]]:
         """(row of the gates, module) of every mixed edge, in the order of the layout."""
         pairs = zip(self.layout.edges, self._ops, strict=True)
@@ -189,7 +199,7 @@ class Cell(nn.Module):
         edge, module = self.layout.edges[position], self._ops[position]
         x = states[edge.source]
         if edge.row is None or choices is None:
-            out: Tensor = module(x)
+            out = self._only(edge, module, x)
         else:
             weights, active, unit = choices[edge.row]
             if active == PRUNED and not (weights.requires_grad and torch.is_grad_enabled()):
@@ -215,10 +225,14 @@ def preprocessing(place: Place, affine: bool) -> tuple[nn.Module, nn.Module]:
 
 
 def _edge_module(edge: EdgeLayout, channels: int, stride: int, norms: Norms) -> nn.Module:
+    divisor = edge.partial_channels
     if edge.row is None:
         (name,) = edge.primitives
-        return build_primitive(name, channels, stride, affine=norms.affine, pool_norm=norms.pool_norm)
-    kind = AttentionOp if edge.attention else MixedOp
+        part = part_of(channels, divisor)
+        return build_primitive(name, part, stride, affine=norms.affine, pool_norm=norms.pool_norm)
+    kind: Callable[..., MixedOp] = AttentionOp if edge.attention else MixedOp
+    if divisor > 1:
+        kind = partial(PartialMixedOp, partial_channels=divisor)
     return kind(
         channels,
         stride,

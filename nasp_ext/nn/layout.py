@@ -20,6 +20,7 @@ class EdgeLayout:
     row: int | None  # of the gates that mix the primitives; None: the edge holds its one primitive
     attention: bool = False  # mixes several primitives, with the gates as the prior
     times: int = 1  # how often its output counts
+    partial_channels: int = 1  # C / this many channels go through the primitives
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,22 @@ class CellLayout:
         """The cell with these rows of the space, all of one cell."""
         cell = space.cell if isinstance(space, LayeredSpace) else space
         attention = isinstance(space, LayeredSpace) and space.attention
-        edges = tuple(EdgeLayout(*space.edge(row), space.choices(row), row, attention) for row in rows)
+        partial = space.partial_channels
+        edges = tuple(
+            EdgeLayout(*space.edge(row), space.choices(row), row, attention, partial_channels=partial)
+            for row in rows
+        )
         return cls(edges, cell.nodes, cell.concat, cell.inputs)
 
     @classmethod
-    def of_genotype(cls, genotype: AnyGenotype, cell: str) -> "CellLayout":
+    def of_genotype(cls, genotype: AnyGenotype, cell: str, partial_channels: int = 1) -> "CellLayout":
         """A cell by its name in ``genotype.cells``."""
         projected = isinstance(genotype, Genotype) and genotype.projected
         given = genotype.cell_edges(cell)
         counted = Counter(given).items() if projected else [(edge, 1) for edge in given]
         edges = tuple(
-            EdgeLayout(node, source, (name,), None, times=times) for (node, name, source), times in counted
+            EdgeLayout(node, source, (name,), None, times=times, partial_channels=partial_channels)
+            for (node, name, source), times in counted
         )
         return cls(edges, len(genotype.nodes(cell)), genotype.output(cell), genotype.inputs, projected)
 

@@ -247,6 +247,7 @@ def derived_network(
     pool_norm: bool = False,
     drop_path: float = 0.0,
     coefficients: Sequence[Tensor | None] | None = None,
+    partial_channels: int = 1,
 ) -> Network:
     """The network of a genotype, called ``net(x)``.
 
@@ -254,6 +255,7 @@ def derived_network(
         cells, stem_multiplier: see ``supernet``.
         auxiliary: see ``Network``; drop_path: first value of ``net.drop_path_prob``.
         coefficients: factors of the edges of each cell of the genotype, None = 1.
+        partial_channels: as of the space of a supernet whose weights it is to take.
 
     >>> from nasp_ext.genotypes import GENOTYPES
     >>> net = derived_network(GENOTYPES["DARTS_V2"])
@@ -263,8 +265,9 @@ def derived_network(
     stem = _stem_multiplier(genotype.inputs) if stem_multiplier is None else stem_multiplier
     sizes = NetworkSizes(channels, cells, classes, in_channels, stem)
     layered = isinstance(genotype, LayeredGenotype)
+    layouts = [CellLayout.of_genotype(genotype, cell, partial_channels) for cell in genotype.cells]
     net = Network(
-        _places([CellLayout.of_genotype(genotype, cell) for cell in genotype.cells], sizes, layered),
+        _places(layouts, sizes, layered),
         sizes,
         Norms(affine, pool_norm),
         coefficients=None if coefficients is None else _places(coefficients, sizes, layered),

@@ -25,6 +25,11 @@ class Space(ABC):
         return None
 
     @property
+    def partial_channels(self) -> int:
+        """In a supernet C / this many channels of an edge go through its options (Xu et al. 2020)."""
+        return 1
+
+    @property
     def has_gradient(self) -> bool:
         """Whether the loss has a gradient with respect to the gates."""
         return True

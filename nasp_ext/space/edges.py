@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Spaces of cells with a choice per edge: which operation stands on it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import Tensor
@@ -28,6 +28,8 @@ class SearchSpace(Space):
         output: "concat", all intermediate nodes side by side, or "last", the last one alone.
         none_allowed: an architecture may choose ``none``; else it only takes part in mixtures.
         pool_norm: in a supernet a BN(affine=False) follows each pool.
+        partial_channels: in a supernet C / this many channels of an edge go through its options, the others
+            past them (``nn.PartialMixedOp``); 1 = all go through.
     Raises:
         ValueError: if a list is empty or repeats a name, a number is too small, or parts do not fit.
 
@@ -46,6 +48,7 @@ class SearchSpace(Space):
     output: str = "concat"
     none_allowed: bool = False
     pool_norm: bool = True
+    partial_channels: int = 1
 
     def __post_init__(self) -> None:
         for cell in ("normal", "reduce"):
@@ -62,8 +65,19 @@ class SearchSpace(Space):
         if self.nodes < 1 or not (kept is None or 1 <= kept <= self.inputs):
             found = f"nodes={self.nodes}, inputs={self.inputs}, edges_per_node={kept}"
             raise ValueError(f"expected nodes >= 1 and edges_per_node None or 1 … inputs, got {found}")
+        if self.partial_channels < 1:
+            raise ValueError(f"expected partial_channels >= 1, got {self.partial_channels}")
         if self.output not in ("concat", "last"):
             raise ValueError(f"expected output to be 'concat' or 'last', got {self.output!r}")
+
+    def with_partial_channels(self, divisor: int) -> "SearchSpace":
+        """The same choices, of supernets in which C / divisor channels of an edge go through its options.
+
+        >>> from nasp_ext.space import space
+        >>> space("darts").with_partial_channels(4).name
+        'darts-pc4'
+        """
+        return replace(self, name=f"{self.name}-pc{divisor}", partial_channels=divisor)
 
     @cached_property
     def cell_edges(self) -> tuple[tuple[int, int], ...]:

@@ -139,6 +139,21 @@ def test_a_checkpoint_of_another_strategy_is_refused(tmp_path):
         run("random", out=tmp_path, resume=True)
 
 
+def test_a_checkpoint_with_other_partial_channels_is_refused(tmp_path):
+    run(out=tmp_path)
+    assert "partial_channels" not in torch.load(tmp_path / "checkpoint.pt", weights_only=True)["space"]
+    other = TINY.with_partial_channels(2)
+    with pytest.raises(ValueError, match="in space 'tiny-pc2', found space 'tiny'"):
+        search(
+            other,
+            strategy("nasp", other, seed=1),
+            CutTask(tiny_data(), 1, interrupt),
+            CONFIG,
+            out=tmp_path,
+            resume=True,
+        )
+
+
 @pytest.mark.parametrize("keep", [0, 10, 3000, -100])
 def test_a_truncated_checkpoint_is_one_clear_error(tmp_path, keep):
     run(out=tmp_path)
