@@ -165,8 +165,10 @@ class SearchRun(SearchConfig):
     """Use at most this many images of each part."""
     space: str = "darts"
     """Search space."""
+    partial_channels: int | None = None
+    """Options take 1 / this of the channels of an edge; None = the strategy's own, 4 for pc-darts, else 1."""
     strategy: str = "nasp"
-    """Search strategy: nasp, darts, darts-2nd, pa, pa-lazy, asng, gdas, random, asm."""
+    """Search strategy: nasp, darts, darts-2nd, pc-darts, pa, pa-lazy, asng, gdas, random, asm."""
     preset: str = "official"
     """NASP as in the authors' code (official) or as printed (paper)."""
     arch_lr: float | None = None
@@ -182,6 +184,8 @@ class SearchRun(SearchConfig):
         super().__post_init__()
         _check(self.arch_lr is None or self.arch_lr >= 0, "arch_lr", ">= 0", self.arch_lr)
         _check(self.eta >= 0, "eta", ">= 0", self.eta)
+        part = self.partial_channels
+        _check(part is None or part >= 1, "partial_channels", ">= 1 or None", part)
         edges = self.edges_per_node
         known = edges >= 1 if isinstance(edges, int) else edges in ("preset", "all")
         _check(known, "edges_per_node", "a number >= 1, 'all' or 'preset'", edges)

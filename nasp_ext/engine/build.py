@@ -14,9 +14,10 @@ import torch
 from nasp_ext.config import DIGITS_SEARCH, SearchRun
 from nasp_ext.engine.task import ClassificationTask
 from nasp_ext.layered import LayeredSpace
+from nasp_ext.nn.partial import part_of
 from nasp_ext.space import SearchSpace, Space, space
 from nasp_ext.strategies import Strategy, strategy
-from nasp_ext.strategies.base import looks, option_types
+from nasp_ext.strategies.base import looks, option_types, partial_channels
 
 # Options that have a field of their own in the configuration, and those that follow from the run.
 _FIELDS = {"preset": "preset", "lr": "arch_lr", "eta": "eta", "edges_per_node": "edges_per_node"}
@@ -27,12 +28,19 @@ _PLAIN = (bool, int, float, str, type(None))
 def search_space(run: SearchRun) -> Space:
     """The space that a configuration asks for: for strategies that look, one of layers with attention.
 
-    Its nodes keep all their edges, as Alg. 1 of ASM-NAS does.
+    Its nodes keep all their edges, as Alg. 1 of ASM-NAS does. With the partial channels of the configuration,
+    or those that the strategy is made for.
 
-    Raises:  ValueError: an unknown space or strategy, or two that do not go together.
+    Raises:  ValueError: an unknown space or strategy, or what does not go together.
     """
     option_types(run.strategy)
     found = space(run.space)
+    divisor = partial_channels(run.strategy) if run.partial_channels is None else run.partial_channels
+    if divisor > 1:
+        if not isinstance(found, SearchSpace):
+            raise ValueError(f"expected a space of cells for partial channels, got {found.name!r}")
+        part_of(run.channels, divisor)  # told before the data are read
+        found = found.with_partial_channels(divisor)
     if not looks(run.strategy):
         return found
     if isinstance(found, SearchSpace):

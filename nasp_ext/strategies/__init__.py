@@ -18,11 +18,13 @@ from nasp_ext.strategies.darts_second import SecondOrderDARTSStrategy
 from nasp_ext.strategies.gdas import GDASStrategy
 from nasp_ext.strategies.nasp import NASPStrategy
 from nasp_ext.strategies.pa import LazyPAStrategy, PAStrategy
+from nasp_ext.strategies.pc_darts import PCDARTSStrategy
 from nasp_ext.strategies.random import RandomStrategy
 
 register_strategy("nasp", NASPStrategy)
 register_strategy("darts", DARTSStrategy)
 register_strategy("darts-2nd", SecondOrderDARTSStrategy)
+register_strategy("pc-darts", PCDARTSStrategy)
 register_strategy("pa", PAStrategy)
 register_strategy("pa-lazy", LazyPAStrategy)
 register_strategy("asng", ASNGStrategy)
@@ -41,6 +43,7 @@ __all__ = [
     "LossFn",
     "NASPStrategy",
     "PAStrategy",
+    "PCDARTSStrategy",
     "RandomStrategy",
     "SecondOrderDARTSStrategy",
     "Strategy",

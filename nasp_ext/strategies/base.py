@@ -36,9 +36,11 @@ class Strategy(ABC):
 
     Attributes:
         needs_gradient: ``step`` differentiates the loss by the gates, which some spaces do not allow.
+        partial_channels: what ``nasp-ext search`` divides the channels of mixed edges by, if not told.
     """
 
     needs_gradient: ClassVar[bool] = False
+    partial_channels: ClassVar[int] = 1
 
     @abstractmethod
     def propose(self) -> Gates:
@@ -116,6 +118,11 @@ def looks(name: str) -> bool:
     """Whether strategy ``name`` is an ``AttentionStrategy``."""
     factory = _FACTORIES.get(name)
     return isinstance(factory, type) and issubclass(factory, AttentionStrategy)
+
+
+def partial_channels(name: str) -> int:
+    """The ``partial_channels`` of strategy ``name``; 1 for factories that have none."""
+    return int(getattr(_FACTORIES.get(name), "partial_channels", 1))
 
 
 def option_types(name: str) -> dict[str, Any]:

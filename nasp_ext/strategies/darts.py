@@ -40,30 +40,31 @@ class DARTSStrategy(MatrixStrategy):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        generator = torch.Generator().manual_seed(0 if seed is None else seed)
-        start = 1e-3 * torch.randn(space.rows, space.options, generator=generator, dtype=dtype)
+        self._generator = torch.Generator().manual_seed(0 if seed is None else seed)
+        start = 1e-3 * torch.randn(space.rows, space.options, generator=self._generator, dtype=dtype)
         a = start.masked_fill(~space.mask(), 0.0).to(device).requires_grad_()
         super().__init__(a, torch.optim.Adam([a], lr, betas, weight_decay=weight_decay))
         self._space, self._keep = space, kept_edges(space, edges_per_node)
         self._exists, self._selectable = space.mask().to(device), space.selectable().to(device)
 
-    def _softmax(self) -> Tensor:
+    def _weights(self) -> Tensor:
+        """The weights of the gates, a function of A."""
         return self._a.masked_fill(~self._exists, -torch.inf).softmax(-1)
 
     def _proposal(self) -> Gates:
-        return Gates(self._softmax().detach())
+        return Gates(self._weights().detach())
 
     def _move(self, loss_fn: LossFn) -> tuple[Tensor, Tensor]:
         loss, gradient = self._gates_gradient(loss_fn, self.propose())
-        (moved,) = torch.autograd.grad(self._softmax(), self._a, gradient)
+        (moved,) = torch.autograd.grad(self._weights(), self._a, gradient)
         return loss, moved
 
     def _gates_gradient(self, loss_fn: LossFn, gates: Gates) -> tuple[Tensor, Tensor]:
         return gates_gradient(loss_fn, gates)
 
     def best(self) -> Gates:
-        """Per edge the option of largest softmax value, ``none`` left out; per node the best edges by it."""
-        return selected(self._softmax().detach(), self._space, self._keep, self._selectable)
+        """Per edge the option of largest weight, ``none`` left out; per node the best edges by it."""
+        return selected(self._weights().detach(), self._space, self._keep, self._selectable)
 
     def scores(self) -> Tensor:
-        return self._softmax().detach()
+        return self._weights().detach()

@@ -29,7 +29,7 @@ def test_options_of_a_strategy_reach_it(capsys, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in names() if name not in ("nasp", "random")])
 def test_every_strategy_is_searched_with_by_name(capsys, tmp_path, name):
-    status, out, err = call(capsys, *SEARCH, "--strategy", name, "--out", tmp_path)
+    status, out, err = call(capsys, *SEARCH, "--channels", "4", "--strategy", name, "--out", tmp_path)
     assert (status, err) == (0, "")
     assert f"genotype: {(tmp_path / 'genotype.json').read_text().strip()}" in out
 

@@ -7,6 +7,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+import torch
 from cli_calls import SIZES, SPACE, call
 
 from nasp_ext.cli import main
@@ -145,6 +146,16 @@ def test_a_child_searches_and_its_error_is_told(tmp_path):
     other = dataclasses.replace(run, lr=0.3)
     with pytest.raises(ValueError, match=r"'random' failed with status 2: .*lr 0\.1 → 0\.3"):
         list(command.search_in_a_process_of_its_own(other, tmp_path / "run"))
+
+
+def test_a_strategy_brings_its_partial_channels(capsys, tmp_path, inside):
+    argv = ["--channels", "4", "--strategies", "nasp,pc-darts", "--retrain", "1"]
+    status, out, _ = compared(capsys, tmp_path, *argv)
+    assert (status, len(inside)) == (0, 2)
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.startswith(("nasp ", "pc-"))}
+    assert len(rows["pc-darts"]) == len(rows["nasp"])
+    spaces = [torch.load(tmp_path / folder / "checkpoint.pt")["space"]["name"] for folder in inside]
+    assert spaces == [SPACE, f"{SPACE}-pc4"]
 
 
 def test_a_table_of_trained_architectures_gives_the_truth(tmp_path, inside):

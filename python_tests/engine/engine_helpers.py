@@ -12,7 +12,7 @@ from nasp_ext.engine import ClassificationTask, SearchResult, search
 from nasp_ext.layered import LayeredSpace
 from nasp_ext.space import SearchSpace, Space
 from nasp_ext.strategies import Strategy, strategy
-from nasp_ext.strategies.base import looks, option_types
+from nasp_ext.strategies.base import looks, option_types, partial_channels
 
 OPTIONS = ("none", "skip_connect", "max_pool_3x3", "conv_1x1")
 TINY = SearchSpace("tiny", OPTIONS, OPTIONS, nodes=1)
@@ -52,8 +52,11 @@ def run(name: str = "nasp", task: ClassificationTask | None = None, config=CONFI
 
 
 def space_of(name: str) -> Space:
-    """The tiny space; each of the three cells its own for a strategy that looks at attention."""
-    return LayeredSpace.of(TINY, 3, attention=True) if looks(name) else TINY
+    """The tiny space; each of the three cells its own for a strategy that looks at attention, half of the
+    channels past the options for one that is made for partial channels."""
+    if looks(name):
+        return LayeredSpace.of(TINY, 3, attention=True)
+    return TINY.with_partial_channels(2) if partial_channels(name) > 1 else TINY
 
 
 def strategy_of(name: str, seed: int, **options) -> Strategy:

@@ -38,6 +38,7 @@ TOYS = {
     "nasp": Toy({"lr": 0.1}),
     "pa": Toy({"lr": 0.1}),
     "pa-lazy": Toy({"lr": 0.1}),
+    "pc-darts": Toy({"lr": 0.1}),
     "random": Toy({"batches": 1}, steps=300),  # of 36 architectures
 }
 

@@ -70,14 +70,18 @@ def same_gates(one: Gates, two: Gates) -> bool:
     return torch.equal(one.weight, two.weight) and (one.active, one.unit) == (two.active, two.unit)
 
 
-def check_feasible(gates: Gates, found: Space) -> None:
-    """(R, K), nothing outside the options that exist; rows one-hot as ``active`` says, or adding up to 1."""
+def check_feasible(gates: Gates, found: Space, by_node: bool) -> None:
+    """(R, K), nothing outside the options that exist; rows one-hot as ``active`` says, or adding up to 1,
+    each by itself or those of a node together."""
     assert gates.weight.shape == (found.rows, found.options)
     assert not gates.weight.requires_grad
     assert (gates.weight >= 0).all()
     assert not gates.weight[~found.mask()].any()
     if gates.active is None:
-        torch.testing.assert_close(gates.weight.sum(1), torch.ones(found.rows), rtol=0, atol=1e-6)
+        sums = gates.weight.sum(1)
+        if by_node:
+            sums = torch.stack([sums[low:high].sum() for low, high in pairwise(found.node_offsets)])
+        torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-6)
         return
     for row, option in enumerate(gates.active):
         others = gates.weight[row].clone()
@@ -95,7 +99,7 @@ def test_proposals_are_feasible_and_the_best_is_discrete(name, found):
         assert isinstance(proposals, tuple)
         assert proposals
         for gates in (*proposals, search.propose(), search.best()):
-            check_feasible(gates, found)
+            check_feasible(gates, found, by_node=name == "pc-darts")
         genotype_of(found, search.best())  # refuses dense gates
         for low, high in pairwise(found.node_offsets):
             kept = sum(option != PRUNED for option in search.best().active[low:high])

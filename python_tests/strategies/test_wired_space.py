@@ -8,7 +8,7 @@ from nasp_ext.space import space
 from nasp_ext.strategies import strategy
 
 WIRED = space("asng-cnn")
-NEED_A_GRADIENT = {"nasp", "darts", "darts-2nd", "gdas", "pa", "pa-lazy"}
+NEED_A_GRADIENT = {"nasp", "darts", "darts-2nd", "gdas", "pa", "pa-lazy", "pc-darts"}
 
 
 @pytest.mark.parametrize("name", sorted(NEED_A_GRADIENT & set(NAMES)))
