@@ -141,7 +141,9 @@ def _derive(command: Derive) -> None:
     result = derive_run(found, build_strategy(run, found, task), task, run, folder, out)
     _print_genotype(result.genotype)
     _print_files(result.files)
-    print(f"parameters: {result.parameters:,}")
+    part = found.partial_channels
+    past = f" (of 1/{part} of the channels, as in the search; a retraining has all)" if part > 1 else ""
+    print(f"parameters: {result.parameters:,}{past}")
     print(f"test accuracy with the weights of the search: {result.test_accuracy:.2%}")
 
 

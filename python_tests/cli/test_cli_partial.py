@@ -60,6 +60,8 @@ def test_derive_tests_the_supernet_at_its_architecture(capsys, searched, tmp_pat
     settings = {"in_channels": 1, "affine": False, "pool_norm": True}
     net = derived_network(genotype, 4, 3, 10, partial_channels=4, **settings)
     net.load_state_dict(state)
+    count = sum(p.numel() for p in net.parameters())
+    assert f"parameters: {count:,} (of 1/4 of the channels, as in the search; a retraining has all)\n" in out
 
 
 def test_a_retraining_takes_all_channels_through(capsys, searched, tmp_path):
