@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from nasp_ext.engine.training import random_state, set_random_state
+from nasp_ext.engine.training import copy_, random_state, restored, set_random_state
 from nasp_ext.gates import Gates
 from nasp_ext.strategies.base import LossFn
 
@@ -48,7 +47,7 @@ class SteeringLoss:
         parameters: list[Tensor] = group["params"]
         weight = gates.weight.detach().requires_grad_()
         gates = replace(gates, weight=weight)
-        with _restored([*parameters, *self._network.buffers()]) as saved, torch.enable_grad():
+        with restored([*parameters, *self._network.buffers()]) as saved, torch.enable_grad():
             random = random_state(weight.device)
             gradients = torch.autograd.grad(
                 self._train(replace(gates, weight=weight.detach())), parameters, allow_unused=True
@@ -62,7 +61,7 @@ class SteeringLoss:
             distance = _DISTANCE / torch.stack(norms).norm().clamp_min(1e-12)
             sides: list[Tensor] = []
             for sign in (1, -1):
-                _copy(parameters, saved)
+                copy_(parameters, saved)
                 with torch.no_grad():
                     for p, _, v in found:
                         p.add_(sign * distance * v)
@@ -84,19 +83,3 @@ class SteeringLoss:
             if momentum is not None:
                 step.add_(momentum, alpha=group["momentum"])
             p.sub_(group["lr"] * step)
-
-
-@contextmanager
-def _restored(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Copies of the tensors, which hold these values again afterwards, in whatever way the block ends."""
-    saved = [tensor.detach().clone() for tensor in tensors]
-    try:
-        yield saved
-    finally:
-        _copy(tensors, saved)
-
-
-@torch.no_grad()
-def _copy(tensors: Iterable[Tensor], values: Iterable[Tensor]) -> None:
-    for tensor, value in zip(tensors, values, strict=False):
-        tensor.copy_(value)

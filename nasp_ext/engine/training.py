@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -110,3 +110,20 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+@contextmanager
+def restored(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Copies of the tensors, which hold these values again afterwards, in whatever way the block ends."""
+    saved = [tensor.detach().clone() for tensor in tensors]
+    try:
+        yield saved
+    finally:
+        copy_(tensors, saved)
+
+
+@torch.no_grad()
+def copy_(tensors: Iterable[Tensor], values: Iterable[Tensor]) -> None:
+    """Write each value into its tensor; values beyond the last tensor are left out, and the reverse."""
+    for tensor, value in zip(tensors, values, strict=False):
+        tensor.copy_(value)
