@@ -117,8 +117,11 @@ class TrainingConfig:
             raise ValueError(f"{path}: {error}") from error
 
     def differences(self, other: dict[str, Any]) -> str:
-        """The fields in which ``other`` (as ``dataclasses.asdict``) differs, as text; empty if none."""
-        mine = dataclasses.asdict(self)
+        """The fields in which ``other`` (as ``dataclasses.asdict``) differs, as text; empty if none.
+
+        Fields that ``other`` lacks, being of an older version, have their default.
+        """
+        mine, other = dataclasses.asdict(self), {**dataclasses.asdict(type(self)()), **other}
         names = [name for name in {**mine, **other} if mine.get(name) != other.get(name)]
         return ", ".join(f"{name} {other.get(name)!r} → {mine.get(name)!r}" for name in names)
 
@@ -147,10 +150,14 @@ class SearchConfig(TrainingConfig):
 
     warmup_epochs: int = 0
     """First epochs in which A rests: weights train at random architectures, or at the mixture if one runs."""
+    bn_batches: int = 8
+    """Training batches, an epoch at most, whose statistics BatchNorm has where another architecture is
+    evaluated than was trained last; 0 = the running statistics."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(0 <= self.warmup_epochs < self.epochs, "warmup_epochs", "in [0, epochs)", self.warmup_epochs)
+        _check(self.bn_batches >= 0, "bn_batches", ">= 0", self.bn_batches)
 
 
 @dataclass(frozen=True)

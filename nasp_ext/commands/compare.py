@@ -65,6 +65,8 @@ class Compare:
     """Preset of the strategies that have one: official or paper."""
     edges_per_node: int | str = "preset"
     """Edges kept per node: a number, all, or what the preset says."""
+    bn_batches: int = 8
+    """Training batches for the BatchNorm statistics of what is evaluated, as for search; 0 = none."""
     strategy_options: tuple[str, ...] = ()
     """Further options, each as strategy:name=value."""
     retrain: int = 0

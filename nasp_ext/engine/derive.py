@@ -15,6 +15,7 @@ from nasp_ext.engine.checkpoint import load_checkpoint, write_atomic
 from nasp_ext.engine.evaluate import evaluate
 from nasp_ext.engine.folder import CHECKPOINT, GENOTYPE
 from nasp_ext.engine.search import SearchState
+from nasp_ext.engine.statistics import reestimate_
 from nasp_ext.engine.task import ClassificationTask
 from nasp_ext.engine.training import fixed_randomness
 from nasp_ext.genotypes import GENOTYPES, Genotype
@@ -48,6 +49,8 @@ def derive_run(
 ) -> DeriveResult:
     """Derive the network of a search, finished or not, from its checkpoint.
 
+    Its BatchNorms have the statistics that the search evaluated it with (``SearchConfig.bn_batches``).
+
     Args:
         space, strategy, task, config: as the search was started with; the strategy takes the stored state.
         run: folder of the search.
@@ -63,6 +66,10 @@ def derive_run(
         gates = strategy.best()
         genotype = genotype_of(space, gates)
         network = derive(state.network, gates, inherit_weights=True)
+        last = state.epoch - 1
+        count = state.history[last].get("bn_batches", config.bn_batches)
+        images = task.search_batches(config, device).first_images(config.seed, last, count)
+        reestimate_(network, network, images)
         _, accuracy = evaluate(network, network, task, task.test_batches(config, device))
     files: list[Path] = []
     if out is not None:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from nasp_ext.engine.evaluate import evaluate
 from nasp_ext.engine.folder import ATTENTION, GENOTYPE, RunFolder
 from nasp_ext.engine.progress import Progress
 from nasp_ext.engine.record import entropy, peak_memory, plain_report, plain_scores, skip_connections
+from nasp_ext.engine.statistics import own_statistics
 from nasp_ext.engine.steering import SteeringLoss
 from nasp_ext.engine.task import ClassificationTask, SearchBatches
 from nasp_ext.engine.training import Totals, WeightStep, fixed_randomness, random_state, set_random_state
@@ -160,9 +162,9 @@ class SearchState:
             shown.advance(train)
         train_means, searched = train.means(), time.perf_counter()  # reading them waits for the device
         if warm and isinstance(self._strategy, AttentionStrategy):
-            self._strategy.select(partial(mean_attention, self.network, batches=batches.validate))
+            self._strategy.select(partial(self._attention, batches=batches))
         line = {"epoch": number + 1, "iterations": (number + 1) * len(batches.train), "lr": lr}
-        line |= self._line(train_means, steer, batches)
+        line |= self._line(train_means, steer, batches, proposals)
         line["search_seconds"] = round(searched - start, 3)
         line["seconds"] = round(time.perf_counter() - start, 3)
         line["start_memory"] = start_memory
@@ -212,11 +214,17 @@ class SearchState:
             totals.add(loss, self._task.correct(logits.detach(), y), len(y))
         return loss
 
-    def _line(self, train: tuple[float, float], steer: Totals, batches: SearchBatches) -> dict[str, Any]:
+    def _line(
+        self, train: tuple[float, float], steer: Totals, batches: SearchBatches, trained: Sequence[Gates]
+    ) -> dict[str, Any]:
+        """Args:    trained: gates of the last weight step, whose running statistics the network has."""
         steer_loss, steer_accuracy = steer.means() if steer else (None, None)
         gates, proposed, scores = self._strategy.best(), self._strategy.propose(), self._strategy.scores()
-        val_loss, val_accuracy = self._evaluated(gates, batches)
-        mixture = None if proposed.active is not None else self._evaluated(proposed, batches)[1]
+        count = self._bn_batches(gates, trained)
+        val_loss, val_accuracy = self._evaluated(gates, batches, count)
+        mixture = None
+        if proposed.active is None:
+            mixture = self._evaluated(proposed, batches, self._bn_batches(proposed, trained))[1]
         genotype = genotype_of(self._space, gates)
         return {
             "train_loss": train[0],
@@ -225,6 +233,7 @@ class SearchState:
             "steer_accuracy": steer_accuracy,
             "val_loss": val_loss,
             "val_accuracy": val_accuracy,
+            "bn_batches": count,
             "mixture_accuracy": mixture,
             "entropy": entropy(scores),
             "skip_connections": skip_connections(genotype),
@@ -234,9 +243,23 @@ class SearchState:
             "scores": plain_scores(scores),
         }
 
-    def _evaluated(self, gates: Gates, batches: SearchBatches) -> tuple[float, float]:
-        """Loss and accuracy on the validation images."""
-        return evaluate(self.network, lambda x: self.network(x, gates), self._task, batches.validate)
+    def _bn_batches(self, gates: Gates, trained: Sequence[Gates]) -> int:
+        """0 where the gates are what was trained, so that the running statistics are theirs."""
+        own = all(one.active == gates.active for one in trained)
+        return 0 if own else self._config.bn_batches
+
+    def _evaluated(self, gates: Gates, batches: SearchBatches, count: int) -> tuple[float, float]:
+        """Loss and accuracy on the validation images, BatchNorm with the statistics of ``count`` batches."""
+        with self._statistics(gates, batches, count):
+            return evaluate(self.network, lambda x: self.network(x, gates), self._task, batches.validate)
+
+    def _attention(self, gates: Gates, batches: SearchBatches) -> Tensor:
+        with self._statistics(gates, batches, self._config.bn_batches):
+            return mean_attention(self.network, gates, batches.validate)
+
+    def _statistics(self, gates: Gates, batches: SearchBatches, count: int) -> AbstractContextManager[None]:
+        images = batches.first_images(self._config.seed, self.epoch, count)
+        return own_statistics(self.network, lambda x: self.network(x, gates), images)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -24,6 +26,10 @@ class SearchBatches:
     train: Batches
     steer: Batches
     validate: Batches
+
+    def first_images(self, seed: int, epoch: int, count: int) -> Iterator[Tensor]:
+        """The images of the first ``count`` batches that train the weights in an epoch, as they saw them."""
+        return (x for x, _ in islice(self.train.epoch(seed, epoch), count))
 
 
 class ClassificationTask:

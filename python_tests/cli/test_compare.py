@@ -13,6 +13,7 @@ from cli_calls import SIZES, SPACE, call
 from nasp_ext.cli import main
 from nasp_ext.commands import compare as command
 from nasp_ext.commands.results import Result, curves_svg, rows_of, to_json
+from nasp_ext.engine.folder import read_history
 
 BASE = {
     "val_accuracy": 0.5,
@@ -104,6 +105,7 @@ def test_a_history_becomes_a_result_and_survives_json():
 
 def test_runs_that_are_there_are_not_run_again(capsys, tmp_path, inside):
     argv = ["--strategies", "nasp,random", "--seeds", "1,2", "--retrain", "1", "--preset", "paper"]
+    argv += ["--bn-batches", "1"]
     status, first, err = compared(capsys, tmp_path, *argv)
     assert (status, err) == (0, "")
     assert inside == ["nasp-seed-1", "random-seed-1", "nasp-seed-2", "random-seed-2"]
@@ -111,6 +113,8 @@ def test_runs_that_are_there_are_not_run_again(capsys, tmp_path, inside):
     assert re.search(r"^nasp +2 ", table, re.M)
     assert "test %, retrained" in table
     assert json.loads((tmp_path / "nasp-seed-1" / "config.json").read_text())["preset"] == "paper"
+    counts = [read_history(tmp_path / f"{name}-seed-1" / "history.jsonl") for name in ("nasp", "random")]
+    assert [[line["bn_batches"] for line in history] for history in counts] == [[0, 0], [1, 1]]
     assert (tmp_path / "compare.svg").exists()
     assert len(json.loads((tmp_path / "compare.json").read_text())["results"]) == 4
     assert compared(capsys, tmp_path, *argv)[:2] == (0, table)

@@ -9,6 +9,7 @@ import torch
 from nasp_ext.config import SearchConfig
 from nasp_ext.data import ImageData
 from nasp_ext.engine import ClassificationTask, SearchResult, search
+from nasp_ext.engine.statistics import own_statistics
 from nasp_ext.layered import LayeredSpace
 from nasp_ext.space import SearchSpace, Space
 from nasp_ext.strategies import Strategy, strategy
@@ -69,6 +70,15 @@ def timeless(lines) -> list[dict]:
     """History lines without what differs from run to run: seconds and memory."""
     measured = ("seconds", "search_seconds", "start_memory", "peak_memory")
     return [{key: value for key, value in line.items() if key not in measured} for line in lines]
+
+
+def logits_as_evaluated(result: SearchResult, x: torch.Tensor) -> torch.Tensor:
+    """Of the architecture found, with the statistics that the last epoch of ``run`` evaluated it with."""
+    network, line = result.network, result.history[-1]
+    batches = ClassificationTask(tiny_data()).search_batches(CONFIG, torch.device("cpu"))
+    images = batches.first_images(CONFIG.seed, line["epoch"] - 1, line["bn_batches"])
+    with own_statistics(network, lambda x: network(x, result.gates), images):
+        return network.eval()(x, result.gates)
 
 
 def history_file(folder: Path) -> list[dict]:

@@ -10,6 +10,7 @@ from engine_helpers import CONFIG, history_file, run, space_of, strategy_of, tin
 from nasp_ext.derive import derive
 from nasp_ext.engine import ClassificationTask, search
 from nasp_ext.engine.attention import attention_svg, mean_attention
+from nasp_ext.engine.statistics import own_statistics
 from nasp_ext.gates import MIXED, Gates
 from nasp_ext.layered import LayeredGenotype, genotype_from_json
 from nasp_ext.nn import supernet
@@ -73,7 +74,13 @@ def test_the_selection_is_that_of_the_trained_network_cell_by_cell():
     result = run("asm")
     net, again = result.network, strategy_of("asm", 0)
     found = ClassificationTask(tiny_data()).search_batches(CONFIG, torch.device("cpu"))
-    again.select(lambda gates: mean_attention(net, gates, found.validate))
+
+    def attention(gates):
+        images = found.first_images(CONFIG.seed, CONFIG.epochs - 1, CONFIG.bn_batches)
+        with own_statistics(net, lambda x: net(x, gates), images):
+            return mean_attention(net, gates, found.validate)
+
+    again.select(attention)
     assert again.best().active == result.gates.active
     assert result.history[-1]["active"] == list(result.gates.active)
     noted = torch.tensor(result.history[-1]["scores"])

@@ -16,6 +16,7 @@ from engine_helpers import (
     CutTask,
     assert_same_run,
     history_file,
+    logits_as_evaluated,
     run,
     space_of,
     strategy_of,
@@ -58,7 +59,7 @@ def test_every_strategy_resumes_bit_for_bit_and_derives(tmp_path, name):
     assert derived.genotype == resumed.genotype
     assert genotype_from_json((tmp_path / "genotype.json").read_text()) == resumed.genotype
     x = torch.rand(3, 1, 8, 8)
-    expected = resumed.network.eval()(x, resumed.gates)
+    expected = logits_as_evaluated(resumed, x)
     torch.testing.assert_close(derived.network.eval()(x), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -91,8 +91,12 @@ def test_warm_up_trains_the_resting_mixture_of_a_strategy_that_has_one(name, mix
     class Watching(ClassificationTask):
         def supernet(self, space, config):
             net = super().supernet(space, config)
-            net.register_forward_pre_hook(lambda net, given: seen.append(given[1]) if net.training else None)
+            net.register_forward_pre_hook(watch)
             return net
+
+    def watch(net, given):
+        if torch.is_grad_enabled():  # a training step, not an evaluation
+            seen.append(given[1])
 
     seen = []
     run(name, Watching(tiny_data()), dataclasses.replace(CONFIG, epochs=3, warmup_epochs=2))
