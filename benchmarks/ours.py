@@ -15,7 +15,7 @@ from benchmarks.baselines.steppers import EDGES, Batch, PlainStepper, Stepper
 from nasp_ext.gates import Gates
 from nasp_ext.nn import MixedOp, Network
 from nasp_ext.optim import NASP
-from nasp_ext.strategies import NASPStrategy
+from nasp_ext.strategies import DARTSStrategy, NASPStrategy, Strategy
 
 
 def mixed_edge(channels: int, stride: int, primitives: Sequence[str]) -> MixedOp:
@@ -56,6 +56,7 @@ class Native(Stepper):
     """``nasp_ext.supernet`` with ``NASPStrategy``."""
 
     net: Network
+    strategy: Strategy
 
     def __init__(self, net: Network, train: Batch, valid: Batch, a: Tensor, edges: int | None = 2) -> None:
         super().__init__(net, train, valid)
@@ -80,6 +81,26 @@ class Native(Stepper):
 
     def training_loss(self) -> Tensor:
         return self.loss(self.train, self.strategy.propose())
+
+
+class NativeDARTS(Native):
+    """``nasp_ext.supernet`` with ``DARTSStrategy``: the mixture of all options."""
+
+    def __init__(self, net: Network, train: Batch, valid: Batch, a: Tensor) -> None:
+        super().__init__(net, train, valid, a)
+        assert net.space is not None
+        self.strategy = DARTSStrategy(net.space, device=a.device, dtype=a.dtype)
+        state = self.strategy.state_dict()
+        self.strategy.load_state_dict(state | {"a": a.masked_fill(~net.space.mask().to(a.device), 0.0)})
+
+    def architecture_gradient(self) -> Tensor:
+        assert self.net.space is not None
+        a = self.strategy.state_dict()["a"].requires_grad_()
+        exists = self.net.space.mask().to(a.device)
+        loss = self.loss(self.valid, Gates(a.masked_fill(~exists, -torch.inf).softmax(-1)))
+        (gradient,) = torch.autograd.grad(loss, a)
+        found: Tensor = gradient
+        return found
 
 
 def selected(a: Tensor, edges: int | None = 2) -> tuple[int, ...]:

@@ -109,3 +109,7 @@ def test_equal_means_within_the_tolerance_of_the_largest_entry() -> None:
 @pytest.mark.parametrize("edges", [2, None])
 def test_methods_agree_in_each_space_with_each_number_of_edges(name: str, edges: int | None) -> None:
     steps.check_agreement("cpu", name=name, edges=edges)
+
+
+def test_mixtures_agree_with_darts() -> None:
+    steps.check_agreement("cpu", steps.DARTS_FAMILY)

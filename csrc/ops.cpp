@@ -59,8 +59,11 @@ STABLE_TORCH_LIBRARY(nasp_ext, m) {
       "pool_backward_(Tensor grad, Tensor? factors, Tensor sums, Tensor z, Tensor norm, "
       "bool batch_stats, Tensor x, bool max, int kernel_size, int stride, Tensor(a!) out, "
       "Tensor? base) -> ()");
-  // out = sum_e factors[e, n] * norms[e](terms[e]); factors: (E, N), none = 1.
-  m.def("node_sum_(Tensor(a!) out, Tensor[] terms, Tensor[] norms, Tensor? factors) -> ()");
+  // out = base + sum_e factors[e, n] * norms[e](terms[e]); factors: (E, N), none = 1. base may be
+  // `out`.
+  m.def(
+      "node_sum_(Tensor(a!) out, Tensor[] terms, Tensor[] norms, Tensor? factors, Tensor? base) "
+      "-> ()");
   // (E, 2, C) float64: the sums of factors[e] * grad for each term.
   m.def(
       "node_gradient_sums(Tensor grad, Tensor[] terms, Tensor[] norms, Tensor? factors) -> Tensor");

@@ -58,7 +58,7 @@ class ForwardLaunch {
     const NormArguments& bn = block.norm.arguments;
     check_norm_arguments(bn, s.out_channels, call.x, op);
     check_in_norm(call.in_norm, s.in_channels, call.x, op);
-    const bool norm = block.norm.exists, batch = norm && !bn.mean;
+    const bool norm = block.norm.exists && !call.without_norm, batch = norm && !bn.mean;
     call.z = empty_images(call.x, in.count, s.out_channels, s.out_height, s.out_width);
     call.norm = empty_matrix(call.x, norm ? kNormRows : 0, s.out_channels, call.x.scalar_type());
     if (in.count == 0 || s.out_channels == 0) return;
@@ -220,7 +220,7 @@ std::tuple<Tensor, Tensor> Operators<OnCuda>::block_forward(
       program_block(depthwise, std::move(products), geometry, relu, "block_forward");
   block.norm.exists = norm;
   block.norm.arguments = {weight, bias, mean, var, eps};
-  std::vector<ForwardCall> calls = {{&block, x, in_norm, Tensor(), Tensor()}};
+  std::vector<ForwardCall> calls = {{&block, x, in_norm, false, Tensor(), Tensor()}};
   blocks_forward(calls);
   return {calls[0].z, calls[0].norm};
 }

@@ -3,12 +3,13 @@
 //
 // program: inputs, nodes, length of concat, the states of concat; for each input whether a chain
 // preprocesses it, and that option; the number of edges that run, for each, in the order of their
-// nodes: node, source, option. States are the inputs, then the nodes. An option is its kind and
-// what csrc/cell/option.h says.
+// nodes: node, source, whether it is one of several options between them, option. States are the
+// inputs, then the nodes. An option is its kind and what csrc/cell/option.h says.
 //
 // kept: for each preprocessed input z and norm of its blocks, then the state if that is not z; for
 // each node z and norm of the blocks or the pool of its edges, then the node if it is no part of
-// the output.
+// the output. Of one of several options only the norms are kept, and the backward computes z anew:
+// so a mixture of all options takes the memory of one.
 #pragma once
 
 #include "operators.h"
@@ -18,6 +19,7 @@ namespace nasp_ext {
 
 struct CellEdge {
   int64_t node, source;
+  bool mixed;  // one of several options
   ProgramOption option;
 };
 
@@ -68,11 +70,23 @@ inline CellProgram read_cell(const char* op, size_t inputs, const std::vector<in
       fail(op, ": expected edges in the order of their nodes 0..", cell.nodes - 1,
            ", from states before them, found ", source, " -> ", node);
     last = node;
-    cell.edges.push_back({node, source, reader.option(reader.number())});
+    const bool mixed = reader.flag();
+    cell.edges.push_back({node, source, mixed, reader.option(reader.number())});
   }
   if (!reader.at_end()) fail(op, ": expected the program to end after its edges, found more");
   reader.check_all_used();
   return cell;
+}
+
+// The end of the edges that are treated together from `first` on: of one node, and if they are
+// mixed at most `most`.
+inline size_t group_end(const CellProgram& cell, size_t first, size_t most) {
+  const CellEdge& one = cell.edges[first];
+  size_t end = first + 1;
+  while (end < cell.edges.size() && cell.edges[end].node == one.node &&
+         cell.edges[end].mixed == one.mixed && !(one.mixed && end - first >= most))
+    ++end;
+  return end;
 }
 
 // The channels of a state in the output of a cell, or in its gradient.
@@ -81,10 +95,11 @@ inline Tensor state_slice(Tensor images, const CellProgram& cell, int64_t state)
   return torch::stable::narrow(images, 1, cell.position(state) * channels, channels);
 }
 
-// (edges, N) -> (count, N) of the edges from `first` on; none = 1.
-inline MaybeTensor factor_rows(MaybeTensor factors, int64_t first, int64_t count) {
+// (edges, N) -> (end - first, N) of the edges from `first` on; none = 1.
+inline MaybeTensor factor_rows(MaybeTensor factors, size_t first, size_t end) {
   if (!factors) return std::nullopt;
-  return torch::stable::narrow(*factors, 0, first, count);
+  return torch::stable::narrow(*factors, 0, static_cast<int64_t>(first),
+                               static_cast<int64_t>(end - first));
 }
 
 inline void check_factors(const MaybeTensor& factors, const CellProgram& cell, const Tensor& like,

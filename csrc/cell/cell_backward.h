@@ -6,19 +6,10 @@
 #pragma once
 
 #include "cell_sources.h"
+#include "cell_sums.h"
 #include "cell_tape.h"
 
 namespace nasp_ext {
-
-struct CellBackwardArguments {
-  const Tensor& grad;  // of the output
-  const Tensors& inputs;
-  const Tensors& kept;         // the output, then what cell_forward kept
-  const MaybeTensor& factors;  // (edges, N)
-  bool weighted;               // the factors are gates, whose gradient is in front of them
-  bool need_weights;
-  const std::vector<int64_t>& need_inputs;
-};
 
 template <class Device>
 class CellBackward {
@@ -83,54 +74,64 @@ class CellBackward {
 
   void dots(int64_t state) {
     if (sources_.empty()) return;
-    const StateSource& s = sources_[static_cast<size_t>(state)];
-    const auto grad_of = [&](int64_t node) -> const MaybeTensor& {
-      return grads_[static_cast<size_t>(cell_.inputs + node)];
-    };
-    const auto some = std::find_if(s.nodes.begin(), s.nodes.end(),
-                                   [&](int64_t node) { return grad_of(node).has_value(); });
-    if (some == s.nodes.end()) return;
-    Tensors grads;
-    for (const int64_t node : s.nodes) {
-      grads.push_back(grad_of(node) ? *grad_of(node) : new_like(*grad_of(*some)));
-      if (!grad_of(node)) torch::stable::zero_(grads.back());
-    }
-    dots_[static_cast<size_t>(state)] = Op::source_dots(
-        states_[static_cast<size_t>(state)], grads, s.program, s.weights, s.statistics, s.numbers);
+    const auto i = static_cast<size_t>(state);
+    dots_[i] = dots_of<Device>(sources_[i], states_[i], grads_, cell_.inputs).value_or(none_);
   }
 
   void through_node(int64_t node) {
     const MaybeTensor grad = grads_[static_cast<size_t>(cell_.inputs + node)];
-    const auto is_of_node = [node](const CellEdge& edge) { return edge.node == node; };
-    const auto begin = std::find_if(cell_.edges.begin(), cell_.edges.end(), is_of_node);
-    const auto end = std::find_if_not(begin, cell_.edges.end(), is_of_node);
-    if (!grad || begin == end) return;
-    const int64_t first = begin - cell_.edges.begin();
+    if (!grad) return;
+    size_t next = 0;
+    while (next < cell_.edges.size() && cell_.edges[next].node < node) ++next;
+    Tensors sums;
+    while (next < cell_.edges.size() && cell_.edges[next].node == node) {
+      const size_t end = group_end(cell_, next, Device::kEdgesAtOnce);
+      sums.push_back(through_edges(next, end, *grad));
+      next = end;
+    }
+    if (!sums.empty()) sums_[static_cast<size_t>(node)] = joined(sums);
+  }
+
+  // The sums of the edges from first to end, in front of the factors if these are gates.
+  Tensor through_edges(size_t first, size_t end, const Tensor& grad) {
+    std::vector<RunningOption> again;
+    if (cell_.edges[first].mixed)
+      for (size_t i = first; i < end; ++i)
+        again.push_back(started_again(cell_.edges[i].option, state_of(i), tape_.of_edge[i]));
+    OptionRuns<Device>::run(again);
+    const auto kept_of = [&](size_t i) -> const std::vector<Kept>& {
+      return again.empty() ? tape_.of_edge[i] : again[i - first].kept;
+    };
     Tensors terms, norms;
-    for (auto edge = begin; edge != end; ++edge) {
-      const auto& kept = tape_.of_edge[static_cast<size_t>(edge - cell_.edges.begin())];
-      terms.push_back(kept.empty() ? states_[static_cast<size_t>(edge->source)] : kept.back().z);
-      norms.push_back(kept.empty() ? empty_matrix(*grad, 0, 0, grad->scalar_type())
+    for (size_t i = first; i < end; ++i) {
+      const std::vector<Kept>& kept = kept_of(i);
+      terms.push_back(kept.empty() ? state_of(i) : kept.back().z);
+      norms.push_back(kept.empty() ? empty_matrix(grad, 0, 0, grad.scalar_type())
                                    : kept.back().norm);
     }
-    const MaybeTensor factors = factor_rows(a_.factors, first, end - begin);
-    const Tensor sums = Op::node_gradient_sums(*grad, terms, norms, factors);
-    sums_[static_cast<size_t>(node)] =
-        factors && a_.weighted ? Op::node_gradient_sums(*grad, terms, norms, std::nullopt) : sums;
+    const MaybeTensor factors = factor_rows(a_.factors, first, end);
+    const bool gates = factors && a_.weighted;  // a row holds one number
+    const Tensor found = Op::node_gradient_sums(grad, terms, norms, gates ? std::nullopt : factors);
+    const Tensor sums = gates ? times_gates(found, *factors) : found;
     std::vector<Chain> chains;
-    for (auto edge = begin; edge != end; ++edge) {
+    for (size_t i = first; i < end; ++i) {
+      const CellEdge& edge = cell_.edges[i];
       MaybeTensor factor;
-      if (factors) factor = torch::stable::select(*a_.factors, 0, edge - cell_.edges.begin());
-      const auto& kept = tape_.of_edge[static_cast<size_t>(edge - cell_.edges.begin())];
-      const Tensor of_edge = torch::stable::select(sums, 0, edge - begin);
-      if (edge->option.kind != OptionKind::kChain)
-        through_free_edge(*edge, kept, *grad, factor, of_edge);
-      else if (wanted(edge->source) || a_.need_weights)
-        chains.push_back({&edge->option, &kept, edge->source,
-                          states_[static_cast<size_t>(edge->source)], *grad, factor, of_edge});
+      if (factors) factor = torch::stable::select(*a_.factors, 0, static_cast<int64_t>(i));
+      const Tensor of_edge = torch::stable::select(sums, 0, static_cast<int64_t>(i - first));
+      if (edge.option.kind != OptionKind::kChain)
+        through_free_edge(edge, kept_of(i), grad, factor, of_edge);
+      else if (wanted(edge.source) || a_.need_weights)
+        chains.push_back(
+            {&edge.option, &kept_of(i), edge.source, state_of(i), grad, factor, of_edge});
       if (chains.size() == Device::kEdgesAtOnce) through_chains(chains);
     }
     through_chains(chains);
+    return found;
+  }
+
+  const Tensor& state_of(size_t edge) const {
+    return states_[static_cast<size_t>(cell_.edges[edge].source)];
   }
 
   void through_free_edge(const CellEdge& edge, const std::vector<Kept>& kept, const Tensor& grad,
@@ -162,20 +163,15 @@ class CellBackward {
   }
 
   void add_identity(int64_t state, const Tensor& grad, const MaybeTensor& factor) {
-    const Tensor no_norm = empty_matrix(grad, 0, 0, grad.scalar_type());
-    Tensor term = grad;
-    if (factor) {
-      term = new_like(grad);
-      Tensor row = *factor;
-      Op::node_sum_(term, {grad}, {no_norm}, torch::stable::unsqueeze(row, 0));
-    }
     MaybeTensor& known = grads_[static_cast<size_t>(state)];
-    if (!known) {
-      known = term;  // read only: it may be the gradient of the node
+    if (!known && !factor) {
+      known = grad;  // read only: it may be the gradient of the node
       return;
     }
+    MaybeTensor row = factor;
+    if (row) row = torch::stable::unsqueeze(*row, 0);
     const auto [out, base] = target(state);
-    Op::node_sum_(out, {*base, term}, {no_norm, no_norm}, std::nullopt);
+    Op::node_sum_(out, {grad}, {empty_matrix(grad, 0, 0, grad.scalar_type())}, row, base);
   }
 
   // Backwards through the blocks of chains, the last ones of all first; then there are none left.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// One pass through a cell: the chosen option of each edge, node sums written into the output.
+// One pass through a cell: the options that run, node sums written into the output.
 #pragma once
 
-#include "cell.h"
+#include "cell_run.h"
 
 namespace nasp_ext {
 
@@ -24,27 +24,15 @@ class CellForward {
     preprocess();
     size_t next = 0;
     for (int64_t node = 0; node < cell_.nodes; ++node) {
-      const size_t first = next;
-      std::vector<Running> edges;
-      for (; next < cell_.edges.size() && cell_.edges[next].node == node; ++next) {
-        const CellEdge& edge = cell_.edges[next];
-        edges.push_back(started(edge.option, states_[static_cast<size_t>(edge.source)]));
+      MaybeTensor sum;
+      while (next < cell_.edges.size() && cell_.edges[next].node == node)
+        next = add_edges(next, sum);
+      if (!sum) {
+        sum = node_images(node, {});
+        torch::stable::zero_(*sum);
       }
-      run(edges);
-      Tensors terms, norms;
-      for (const Running& edge : edges) {
-        kept_.insert(kept_.end(), edge.kept.begin(), edge.kept.end());
-        terms.push_back(edge.x);
-        norms.push_back(edge.norm);
-      }
-      Tensor target = node_images(node, terms);
-      if (terms.empty())
-        torch::stable::zero_(target);
-      else
-        Op::node_sum_(
-            target, terms, norms,
-            factor_rows(factors_, static_cast<int64_t>(first), static_cast<int64_t>(terms.size())));
-      states_.push_back(target);
+      if (cell_.position(cell_.inputs + node) < 0) kept_.push_back(*sum);
+      states_.push_back(*sum);
     }
     move_statistics();
     return std::move(kept_);
@@ -54,32 +42,43 @@ class CellForward {
   using Op = Operators<Device>;
   static constexpr const char* kOp = "cell_forward";
 
-  // An option under way: it gives norm(x) when it has run.
-  struct Running {
-    const ProgramOption* option;
-    Tensor x, norm;
-    Tensors kept;
-  };
   struct Moved {
     const ProgramNorm* norm;
     Tensor rows;
     int64_t count;
   };
 
-  static Running started(const ProgramOption& option, const Tensor& x) {
-    return {&option, x, empty_matrix(x, 0, 0, x.scalar_type()), {}};
+  // Adds a few edges to the sum of their node; returns their end. Mixed ones are gone when they are
+  // added: while what they gave is in the cache of a CPU.
+  size_t add_edges(size_t first, MaybeTensor& sum) {
+    const size_t end = group_end(cell_, first, Device::kEdgesAtOnce);
+    std::vector<RunningOption> edges;
+    for (size_t i = first; i < end; ++i)
+      edges.push_back(
+          started(cell_.edges[i].option, states_[static_cast<size_t>(cell_.edges[i].source)]));
+    OptionRuns<Device>::run(edges);
+    Tensors terms, norms;
+    for (const RunningOption& edge : edges) {
+      keep(edge, cell_.edges[first].mixed);
+      terms.push_back(edge.x);
+      norms.push_back(edge.norm);
+    }
+    const MaybeTensor base = sum;
+    if (!sum) sum = node_images(cell_.edges[first].node, terms);
+    Op::node_sum_(*sum, terms, norms, factor_rows(factors_, first, end), base);
+    return end;
   }
 
   void preprocess() {
-    std::vector<Running> chains;
+    std::vector<RunningOption> chains;
     for (size_t i = 0; i < inputs_.size(); ++i)
       if (cell_.preprocess[i]) chains.push_back(started(*cell_.preprocess[i], inputs_[i]));
-    run(chains);
+    OptionRuns<Device>::run(chains);
     auto chain = chains.begin();
     for (size_t i = 0; i < inputs_.size(); ++i) {
       states_.push_back(inputs_[i]);
       if (!cell_.preprocess[i]) continue;
-      kept_.insert(kept_.end(), chain->kept.begin(), chain->kept.end());
+      keep(*chain, false);
       Tensor& state = states_.back();
       state = chain->x;
       if (chain->norm.numel()) {
@@ -91,53 +90,18 @@ class CellForward {
     }
   }
 
-  void run(std::vector<Running>& all) {
-    for (size_t first = 0; first < all.size(); first += Device::kEdgesAtOnce) {
-      const size_t end = std::min(all.size(), first + Device::kEdgesAtOnce);
-      for (size_t i = first; i < end; ++i) run_pool(all[i]);
-      for (size_t depth = 0; run_blocks(all, first, end, depth); ++depth) {
-      }
-    }
-  }
-
-  void run_pool(Running& r) {
+  void keep(const RunningOption& r, bool norms_alone) {
     const ProgramOption& o = *r.option;
-    if (o.kind != OptionKind::kPool) return;
-    const NormArguments& bn = o.norm.arguments;
-    std::tie(r.x, r.norm) = Op::pool_forward(r.x, o.max, o.kernel, o.stride, o.norm.exists,
-                                             bn.weight, bn.bias, bn.mean, bn.var, bn.eps);
-    keep(o.norm, r);
-  }
-
-  // The blocks at one depth of the chains that reach it; whether there are any.
-  bool run_blocks(std::vector<Running>& all, size_t first, size_t end, size_t depth) {
-    std::vector<ForwardCall> calls;
-    std::vector<Running*> of_call;
-    for (size_t i = first; i < end; ++i) {
-      Running& r = all[i];
-      if (depth >= r.option->blocks.size()) continue;
-      const bool normed = depth && r.option->blocks[depth - 1].norm.exists;
-      calls.push_back({&r.option->blocks[depth], r.x, normed ? MaybeTensor(r.norm) : std::nullopt,
-                       Tensor(), Tensor()});
-      of_call.push_back(&r);
+    for (size_t i = 0; i < r.kept.size(); ++i) {
+      const Kept& k = r.kept[i];
+      const ProgramNorm& norm = o.kind == OptionKind::kPool ? o.norm : o.blocks[i].norm;
+      const int64_t count = k.z.numel() / std::max<int64_t>(k.z.size(1), 1);
+      if (norm.exists && norm.batch && count < 2)
+        fail("expected more than 1 value per channel when training, got ", shape_text(k.z));
+      if (norm.exists && norm.updates) moved_.push_back({&norm, k.norm, count});
+      if (!norms_alone) kept_.push_back(k.z);
+      kept_.push_back(k.norm);
     }
-    if (calls.empty()) return false;
-    Op::blocks_forward(calls);
-    for (size_t i = 0; i < calls.size(); ++i) {
-      of_call[i]->x = calls[i].z;
-      of_call[i]->norm = calls[i].norm;
-      keep(calls[i].block->norm, *of_call[i]);
-    }
-    return true;
-  }
-
-  void keep(const ProgramNorm& norm, Running& r) {
-    const int64_t count = r.x.numel() / std::max<int64_t>(r.x.size(1), 1);
-    if (norm.exists && norm.batch && count < 2)
-      fail("expected more than 1 value per channel when training, got ", shape_text(r.x));
-    if (norm.exists && norm.updates) moved_.push_back({&norm, r.norm, count});
-    r.kept.push_back(r.x);
-    r.kept.push_back(r.norm);
   }
 
   // Where a node is written: a slice of the output, or memory of its own.
@@ -153,8 +117,7 @@ class CellForward {
     has_output_ = true;
     const int64_t state = cell_.inputs + node;
     if (cell_.position(state) >= 0) return state_slice(kept_[0], cell_, state);
-    kept_.push_back(Op::new_images(like, like.size(0), channels, height, width));
-    return kept_.back();
+    return Op::new_images(like, like.size(0), channels, height, width);
   }
 
   void move_statistics() {

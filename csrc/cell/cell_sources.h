@@ -46,4 +46,30 @@ inline std::vector<StateSource> read_sources(const CellProgram& cell,
   return found;
 }
 
+// The dots of the options of a source at one state; none if no node behind it has a gradient.
+// of_states: the gradient of each state, where it has one; the nodes follow `inputs` others.
+template <class Device>
+MaybeTensor dots_of(const StateSource& source, const Tensor& state,
+                    const std::vector<MaybeTensor>& of_states, int64_t inputs) {
+  const auto grad_of = [&](int64_t node) -> const MaybeTensor& {
+    return of_states[static_cast<size_t>(inputs + node)];
+  };
+  const auto some = std::find_if(source.nodes.begin(), source.nodes.end(),
+                                 [&](int64_t node) { return grad_of(node).has_value(); });
+  if (some == source.nodes.end()) return std::nullopt;
+  const Tensor& like = *grad_of(*some);
+  Tensors grads;
+  for (const int64_t node : source.nodes) {
+    if (grad_of(node)) {
+      grads.push_back(*grad_of(node));
+      continue;
+    }
+    grads.push_back(Operators<Device>::new_images(like, like.size(0), like.size(1), like.size(2),
+                                                  like.size(3)));
+    torch::stable::zero_(grads.back());
+  }
+  return Operators<Device>::source_dots(state, grads, source.program, source.weights,
+                                        source.statistics, source.numbers);
+}
+
 }  // namespace nasp_ext

@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: MIT
-// What cell_forward kept, sorted by whom it belongs to.
+// What cell_backward is given: its arguments, and what cell_forward kept, sorted by whom it belongs
+// to.
 #pragma once
 
-#include "cell.h"
+#include "cell_run.h"
 
 namespace nasp_ext {
 
-struct Kept {
-  Tensor z, norm;
+struct CellBackwardArguments {
+  const Tensor& grad;  // of the output
+  const Tensors& inputs;
+  const Tensors& kept;         // the output, then what cell_forward kept
+  const MaybeTensor& factors;  // (edges, N)
+  bool weighted;               // the factors are gates, whose gradient is in front of them
+  bool need_weights;
+  const std::vector<int64_t>& need_inputs;
 };
 
 // kept: the output, then the rest as csrc/cell/cell.h lists it.
@@ -23,10 +30,10 @@ struct CellTape {
         fail(op, ": expected more tensors of the forward than ", kept.size());
       return kept[next++];
     };
-    const auto take_option = [&](const ProgramOption& o) {
+    const auto take_option = [&](const ProgramOption& o, bool norms_alone) {
       std::vector<Kept> found(o.kind == OptionKind::kPool ? 1 : o.blocks.size());
       for (Kept& k : found) {
-        k.z = take();
+        if (!norms_alone) k.z = take();
         k.norm = take();
       }
       return found;
@@ -35,13 +42,13 @@ struct CellTape {
     for (size_t i = 0; i < inputs.size(); ++i) {
       of_input.emplace_back();
       if (!cell.preprocess[i]) continue;
-      of_input[i] = take_option(*cell.preprocess[i]);
+      of_input[i] = take_option(*cell.preprocess[i], false);
       states[i] = of_input[i].back().norm.numel() ? take() : of_input[i].back().z;
     }
     size_t edge = 0;
     for (int64_t node = 0; node < cell.nodes; ++node) {
       for (; edge < cell.edges.size() && cell.edges[edge].node == node; ++edge)
-        of_edge.push_back(take_option(cell.edges[edge].option));
+        of_edge.push_back(take_option(cell.edges[edge].option, cell.edges[edge].mixed));
       const int64_t state = cell.inputs + node;
       states.push_back(cell.position(state) >= 0 ? state_slice(output, cell, state) : take());
     }

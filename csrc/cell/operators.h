@@ -22,11 +22,12 @@ struct OnCuda {
 using Tensors = std::vector<Tensor>;
 using MaybeTensor = std::optional<Tensor>;
 
-// The arguments of block_forward and its results.
+// The arguments of block_forward and its results; without_norm: z alone is asked for.
 struct ForwardCall {
   const ProgramBlock* block;
   Tensor x;
   MaybeTensor in_norm;
+  bool without_norm;
   Tensor z, norm;
 };
 
@@ -82,12 +83,14 @@ struct Operators {
                              bool batch_stats,
                              const Tensor& x,  // (N, C, H, W)
                              bool max, int64_t kernel_size, int64_t stride,
-                             const Tensor& out,           // (N, C, H, W), gets the gradient of x
-                             const MaybeTensor& base);    // (N, C, H, W), added; may be `out`
-  static void node_sum_(const Tensor& out,                // (N, C, H, W)
-                        const Tensors& terms,             // E of (N, C, H, W)
-                        const Tensors& norms,             // E of (5, C) or empty
-                        const MaybeTensor& factors);      // (E, N)
+                             const Tensor& out,         // (N, C, H, W), gets the gradient of x
+                             const MaybeTensor& base);  // (N, C, H, W), added; may be `out`
+  static void node_sum_(
+      const Tensor& out,                                  // (N, C, H, W)
+      const Tensors& terms,                               // E of (N, C, H, W)
+      const Tensors& norms,                               // E of (5, C) or empty
+      const MaybeTensor& factors,                         // (E, N)
+      const MaybeTensor& base = std::nullopt);            // (N, C, H, W), added; may be `out`
   static Tensor node_gradient_sums(const Tensor& grad,    // (N, C, H, W)
                                    const Tensors& terms,  // E of (N, C, H, W)
                                    const Tensors& norms,  // E of (5, C) or empty

@@ -75,6 +75,15 @@ inline Tensor empty_vector(const Tensor& like, int64_t size, ScalarType dtype) {
   return empty_strided_on(like, 1, &size, &stride, dtype);
 }
 
+// a * b with broadcasting: the stable operators have no product.
+inline Tensor product(const Tensor& a, const Tensor& b) {
+  using torch::stable::detail::from;
+  StableIValue stack[] = {from(a), from(b)};
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::mul", "Tensor", stack, TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
 // The dtype in which sums over elements of `dtype` are kept.
 inline ScalarType arithmetic_dtype(ScalarType dtype) {
   return dtype == ScalarType::Double ? ScalarType::Double : ScalarType::Float;

@@ -24,7 +24,8 @@ struct NodeImage {
   int64_t channels, pixels;
   const Term<T>* terms;
   int64_t count;
-  Pixels<T> out;         // forward: sum of factor * (scale * z + shift)
+  Pixels<T> out;         // forward: base + sum of factor * (scale * z + shift)
+  Pixels<const T> base;  // data null: 0; may be `out`
   Pixels<const T> grad;  // backward: sum = sum of grad, dot = sum of grad * (z - mean)
 };
 

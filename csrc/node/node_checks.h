@@ -33,6 +33,13 @@ inline Images check_terms(const Tensor& node, const std::vector<Tensor>& terms,
   return images;
 }
 
+inline void check_base(const Tensor& base, const Tensor& node, const Images& images,
+                       const char* op) {
+  check_like(base, node, op, "base");
+  check_images(as_images(base, op, "base"), images.count, images.channels, images.height,
+               images.width, op, "base");
+}
+
 // Lists of B: (C,), (C,), one int64, (5, C), elements of a channel, momentum.
 inline void check_statistics(const std::vector<Tensor>& means, const std::vector<Tensor>& variances,
                              const std::vector<Tensor>& batches, const std::vector<Tensor>& norms,

@@ -48,12 +48,14 @@ struct Terms {
 }  // namespace
 
 template <>
-void Operators<OnCpu>::node_sum_(const Tensor& out,                       // (N, C, H, W)
-                                 const std::vector<Tensor>& terms,        // E of (N, C, H, W)
-                                 const std::vector<Tensor>& norms,        // E of (5, C) or empty
-                                 const std::optional<Tensor>& factors) {  // (E, N)
+void Operators<OnCpu>::node_sum_(const Tensor& out,                     // (N, C, H, W)
+                                 const std::vector<Tensor>& terms,      // E of (N, C, H, W)
+                                 const std::vector<Tensor>& norms,      // E of (5, C) or empty
+                                 const std::optional<Tensor>& factors,  // (E, N)
+                                 const std::optional<Tensor>& base) {
   const char* op = "node_sum_";
   const Images images = check_terms(out, terms, norms, factors, op, "out");
+  if (base) check_base(*base, out, images, op);
   if (out.numel() == 0) return;
   dispatch_single_double(out.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
@@ -70,6 +72,9 @@ void Operators<OnCpu>::node_sum_(const Tensor& out,                       // (N,
         node.terms = of_image.data();
         node.count = static_cast<int64_t>(of_image.size());
         node.out = to.image(n, images.pixels());
+        if (base)
+          node.base = Pixels<const T>{data_of<T>(*base), as_images(*base, op, "base").pitch}.image(
+              n, images.pixels());
         kernel.node_sum_image(node);
       }
     });

@@ -31,18 +31,21 @@ NodeTerms<T> terms_on_device(const Images& node, const std::vector<Tensor>& term
 }  // namespace
 
 template <>
-void Operators<OnCuda>::node_sum_(const Tensor& out,                       // (N, C, H, W)
-                                  const std::vector<Tensor>& terms,        // E of (N, C, H, W)
-                                  const std::vector<Tensor>& norms,        // E of (5, C) or empty
-                                  const std::optional<Tensor>& factors) {  // (E, N)
+void Operators<OnCuda>::node_sum_(const Tensor& out,                     // (N, C, H, W)
+                                  const std::vector<Tensor>& terms,      // E of (N, C, H, W)
+                                  const std::vector<Tensor>& norms,      // E of (5, C) or empty
+                                  const std::optional<Tensor>& factors,  // (E, N)
+                                  const std::optional<Tensor>& base) {
   const char* op = "node_sum_";
   const Images images = check_terms(out, terms, norms, factors, op, "out");
+  if (base) check_base(*base, out, images, op);
   const DeviceScope device(out);
   if (out.numel() == 0) return;
   dispatch_single_double(out.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
     launch_node_sum(terms_on_device<T>(images, terms, norms, factors, op), mutable_data_of<T>(out),
-                    images.pitch, device.stream());
+                    images.pitch, data_or_null<T>(base),
+                    base ? as_images(*base, op, "base").pitch : 0, device.stream());
   });
 }
 

@@ -18,12 +18,18 @@ __device__ __forceinline__ T factor_of(const NodeTerms<T>& n, int e, int64_t pix
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    node_sum_kernel(const __grid_constant__ NodeTerms<T> n, T* out, int64_t out_pitch) {
+    node_sum_kernel(const __grid_constant__ NodeTerms<T> n, T* out, int64_t out_pitch,
+                    const T* base, int64_t base_pitch) {
   const ChannelThreads t(static_cast<int>(blockIdx.y) * kThreads, n.channels);
   const int c = t.channel;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * t.threads * kAtOnce + t.turn;
   if (!t.works) return;
   T sum[kAtOnce] = {};
+#pragma unroll
+  for (int i = 0; i < kAtOnce; ++i) {
+    const int64_t pixel = first + i * t.threads;
+    if (base != nullptr && pixel < n.pixels) sum[i] = base[pixel * base_pitch + c];
+  }
   for (int e = 0; e < n.count; ++e) {
     const NodeTerm<T>& term = n.term[e];
     const T scale = term.norm == nullptr ? T(1) : term.norm[3 * n.channels + c];
@@ -76,12 +82,14 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 template <class T>
-void launch_node_sum(const NodeTerms<T>& terms, T* out, int64_t out_pitch, stream_t stream) {
+void launch_node_sum(const NodeTerms<T>& terms, T* out, int64_t out_pitch, const T* base,
+                     int64_t base_pitch, stream_t stream) {
   const int depth = terms.channels < kThreads ? terms.channels : kThreads;
   const int64_t of_block = kThreads / depth * kAtOnce;
   const dim3 grid(static_cast<unsigned>((terms.pixels + of_block - 1) / of_block),
                   static_cast<unsigned>((terms.channels + kThreads - 1) / kThreads));
-  NASP_LAUNCH(node_sum_kernel<T>, grid, kThreads, 0, stream, terms, out, out_pitch);
+  NASP_LAUNCH(node_sum_kernel<T>, grid, kThreads, 0, stream, terms, out, out_pitch, base,
+              base_pitch);
 }
 
 template <class T>
@@ -93,8 +101,8 @@ void launch_node_gradient_sums(const NodeTerms<T>& terms, const T* grad, int64_t
               sums);
 }
 
-#define NASP_INSTANTIATE(T)                                                     \
-  template void launch_node_sum<T>(const NodeTerms<T>&, T*, int64_t, stream_t); \
+#define NASP_INSTANTIATE(T)                                                                        \
+  template void launch_node_sum<T>(const NodeTerms<T>&, T*, int64_t, const T*, int64_t, stream_t); \
   template void launch_node_gradient_sums<T>(const NodeTerms<T>&, const T*, int64_t, T*, stream_t);
 NASP_INSTANTIATE(float)
 NASP_INSTANTIATE(double)

@@ -24,9 +24,10 @@ struct NodeTerms {  // by value in a kernel's parameters
 };
 static_assert(sizeof(NodeTerms<double>) <= 4000, "kernel parameters over 4 KiB");
 
-// out = sum_e factors[e] * norm_e(term_e); at least one pixel.
+// out = base + sum_e factors[e] * norm_e(term_e); at least one pixel. base: null = 0; may be `out`.
 template <class T>
-void launch_node_sum(const NodeTerms<T>& terms, T* out, int64_t out_pitch, stream_t stream);
+void launch_node_sum(const NodeTerms<T>& terms, T* out, int64_t out_pitch, const T* base,
+                     int64_t base_pitch, stream_t stream);
 
 constexpr int64_t kNodeTile = 128;  // pixels of a thread block
 

@@ -99,7 +99,11 @@ void node_sum_image(const NodeImage<T>& node) {
         const Vec<T> shift = term.norm.shift ? factor * load(term.norm.shift + c) : Vec<T>{};
         for (int64_t p = first; p < end; ++p) {
           T* const out = node.out.data + p * node.out.pitch + c;
-          const Vec<T> before = e ? load_upto(out, n) + shift : shift;
+          Vec<T> before = shift;
+          if (e)
+            before = before + load_upto(out, n);
+          else if (node.base.data)
+            before = before + load_upto(node.base.data + p * node.base.pitch + c, n);
           store_upto(out, fma(load_upto(term.z.data + p * term.z.pitch + c, n), scale, before), n);
         }
       }

@@ -54,7 +54,10 @@ template <class T>
 void check_node(int count, int channels, int64_t images, int64_t pixels_of_image) {
   const Node<T> node(count, channels, images, pixels_of_image);
   const Array<T> grad = normal_numbers<T>(node.pixels * channels, 4);
+  const bool with_base = count % 2 > 0;
   std::vector<double> sum(static_cast<size_t>(node.pixels * channels));
+  for (int64_t i = 0; with_base && i < node.pixels * channels; ++i)
+    sum[static_cast<size_t>(i)] = static_cast<double>(grad[i]);
   std::vector<double> grads(static_cast<size_t>(count * 2 * channels));
   for (int e = 0; e < count; ++e)
     for (int64_t p = 0; p < node.pixels; ++p)
@@ -70,7 +73,8 @@ void check_node(int count, int channels, int64_t images, int64_t pixels_of_image
   std::vector<Array<double>> first;
   in_every_order([&] {
     const Array<T> out(node.pixels * channels);
-    launch_node_sum(node.input(), out.output("out"), channels, nullptr);
+    launch_node_sum(node.input(), out.output("out"), channels,
+                    with_base ? grad.input("base") : nullptr, channels, nullptr);
     CHECK(close(out, sum, kClose<T>));
     const int64_t tiles = (node.pixels + kNodeTile - 1) / kNodeTile, size = count * 2 * channels;
     const Array<T> rows(tiles * size);

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..gates import PRUNED, Choice
+from ..gates import MIXED, PRUNED, Choice
 from .attention import AttentionOp
 from .chains import Projection
 from .fused import run_cell
@@ -70,12 +70,11 @@ class Cell(nn.Module):
         """
         drop = drop_path_prob if self.training else 0.0
         active = self._active(choices)
-        if active is not None and self._why_not_fused(s0, choices, drop, gates) is None:
+        if self._why_not_fused(s0, active, choices, drop, gates) is None:
             wanted = gates if gates is not None and gates.requires_grad and torch.is_grad_enabled() else None
             plan = self._fusion.plan(self, self._plan, active if wanted is None else None)
             if plan is not None:
-                factors = self._factors(s0, active, choices, drop)
-                return cast(Tensor, self.post(self._fused(plan, s0, s1, active, factors, wanted)))
+                return cast(Tensor, self.post(self._fused(plan, s0, s1, active, choices, drop, gates)))
         return cast(Tensor, self.post(self._plain(s0, s1, choices, drop)))
 
     def _plain(self, s0: Tensor, s1: Tensor, choices: Sequence[Choice] | None, drop: float) -> Tensor:
@@ -112,18 +111,19 @@ class Cell(nn.Module):
         inputs = (self.preprocess0, self.preprocess1) if self.layout.inputs == 2 else (None,)
         return CellPlan(inputs, edges, self.layout.nodes, self.layout.concat, watched)
 
-    def _active(self, choices: Sequence[Choice] | None) -> list[int] | None:
-        """The option of each edge, None if an edge runs several."""
-        active = []
-        for edge in self.layout.edges:
-            option = 0 if edge.row is None or choices is None else choices[edge.row].active
-            if option is None:
-                return None
-            active.append(option)
-        return active
+    def _active(self, choices: Sequence[Choice] | None) -> list[int]:
+        """The option of each edge, MIXED for all."""
+        rows = [None if choices is None else edge.row for edge in self.layout.edges]
+        active = [0 if row is None or choices is None else choices[row].active for row in rows]
+        return [MIXED if option is None else option for option in active]
 
     def _why_not_fused(
-        self, x: Tensor, choices: Sequence[Choice] | None, drop: float, gates: Tensor | None
+        self,
+        x: Tensor,
+        active: list[int],
+        choices: Sequence[Choice] | None,
+        drop: float,
+        gates: Tensor | None,
     ) -> str | None:
         """Why this call runs the plain modules; the plan has its own reasons."""
         if self.coefficients is not None and self.coefficients.requires_grad:
@@ -131,21 +131,42 @@ class Cell(nn.Module):
         if choices is not None:
             if gates is None or gates.dtype != x.dtype or gates.device != x.device:
                 return "the gates are of another dtype or device than the input"
+            if any(o == MIXED and e.attention for o, e in zip(active, self.layout.edges, strict=True)):
+                return "an edge is mixed by attention"
             if gates.requires_grad and (drop > 0 or self.coefficients is not None):
                 return "an edge with a gradient of its gates has another factor"
         return why_not_fused(x)
 
-    def _factors(
-        self, x: Tensor, active: list[int], choices: Sequence[Choice] | None, drop: float
-    ) -> list[Tensor | None]:
-        """What the output of each edge counts times, None = 1."""
+    def _fused(
+        self,
+        plan: CellPlan,
+        s0: Tensor,
+        s1: Tensor,
+        active: list[int],
+        choices: Sequence[Choice] | None,
+        drop: float,
+        gates: Tensor | None,
+    ) -> Tensor:
+        stride = 1 + self.reduction
+        wanted = gates is not None and gates.requires_grad and torch.is_grad_enabled()
+        unit = MIXED not in active and all(choice.unit for choice in choices or ())
+        return run_cell(
+            plan,
+            (s0, s1) if self.layout.inputs == 2 else (s1,),
+            gates if wanted else None,
+            active,
+            weights=None if unit else gates,
+            factors=self._factors(s0, active, drop),
+            size=(self.channels, -(-s1.shape[2] // stride), -(-s1.shape[3] // stride)),
+        )
+
+    def _factors(self, x: Tensor, active: list[int], drop: float) -> list[Tensor | None]:
+        """What the output of each edge counts times besides its gates, None = 1."""
         factors: list[Tensor | None] = [None] * len(active)
         for position, (edge, option) in enumerate(zip(self.layout.edges, active, strict=True)):
             parts = []
             if option == PRUNED:
                 continue
-            if edge.row is not None and choices is not None and not choices[edge.row].unit:
-                parts.append(choices[edge.row].weights.detach()[option].clone())
             if self.coefficients is not None:
                 parts.append(self.coefficients[position])
             if edge.times != 1:
@@ -155,22 +176,6 @@ class Cell(nn.Module):
             if parts:
                 factors[position] = reduce(torch.mul, parts)
         return factors
-
-    def _fused(
-        self,
-        plan: CellPlan,
-        s0: Tensor,
-        s1: Tensor,
-        active: list[int],
-        factors: list[Tensor | None],
-        gates: Tensor | None,
-    ) -> Tensor:
-        """Args:    gates: if their gradient is wanted; then the factors are theirs alone."""
-        stride = 1 + self.reduction
-        size = (self.channels, -(-s1.shape[2] // stride), -(-s1.shape[3] // stride))
-        weighted = gates is not None and any(factor is not None for factor in factors)
-        inputs = (s0, s1) if self.layout.inputs == 2 else (s1,)
-        return run_cell(plan, inputs, gates, active, factors=factors, weighted=weighted, size=size)
 
     def _only(self, edge: EdgeLayout, module: nn.Module, x: Tensor) -> Tensor:
         """Output of an edge that holds one operation, or is called without gates."""

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """A fused cell: one autograd node and two native calls for all its edges.
 
-Forward runs the chosen option of each edge and keeps what lies in front of each BatchNorm, nothing else.
-Backward also gives the gradients of the options that did not run: <G_j, O_k(x_i)> with G_j = dL/dx_j (Yao et
-al. 2020, eq. 7 at one-hot rows), without a graph, in the memory of one path.
+Forward runs the chosen option of each edge and keeps what lies in front of each BatchNorm, nothing else. Of a
+mixed edge it runs all options, keeps their BatchNorms alone, and backward computes the rest again: a mixture
+takes the memory of one path. Backward also gives the gradients of the options that did not run:
+<G_j, O_k(x_i)> with G_j = dL/dx_j (Yao et al. 2020, eq. 7 at one-hot rows), without a graph, in the memory of
+one path.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -27,10 +30,10 @@ class CellCall:
     """One call of a fused cell, apart from the tensors that autograd sees.
 
     Args:
-        cell: preprocessing and the edges that run, in the mode of the forward; sources: the options that do
-            not, None if the gradient of the gates is not wanted.
-        factors: (E, N) of the edges that run, None = 1; weighted: they are the gates' weights, whose gradient
-            is wanted.
+        cell: preprocessing and the options that run, in the mode of the forward; sources: those that do not,
+            None if the gradient of the gates is not wanted.
+        factors: (E, N) of the options that run, None = 1; weighted: they are the gates' weights, whose
+            gradient is wanted.
         size: channels, height, width of a node.
     """
 
@@ -49,26 +52,25 @@ def run_cell(
     gates: Tensor | None,
     active: Sequence[int],
     *,
-    factors: Sequence[Tensor | None] | None = None,
-    weighted: bool = False,
+    weights: Tensor | None = None,
+    factors: Sequence[Tensor | None] = (),
     size: tuple[int, ...] = (0, 0, 0),
 ) -> Tensor:
     """The output of a fused cell.
 
     Args:
         inputs: (N, C_i, H, W) each; gates: (R, K) weights whose gradient is wanted, or None.
-        active: the option of each edge of the plan, -1 = none.
-        factors: of each edge of the plan, (N,) or () or None = 1.
-        weighted: the factors are the gates' weights, whose gradient is wanted.
+        active: the option of each edge of the plan, PRUNED = none, MIXED = all, weighted.
+        weights: (R, K), what the options count times, None = 1.
+        factors: what each edge of the plan counts times besides, (N,) or () or None = 1; none beside gates.
         size: channels, height, width of a node, for cells in which no edge may run.
     Returns: (N, len(concat) · C, H', W'), channels_last.
     """
     selection = plan.selection(active)
     cell = selection.program.arguments()
     sources = None if gates is None else selection.sources().arguments()
-    rows = None if factors is None else [factors[c.position] for c in selection.chosen]
-    matrix = None if rows is None else _factor_matrix(rows, inputs[0])
-    call = CellCall(plan, selection, cell, sources, matrix, weighted, size)
+    matrix = _factor_matrix(selection, weights, factors, inputs[0])
+    call = CellCall(plan, selection, cell, sources, matrix, gates is not None and matrix is not None, size)
     parameters: Sequence[Tensor] = cell.weights
     if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
         parameters = _Alias.apply(*parameters)  # type: ignore[no-untyped-call]
@@ -77,12 +79,19 @@ def run_cell(
     return out
 
 
-def _factor_matrix(factors: Sequence[Tensor | None], like: Tensor) -> Tensor | None:
-    """(E, N) of the factors of the E edges that run, None if all are 1."""
-    if not any(factor is not None for factor in factors):
-        return None
-    rows = [like.new_ones(()) if factor is None else factor for factor in factors]
-    return torch.stack([row.detach().to(like.dtype).expand(len(like)) for row in rows])
+def _factor_matrix(
+    selection: Selection, weights: Tensor | None, factors: Sequence[Tensor | None], like: Tensor
+) -> Tensor | None:
+    """(E, N) of the E options that run, None if all are 1."""
+    chosen = selection.chosen
+    parts: list[Tensor] = []
+    if weights is not None and chosen:
+        parts.append(selection.weights(weights.detach()).to(like.dtype)[:, None])
+    rows = [factors[c.position] for c in chosen] if factors else []
+    if any(row is not None for row in rows):
+        full = [like.new_ones(()) if row is None else row.detach() for row in rows]
+        parts.append(torch.stack([row.to(like.dtype).expand(len(like)) for row in full]))
+    return reduce(torch.mul, parts).expand(-1, len(like)).contiguous() if parts else None
 
 
 class _Alias(Function):

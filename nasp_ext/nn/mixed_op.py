@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import ops
-from ..gates import PRUNED
+from ..gates import MIXED, PRUNED
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
 from .host_rows import active_option
@@ -34,20 +34,22 @@ class MixedOp(nn.Module):
     * one entry not zero: only that branch runs. If the weights require a gradient it is exact for all K
       entries at the memory of one branch: the others run in backward, without a graph, one by one.
     * all zero: a zero output, the gradient still exact.
-    * dense: the mixture, all branches run (`none` never does: it adds zero).
+    * dense: the mixture, all branches run (`none` never does: it adds zero). On the fused operators it takes
+      the memory of one branch: backward runs each of them again.
 
     Which case holds is read from ``active`` if given (no wait for the device), else from one host copy of the
     whole matrix whose row ``weights`` is. Inside a ``torch.compile``d caller the module runs uncompiled (a
     graph break).
 
-    Images in float32 or float64 at a one-hot row run on the fused operators if the branches are made of their
-    layers (``why_not_fused``, ``fusion_reasons``); the output is then in channels_last memory, whatever the
-    layout of the input: flatten it with ``reshape``.
+    Images in float32 or float64 run on the fused operators if the branches are made of their layers
+    (``why_not_fused``, ``fusion_reasons``); the output is then in channels_last memory, whatever the layout
+    of the input: flatten it with ``reshape``.
 
     In training mode BatchNorms use the statistics of the batch. The running ones of the branches that run
     in backward are updated there, so that after forward and backward all are as the full mixture leaves them.
     Branches that draw random numbers (dropout) draw them in backward, in another order than the full mixture.
-    The one-hot path is differentiable once; for a second derivative pass ``active=None``.
+    One-hot rows and fused operators are differentiable once; for a second derivative pass ``active=None``
+    inside ``plain_modules()``.
 
     Args:
         C: channels; stride: 1 or 2; primitives: names, see ``nasp_ext.nn.PRIMITIVES``.
@@ -149,10 +151,9 @@ class MixedOp(nn.Module):
             raise ValueError(f"expected active in {PRUNED}..{len(self._ops) - 1} or None, got {active}")
         if active is None:
             return self._mixture(x, weights)
-        if why_not_fused(x) is None and weights.dtype == x.dtype:
-            plan = self._fusion.plan(self, self._plan)
-            if plan is not None:
-                return self._fused(plan, x, weights, active, unit)
+        plan = self._fused_plan(x, weights)
+        if plan is not None:
+            return self._fused(plan, x, weights, active, unit)
         y: Tensor | None = None if active == PRUNED else self._ops[active](x)
         if weights.requires_grad and torch.is_grad_enabled():
             zeros = self._output_of_zeros(x) if y is None else None
@@ -167,24 +168,26 @@ class MixedOp(nn.Module):
         aliased = y is x or (y._base is not None and y._base is (x if x._base is None else x._base))
         return y if unit and not aliased else y * weights[active]
 
+    def _fused_plan(self, x: Tensor, weights: Tensor) -> CellPlan | None:
+        if why_not_fused(x) is not None or weights.dtype != x.dtype:
+            return None
+        return self._fusion.plan(self, self._plan)
+
     def _plan(self) -> CellPlan:
         """The edge as a cell of one node. Raises NotFusedError."""
         edge = (0, 0, list(self._ops), 0, self.update_unselected_stats)
         return CellPlan((None,), [edge], 1, (1,), [self._modules, self._ops._modules, self.settings])
 
     def _fused(self, plan: CellPlan, x: Tensor, weights: Tensor, active: int, unit: bool) -> Tensor:
-        wanted = weights.requires_grad and torch.is_grad_enabled()
-        factor = None if unit or active == PRUNED else weights.detach()[active].clone()
+        row = weights.unsqueeze(0)
+        empty = not plan.selection((active,)).chosen
         return run_cell(
             plan,
             (x,),
-            weights.unsqueeze(0) if wanted else None,
+            row if weights.requires_grad and torch.is_grad_enabled() else None,
             (active,),
-            factors=(factor,),
-            weighted=wanted and factor is not None,
-            size=tuple(self._output_of_zeros(x)[0][1:])
-            if not plan.selection((active,)).chosen
-            else (0, 0, 0),
+            weights=None if unit else row,
+            size=tuple(self._output_of_zeros(x)[0][1:]) if empty else (0, 0, 0),
         )
 
     def _check_weights(self, x: Tensor, weights: Tensor) -> None:
@@ -205,6 +208,9 @@ class MixedOp(nn.Module):
 
     def _mixture(self, x: Tensor, weights: Tensor) -> Tensor:
         """Σ_k w_k O_k(x) over the branches that are not `none`."""
+        plan = self._fused_plan(x, weights)
+        if plan is not None:
+            return self._fused(plan, x, weights, MIXED, False)
         kept = [k for k, branch in enumerate(self._ops) if not isinstance(branch, Zero)]
         if not kept:
             zeros: Tensor = self._ops[0](x)

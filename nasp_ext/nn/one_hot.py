@@ -21,9 +21,9 @@ from .primitives import Zero
 AutocastState = tuple[str, torch.dtype, bool] | None  # device type, dtype, enabled
 
 _ONCE = (
-    "expected at most one backward through the one-hot path of MixedOp, got a second differentiation "
-    "(create_graph=True): its unselected branches leave no graph. Pass active=None to run the full mixture; "
-    "derived networks and weights: run inside nasp_ext.nn.plain_modules()"
+    "expected at most one backward through a one-hot or a fused MixedOp or cell, got a second "
+    "differentiation (create_graph=True): they leave no graph. Run inside nasp_ext.nn.plain_modules(), and "
+    "pass active=None where unselected branches matter"
 )
 
 

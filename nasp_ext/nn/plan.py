@@ -8,7 +8,7 @@ from itertools import repeat
 import torch
 from torch import Tensor, nn
 
-from ..gates import PRUNED
+from ..gates import MIXED, PRUNED
 from .lowering import NotFusedError, Option, containers, lower
 from .programs import SourcePrograms, cell_program
 
@@ -30,12 +30,13 @@ class PlanEdge:
 
 @dataclass(frozen=True)
 class Chosen:
-    """An edge that runs, and the option that does."""
+    """An option that runs, and its edge."""
 
     position: int  # in the plan
     edge: PlanEdge
     option: Option
     number: int  # of the option
+    mixed: bool = False  # all options of the edge run
     affine: int | None = None  # where the weight of its last BatchNorm is among the parameters
 
 
@@ -84,7 +85,7 @@ class CellPlan:
     def is_current(self, active: Sequence[int] | None = None) -> bool:
         """Whether the modules are still made of the layers that the plan was read from.
 
-        Args:    active: look at these options alone, -1 for none; None: at all.
+        Args:    active: look at these options alone, PRUNED for none, MIXED for all; None: at all.
         """
         if None in [norm.momentum for norm in self._norms]:  # as torch.optim.swa_utils.update_bn leaves it
             return False
@@ -97,7 +98,7 @@ class CellPlan:
         if found is None:
             pairs = list(self._always)
             for options, number in zip(self._of_option, active or repeat(None), strict=False):
-                if number is None:
+                if number is None or number == MIXED:
                     pairs += [pair for option in options for pair in option]
                 elif PRUNED < number < len(options):
                     pairs += options[number]
@@ -107,7 +108,7 @@ class CellPlan:
         return found
 
     def selection(self, active: Sequence[int]) -> "Selection":
-        """What runs with these options, -1 for none, in the order of the plan; remembered.
+        """What runs with these options, PRUNED for none, MIXED for all, in the order of the plan; remembered.
 
         Raises:  ValueError: for an option that an edge has not got.
         """
@@ -124,18 +125,22 @@ class Selection:
     """What of a plan runs with one choice of options: the same for every call until the choice changes.
 
     Attributes:
-        chosen: the edges that run, in the order of their nodes; of_node: their numbers for each node.
+        chosen: the options that run, in the order of their nodes; of_node: their numbers for each node.
         program: preprocessing and chosen edges for the native cell.
     """
 
     def __init__(self, plan: CellPlan, active: tuple[int, ...]) -> None:
         chosen = []
         for position, (edge, option) in enumerate(zip(plan.edges, active, strict=True)):
-            if not PRUNED <= option < len(edge.options):
+            if not MIXED <= option < len(edge.options):
                 last = len(edge.options) - 1
                 raise ValueError(f"expected active in {PRUNED}..{last} or None, got {option}")
-            if option != PRUNED and not edge.options[option].none:
-                chosen.append(Chosen(position, edge, edge.options[option], option))
+            numbers = range(len(edge.options)) if option == MIXED else (option,) if option != PRUNED else ()
+            chosen += [
+                Chosen(position, edge, edge.options[number], number, option == MIXED)
+                for number in numbers
+                if not edge.options[number].none
+            ]
         place = sum(len(option.parameters()) for option in plan.preprocess if option is not None)
         ordered = []
         for c in sorted(chosen, key=lambda c: c.edge.node):
@@ -156,6 +161,16 @@ class Selection:
         if self._sources is None:
             self._sources = SourcePrograms(self._plan, self._active)
         return self._sources
+
+    def weights(self, gates: Tensor) -> Tensor:
+        """(R, K) -> (E,): the entries of the E options that run; 1 where there is no choice."""
+        rows = [(c.edge.row, c.number) for c in self.chosen]
+        entries = [(row, number) for row, number in rows if row is not None]
+        found = gates.reshape(-1).index_select(0, self.index(entries, gates.shape[1], gates.device))
+        if len(entries) == len(rows):
+            return found
+        mixed = [i for i, (row, _) in enumerate(rows) if row is not None]
+        return gates.new_ones(len(rows)).index_copy_(0, torch.tensor(mixed, device=gates.device), found)
 
     def index(self, entries: Sequence[tuple[int, int]], options: int, device: torch.device) -> Tensor:
         """Where the entries (row, option) of a gradient lie in its memory; kept on the device, so that a

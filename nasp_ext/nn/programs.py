@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
+from ..gates import MIXED
 from .lowering import Block, Getter, Option, affine_getters, moves_statistics, read, uses_batch
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Program:
 
 
 def cell_program(plan: CellPlan, chosen: Sequence[Chosen]) -> Program:
-    """Preprocessing and chosen edges, in the order of csrc/cell/cell.h."""
+    """Preprocessing and chosen options, in the order of csrc/cell/cell.h: each is an edge of the program."""
 
     def write(to: Writer) -> None:
         to.ints += [plan.inputs, plan.nodes, len(plan.concat), *plan.concat]
@@ -105,7 +106,7 @@ def cell_program(plan: CellPlan, chosen: Sequence[Chosen]) -> Program:
                 to.option(option, True)
         to.ints.append(len(chosen))
         for c in chosen:
-            to.ints += [c.edge.node, c.edge.source]
+            to.ints += [c.edge.node, c.edge.source, int(c.mixed)]
             to.option(c.option, True)
 
     return Program([*filter(None, plan.preprocess), *(c.option for c in chosen)], write)
@@ -146,7 +147,7 @@ class _StateSource:
         self.entries: list[tuple[int, int]] = []
         self.parts: list[tuple[int, Option, bool]] = []
         for edge, selected in zip(edges, active, strict=True):
-            if edge.source != source or edge.row is None:
+            if edge.source != source or edge.row is None or selected == MIXED:
                 continue
             options = [k for k, o in enumerate(edge.options) if k != selected and not o.none]
             if options:

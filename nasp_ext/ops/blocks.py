@@ -172,13 +172,19 @@ def pool_backward_(
 
 
 def node_sum_(
-    out: Tensor, terms: Sequence[Tensor], norms: Sequence[Tensor], factors: Tensor | None = None
+    out: Tensor,
+    terms: Sequence[Tensor],
+    norms: Sequence[Tensor],
+    factors: Tensor | None = None,
+    base: Tensor | None = None,
 ) -> None:
-    """``out = sum_e factors[e] norms[e](terms[e])`` (Yao et al. 2020, eq. 7).
+    """``out = base + sum_e factors[e] norms[e](terms[e])`` (Yao et al. 2020, eq. 7).
 
-    Args:    out, terms: (N, C, H, W), E terms; norms: E of (5, C) or empty; factors: (E, N), None = 1.
+    Args:
+        out, terms: (N, C, H, W), E terms; norms: E of (5, C) or empty; factors: (E, N), None = 1.
+        base: (N, C, H, W), None = 0; may be ``out``.
     """
-    run_operator(_NODE_SUM_, out, terms, norms, factors)
+    run_operator(_NODE_SUM_, out, terms, norms, factors, base)
     mark_changed(out)
 
 

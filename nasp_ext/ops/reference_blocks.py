@@ -101,10 +101,14 @@ def pool_backward_(
 
 
 def node_sum_(
-    out: Tensor, terms: Sequence[Tensor], norms: Sequence[Tensor], factors: Tensor | None = None
+    out: Tensor,
+    terms: Sequence[Tensor],
+    norms: Sequence[Tensor],
+    factors: Tensor | None = None,
+    base: Tensor | None = None,
 ) -> None:
-    """out = sum_e factors[e] norms[e](terms[e])."""
-    total = torch.zeros_like(out)
+    """out = base + sum_e factors[e] norms[e](terms[e])."""
+    total = torch.zeros_like(out) if base is None else base
     for e, (term, norm) in enumerate(zip(terms, norms, strict=True)):
         total = total + _scaled(_affine(term, norm), None if factors is None else factors[e])
     out.copy_(total)

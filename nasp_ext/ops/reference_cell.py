@@ -39,16 +39,16 @@ class Cell:
             if option is None:
                 states.append(x)
                 continue
-            z, norm = self._option(option, x, kept, moved)
+            z, norm = self._option(option, x, kept, moved, False)
             if norm.numel():
                 z = self._sum([z], [norm], None)
                 kept.append(z)
             states.append(z)
         for node in range(cell.nodes):
-            found = [
-                self._option(cell.edges[i][2], states[cell.edges[i][1]], kept, moved)
-                for i in cell.numbers_of(node)
-            ]
+            found = []
+            for i in cell.numbers_of(node):
+                _, source, mixed, option = cell.edges[i]
+                found.append(self._option(option, states[source], kept, moved, mixed))
             if found:
                 rows = None if factors is None else factors[cell.numbers_of(node)]
                 total = self._sum([z for z, _ in found], [norm for _, norm in found], rows)
@@ -74,13 +74,13 @@ class Cell:
         return out
 
     def _option(
-        self, option: Option, x: Tensor, kept: list[Tensor], moved: list[Any]
+        self, option: Option, x: Tensor, kept: list[Tensor], moved: list[Any], norms_alone: bool
     ) -> tuple[Tensor, Tensor]:
         norm = x.new_empty((0, 0))
         if option.pool is not None:
             *shape, bn = option.pool
             x, norm = self.kernels.pool_forward(x, *shape, bn.exists, bn.parts(), bn.eps)
-            _keep(bn, x, norm, kept, moved)
+            _keep(bn, x, norm, kept, moved, norms_alone)
         before = None
         for block in option.chain:
             bn = block.norm
@@ -88,7 +88,7 @@ class Cell:
                 *(x, before, block.depthwise, block.products, block.geometry, block.relu),
                 *(bn.exists, bn.parts(), bn.eps),
             )
-            _keep(bn, x, norm, kept, moved)
+            _keep(bn, x, norm, kept, moved, norms_alone)
             before = norm if bn.exists else None
         return x, norm
 
@@ -142,14 +142,33 @@ class _Reverse:
         self.grads: list[Tensor | None] = [None] * len(inputs)
         for node in range(cell.nodes):
             for i in cell.numbers_of(node):
-                option = cell.edges[i][2]
+                _, source, mixed, option = cell.edges[i]
                 count = 1 if option.pool is not None else len(option.chain)
-                self.of_edge.append([(next(left), next(left)) for _ in range(count)])
+                if mixed:
+                    norms = [next(left) for _ in range(count)]
+                    self.of_edge.append(self._again(option, self.states[source], norms))
+                else:
+                    self.of_edge.append([(next(left), next(left)) for _ in range(count)])
             state, loose = len(inputs) + node, len(inputs) + node not in cell.concat
             self.states.append(next(left) if loose else cell.slice(out, state))
             self.grads.append(None if loose else cell.slice(grad, state))
         self.none = grad.new_empty((0,))
         self.weight_grads = [self.none] * len(weights)
+
+    def _again(self, option: Option, x: Tensor, norms: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """z and norm of each block or of the pool, from the norms alone."""
+        found: list[tuple[Tensor, Tensor]] = []
+        none = (None,) * 4
+        if option.pool is not None:
+            *shape, _ = option.pool
+            return [(self.kernels.pool_forward(x, *shape, False, none)[0], norms[0])]
+        for block, norm in zip(option.chain, norms, strict=True):
+            before = found[-1][1] if found and found[-1][1].numel() else None
+            x, _ = self.kernels.block_forward(
+                *(x, before, block.depthwise, block.products, block.geometry, block.relu, False, none)
+            )
+            found.append((x, norm))
+        return found
 
     def run(
         self,
@@ -192,7 +211,7 @@ class _Reverse:
         ]
 
     def _edge(self, number: int, grad: Tensor, factor: Tensor | None, sums: Tensor) -> None:
-        _, source, option = self.cell.edges[number]
+        _, source, _, option = self.cell.edges[number]
         x, kept = self.states[source], self.of_edge[number]
         out = torch.empty_like(_channels_last(x))
         if option.pool is not None:
@@ -248,8 +267,10 @@ class _Reverse:
         return out
 
 
-def _keep(norm: Norm, z: Tensor, rows: Tensor, kept: list[Tensor], moved: list[Any]) -> None:
-    kept += [z, rows]
+def _keep(
+    norm: Norm, z: Tensor, rows: Tensor, kept: list[Tensor], moved: list[Any], norms_alone: bool
+) -> None:
+    kept += [rows] if norms_alone else [z, rows]
     if norm.batches is not None:
         moved.append((norm, rows, z.numel() // z.shape[1]))
 

@@ -48,12 +48,12 @@ class Option:
 
 @dataclass
 class Program:
-    """What csrc/cell/cell.h describes; ``edges``: (node, source, option)."""
+    """What csrc/cell/cell.h describes; ``edges``: (node, source, whether it is mixed, option)."""
 
     concat: list[int]
     preprocess: list[Option | None]
     nodes: int
-    edges: list[tuple[int, int, Option]]
+    edges: list[tuple[int, int, bool, Option]]
 
     def numbers_of(self, node: int) -> list[int]:
         return [i for i, edge in enumerate(self.edges) if edge[0] == node]
@@ -76,7 +76,10 @@ class Reader:
         inputs, nodes, length = (next(self.ints) for _ in range(3))
         concat = [next(self.ints) for _ in range(length)]
         preprocess = [self._option() if next(self.ints) else None for _ in range(inputs)]
-        edges = [(next(self.ints), next(self.ints), self._option()) for _ in range(next(self.ints))]
+        edges = [
+            (next(self.ints), next(self.ints), bool(next(self.ints)), self._option())
+            for _ in range(next(self.ints))
+        ]
         left = [list(self.ints), self.weights[self.place :], list(self.statistics or ()), list(self.floats)]
         if any(left):
             raise ValueError(f"expected everything to be used by the program, found {left} left over")

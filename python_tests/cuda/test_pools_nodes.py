@@ -83,8 +83,12 @@ def test_node_sums_are_those_of_the_cpu(
             moved = to(device, (terms, norms, factors))
             target = out.to(device)
             ops.node_sum_(target, *moved)
-            CPU.node_sum_(expected, terms, norms, factors)
+            CPU.node_sum_(expected, terms, norms, factors, None)
             close(target, expected, dtype)
+            for base in (images(*shape, dtype=dtype), expected):
+                ops.node_sum_(target, *moved, target if base is expected else base.to(device))
+                CPU.node_sum_(expected, terms, norms, factors, base)
+                close(target, expected, dtype)
             sums = ops.node_gradient_sums(out.to(device), *moved)
             close(sums, CPU.node_gradient_sums(out, terms, norms, factors), dtype)
 

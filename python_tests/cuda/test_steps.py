@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import nasp_ext
-from nasp_ext.gates import PRUNED, Gates
+from nasp_ext.gates import MIXED, PRUNED, Gates
 from nasp_ext.ops import cells
 from nasp_ext.space import SearchSpace
 
@@ -42,6 +42,12 @@ def drawn(space: SearchSpace, edges_per_node: int, seed: int) -> tuple[int, ...]
                 option = options[int(torch.randint(len(options), (), generator=generator))]
                 active.append(option if row - begin in kept else PRUNED)
     return tuple(active)
+
+
+def mixture(space: SearchSpace, dtype: torch.dtype) -> tuple[Tensor, tuple[int, ...]]:
+    """Weights of all options, as DARTS has them, and what is active then."""
+    scores = torch.linspace(-1, 1, space.rows * space.options, dtype=dtype).view(space.rows, -1)
+    return scores.masked_fill(~space.mask(), -torch.inf).softmax(-1), (MIXED,) * space.rows
 
 
 def gates_of(space: SearchSpace, active: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -113,18 +119,25 @@ def emulated(emulator: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> ctypes.C
 
 
 @pytest.mark.parametrize(
-    "name, options",
-    [("darts", {}), ("nasp", {"affine": True, "pool_norm": False})],
-    ids=["darts", "nasp_affine"],
+    "name, mixed, options",
+    [
+        ("darts", False, {}),
+        ("nasp", False, {"affine": True, "pool_norm": False}),
+        ("darts", True, {}),
+        ("nasp", True, {"affine": True, "pool_norm": False}),
+    ],
+    ids=["darts", "nasp_affine", "darts_mixture", "nasp_affine_mixture"],
 )
 def test_both_steps_give_what_they_give_on_the_cpu(
-    emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, bool]
+    emulated: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, name: str, mixed: bool, options: dict[str, bool]
 ) -> None:
     """In float64: float32 networks differ through the kinks of ReLU alone."""
     space = nasp_ext.space(name)
     x, y = torch.randn(2, 3, 7, 7).double(), torch.randint(10, (2,))
     active = drawn(space, 2, seed=1)
     weight = gates_of(space, active, x.dtype)
+    if mixed:
+        weight, active = mixture(space, x.dtype)
     start = nasp_ext.supernet(space, channels=2, cells=3, **options).double()
     found: list[list[Tensor]] = []
     for operators in ("nasp_emulated", "nasp_ext"):
@@ -162,3 +175,14 @@ def test_steps_of_eight_cells_take_few_launches(
         weight_step(net, x, y, weight, active, optimizer)
     assert of_architecture.total() <= most[0], (of_architecture.ours, of_architecture.torch)
     assert of_weights.total() <= most[1], (of_weights.ours, of_weights.torch)
+
+
+def test_steps_of_a_mixture_take_few_launches(emulated: ctypes.CDLL) -> None:
+    """All 8 options of all 14 edges of eight cells, forward, backward and once more for the backward."""
+    space = nasp_ext.space("darts")
+    net = nasp_ext.supernet(space, channels=2, cells=8)
+    x, y = torch.randn(2, 3, 8, 8), torch.randint(10, (2,))
+    weight, active = mixture(space, x.dtype)
+    with Launches(emulated) as of_architecture:
+        architecture_step(net, x, y, weight, active)
+    assert of_architecture.total() <= 2300, (of_architecture.ours, of_architecture.torch)

@@ -5,12 +5,13 @@ from itertools import pairwise
 
 import torch
 
-from nasp_ext.gates import Gates
+from nasp_ext.gates import MIXED, Gates
 from nasp_ext.nn import MixedOp
 
 
-def random_gates(cells, generator, *, edges=2, value=None, dtype=torch.float64):
-    """One random option per row; `edges` random incoming edges kept per node, None = all."""
+def random_gates(cells, generator, *, edges=2, value=None, mixed=0.0, dtype=torch.float64):
+    """One random option per row, or all options with probability `mixed`; `edges` random incoming edges kept
+    per node, None = all."""
     weight = torch.zeros(cells.rows, cells.options, dtype=dtype)
     active = [-1] * cells.rows
     bounds = cells.node_offsets
@@ -22,6 +23,9 @@ def random_gates(cells, generator, *, edges=2, value=None, dtype=torch.float64):
             options = len(cells.choices(row))
             active[row] = int(torch.randint(options, (1,), generator=generator))
             weight[row, active[row]] = 1.0 if value is None else float(torch.rand(1, generator=generator))
+            if mixed and float(torch.rand(1, generator=generator)) < mixed:
+                weight[row, :options] = torch.rand(options, generator=generator, dtype=dtype)
+                active[row] = MIXED
     return Gates(weight, tuple(active), unit=value is None)
 
 

@@ -37,10 +37,10 @@ def chain_program(channels, updates):
 
 
 def cell_program(channels):
-    """One input behind a 1×1 block; a node of a separable edge, a second of a skip and a pool."""
+    """One input behind a 1×1 block; a node of a separable edge, a second of the mixture of skip and pool."""
     bn = [1, 0, 1, 1]
     program = [1, 2, 2, 1, 2, 1, 2, 1, 0, 1, *IDENTITY, 1, *bn]
-    program += [3, 0, 0, 2, 1, 1, 1, *DEPTHWISE, 1, *bn, 1, 0, 0, 1, 1, 1, 1, 3, 1, *bn]
+    program += [3, 0, 0, 0, 2, 1, 1, 1, *DEPTHWISE, 1, *bn, 1, 0, 1, 0, 1, 1, 1, 1, 1, 3, 1, *bn]
     weights = [images(channels, channels, 1, 1, seed=seed).contiguous() for seed in (1, 2)]
     weights.insert(1, images(channels, 1, 3, 3).contiguous())
     return program, weights, [s for _ in range(3) for s in running(channels)], [1e-5, 0.1] * 3
@@ -49,6 +49,7 @@ def cell_program(channels):
 def cell_samples(x, grad):
     """Forward, and the backward of what it keeps."""
     channels, factors = x.shape[1], torch.stack([row(len(x), seed) for seed in range(3)])
+    gates = row(3)[:, None].expand(3, len(x)).contiguous()
     program, weights, statistics, numbers = cell_program(channels)
     forward = [x], program, weights, statistics, numbers
     kept = torch.ops.nasp_ext.cell_forward(*forward, factors, [channels, *x.shape[2:]])
@@ -62,7 +63,7 @@ def cell_samples(x, grad):
             ([x], [1, 1, 1, 1, 0, 0], [], [], [], None, [3, 4, 5]),
         ],
         "cell_backward": [
-            (*behind, *rest, factors, True, True, [1], sources, dots_weights, dots_statistics, dots_numbers),
+            (*behind, *rest, gates, True, True, [1], sources, dots_weights, dots_statistics, dots_numbers),
             (*behind, *rest, None, False, False, [1], [], [], [], []),
         ],
     }
@@ -132,8 +133,8 @@ def samples(batch=2, channels=4, size=5):
             (grad, None, no_sums, z, none, False, x, False, 3, 1, x.clone(), None),
         ],
         "node_sum_": [
-            (x.clone(), [grad, z], [norm(channels), none], factors),
-            (x.clone(), [z], [none], None),
+            (x.clone(), [grad, z], [norm(channels), none], factors, grad),
+            (x.clone(), [z], [none], None, None),
         ],
         "node_gradient_sums": [(grad, [x, z], [norm(channels), none], factors), (grad, [z], [none], None)],
         "update_statistics_": [

@@ -59,10 +59,12 @@ def cells(draw) -> DrawnCell:
     ]
     cell.program.append(len(edges))
     for node, source in edges:
-        cell.program.append(node)
-        cell.option(draw, source, channels, channels, 1)
+        cell.program += [node, source]
+        cell.option(draw, draw(st.integers(0, 1)), channels, channels, 1)  # the number: mixed or not
     factors = numbers.normal(len(edges), batch) if edges and draw(st.booleans()) else None
     flags = (draw(st.booleans()), draw(st.booleans()), [draw(st.integers(0, 1)) for _ in range(inputs)])
+    if flags[0] and factors is not None:  # gates: a number for each edge
+        factors = factors[:, :1].expand(-1, batch).contiguous()
     drawn = DrawnCell(images, cell, factors, [channels, height, width], concat, flags)
     if draw(st.booleans()):
         _sources(draw, drawn, inputs, nodes, channels)

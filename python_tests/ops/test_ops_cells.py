@@ -47,7 +47,7 @@ def test_cell_equals_the_reference(isa, drawn, assert_near):
 def test_cell_of_a_skip_and_a_pool_by_hand():
     """One input, a node that adds its skip and its 3×3 average, and a second node without edges."""
     x = torch.arange(16.0).view(1, 1, 4, 4)
-    program = [1, 2, 2, 1, 2, 0, 2, 0, 0, 0, 0, 0, 1, 0, 3, 1, 0, 0, 0, 0]
+    program = [1, 2, 2, 1, 2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 3, 1, 0, 0, 0, 0]
     out, *kept = ops.cell_forward([x], program, [], [], [], None, [1, 4, 4])
     average = torch.nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
     torch.testing.assert_close(out, torch.cat([x + average, torch.zeros_like(x)], 1))

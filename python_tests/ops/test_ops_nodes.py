@@ -36,21 +36,24 @@ def nodes(draw):
     return numbers, shape, terms, norms, factors
 
 
-def magnitudes(terms, norms, factors):
+def magnitudes(terms, norms, factors, base):
     """The same for which every product is positive."""
     shift = [norm.new_zeros(0, 0) if norm.numel() == 0 else norm.abs() for norm in norms]
-    return [term.abs() for term in terms], shift, None if factors is None else factors.abs()
+    return [term.abs() for term in terms], shift, *(None if t is None else t.abs() for t in (factors, base))
 
 
 @pytest.mark.parametrize("isa", SETS)
 @DRAWN
-@given(node=nodes())
-def test_node_sum_equals_the_reference(isa, node, assert_near):
+@given(node=nodes(), base=st.sampled_from(["none", "other", "out"]))
+def test_node_sum_equals_the_reference(isa, node, base, assert_near):
     numbers, shape, *arguments = node
     out = in_memory(numbers.normal(*shape), True)
+    arguments.append({"none": None, "other": numbers.images(*shape), "out": out}[base])
+    before = None if base == "none" else arguments[-1].double().clone()
     with instruction_set(isa):
         ops.node_sum_(out, *arguments)
     expected, terms = (torch.empty(shape, dtype=torch.float64) for _ in range(2))
+    arguments[-1] = before
     reference.node_sum_(expected, *up(arguments))
     reference.node_sum_(terms, *magnitudes(*up(arguments)))
     assert_near(out, expected, out.dtype, [terms])
