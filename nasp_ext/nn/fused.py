@@ -19,8 +19,8 @@ from torch.autograd import Function
 
 from .. import ops
 from .one_hot import once
-from .plan import CellPlan, Chosen, Selection
-from .programs import Arguments
+from .plan import CellPlan, Selection
+from .programs import Arguments, Chosen
 
 _ACCUMULATE = "AccumulateGrad"  # the autograd node of a leaf
 

@@ -2,7 +2,7 @@
 """A cell, or a single mixed edge, as data for the fused engine: its options, and which of them run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import repeat
 
 import torch
@@ -10,34 +10,11 @@ from torch import Tensor, nn
 
 from ..gates import MIXED, PRUNED
 from .lowering import NotFusedError, Option, containers, lower
-from .programs import SourcePrograms, cell_program
+from .programs import Chosen, PlanEdge, SourcePrograms, cell_program
 
 Watched = Mapping[str, object]  # children of a module, or settings
 
 _SELECTIONS_KEPT = 64
-
-
-@dataclass(frozen=True)
-class PlanEdge:
-    """An edge from state ``source`` into node ``node`` (counted from 0, behind the inputs)."""
-
-    node: int
-    source: int
-    options: tuple[Option, ...]
-    row: int | None  # of the gates; None: its one option always runs
-    update_unselected: bool = True
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """An option that runs, and its edge."""
-
-    position: int  # in the plan
-    edge: PlanEdge
-    option: Option
-    number: int  # of the option
-    mixed: bool = False  # all options of the edge run
-    affine: int | None = None  # where the weight of its last BatchNorm is among the parameters
 
 
 class CellPlan:
@@ -151,7 +128,7 @@ class Selection:
         self.of_node = tuple(
             tuple(i for i, c in enumerate(self.chosen) if c.edge.node == node) for node in range(plan.nodes)
         )
-        self.program = cell_program(plan, self.chosen)
+        self.program = cell_program(plan.preprocess, plan.nodes, plan.concat, self.chosen)
         self._plan, self._active = plan, active
         self._sources: SourcePrograms | None = None
         self._indices: dict[object, Tensor] = {}
@@ -159,7 +136,8 @@ class Selection:
     def sources(self) -> SourcePrograms:
         """The options that do not run."""
         if self._sources is None:
-            self._sources = SourcePrograms(self._plan, self._active)
+            states = self._plan.inputs + self._plan.nodes
+            self._sources = SourcePrograms(self._plan.edges, states, self._active)
         return self._sources
 
     def weights(self, gates: Tensor) -> Tensor:

@@ -4,17 +4,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from ..gates import MIXED
 from .lowering import Block, Getter, Option, affine_getters, moves_statistics, read, uses_batch
 
-if TYPE_CHECKING:
-    from .plan import CellPlan, Chosen, PlanEdge
-
 _IDENTITY, _POOL, _CHAIN = range(3)
+
+
+@dataclass(frozen=True)
+class PlanEdge:
+    """An edge from state ``source`` into node ``node`` (counted from 0, behind the inputs)."""
+
+    node: int
+    source: int
+    options: tuple[Option, ...]
+    row: int | None  # of the gates; None: its one option always runs
+    update_unselected: bool = True
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An option that runs, and its edge."""
+
+    position: int  # in the plan
+    edge: PlanEdge
+    option: Option
+    number: int  # of the option
+    mixed: bool = False  # all options of the edge run
+    affine: int | None = None  # where the weight of its last BatchNorm is among the parameters
 
 
 class Arguments(NamedTuple):
@@ -95,12 +116,19 @@ class Program:
         return Arguments(written.ints, read(written.weights), read(written.statistics), written.numbers)
 
 
-def cell_program(plan: CellPlan, chosen: Sequence[Chosen]) -> Program:
-    """Preprocessing and chosen options, in the order of csrc/cell/cell.h: each is an edge of the program."""
+def cell_program(
+    preprocess: Sequence[Option | None], nodes: int, concat: Sequence[int], chosen: Sequence[Chosen]
+) -> Program:
+    """Preprocessing and chosen options, in the order of csrc/cell/cell.h: each is an edge of the program.
+
+    Args:
+        preprocess: of each input, None for one that is used as it is.
+        nodes: how many; concat: the states that make up the output.
+    """
 
     def write(to: Writer) -> None:
-        to.ints += [plan.inputs, plan.nodes, len(plan.concat), *plan.concat]
-        for option in plan.preprocess:
+        to.ints += [len(preprocess), nodes, len(concat), *concat]
+        for option in preprocess:
             to.ints.append(int(option is not None))
             if option is not None:
                 to.option(option, True)
@@ -109,7 +137,7 @@ def cell_program(plan: CellPlan, chosen: Sequence[Chosen]) -> Program:
             to.ints += [c.edge.node, c.edge.source, int(c.mixed)]
             to.option(c.option, True)
 
-    return Program([*filter(None, plan.preprocess), *(c.option for c in chosen)], write)
+    return Program([*filter(None, preprocess), *(c.option for c in chosen)], write)
 
 
 class SourcePrograms:
@@ -118,8 +146,8 @@ class SourcePrograms:
     Attributes:    entries: for each state (row, option) of each of its numbers.
     """
 
-    def __init__(self, plan: CellPlan, active: Sequence[int]) -> None:
-        self._states = [_StateSource(plan.edges, state, active) for state in range(plan.inputs + plan.nodes)]
+    def __init__(self, edges: Sequence[PlanEdge], states: int, active: Sequence[int]) -> None:
+        self._states = [_StateSource(edges, state, active) for state in range(states)]
         self.entries = [state.entries for state in self._states]
         options = [option for state in self._states for _, option, _ in state.parts]
         self._program = Program(options, self._write)
