@@ -25,7 +25,7 @@ from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retra
 from nasp_ext.engine.build import build_strategy, search_space
 from nasp_ext.engine.checkpoint import write_atomic
 from nasp_ext.engine.folder import HISTORY, read_history
-from nasp_ext.layered import AnyGenotype
+from nasp_ext.layered import AnyGenotype, genotype_from_json
 from nasp_ext.reproduce.base import Say, table
 from nasp_ext.strategies.base import option_types
 
@@ -133,8 +133,11 @@ class Compare:
         for seed in self.seeds:
             for strategy in self.strategies:
                 result, genotype = self._result(self.search_run(strategy, seed), task, say)
-                known = None if truth is None else truth(genotype)
-                results.append(dataclasses.replace(result, truth=known))
+                if truth is not None:
+                    lines = read_history(self._folder(strategy, seed) / HISTORY)
+                    each = tuple(truth(genotype_from_json(line["genotype"])) for line in lines)
+                    result = dataclasses.replace(result, truth=truth(genotype), truths=each)
+                results.append(result)
         for line in table(rows_of(results)):
             say(line)
         files = folder / "compare.svg", folder / "compare.json"
@@ -145,15 +148,14 @@ class Compare:
         return files
 
     def _result(self, run: SearchRun, task: ClassificationTask, say: Say) -> tuple[Result, AnyGenotype]:
-        label = f"{run.strategy}-seed-{run.seed}"
-        folder = Path(self.out) / label
+        folder = self._folder(run.strategy, run.seed)
         file, key = folder / "result.json", {"search": json.loads(run.to_json()), "retrain": self.retrain}
         if file.exists():
             stored = json.loads(file.read_text(encoding="utf-8"))
             if stored["of"] == key:
                 return Result.from_json(stored["result"]), read_genotype(str(folder))
         for line in search_in_a_process_of_its_own(run, folder):
-            say(f"{label}: {line}")
+            say(f"{folder.name}: {line}")
         found, config = search_space(run), self._retrain_config(run)
         derived = derive_run(found, build_strategy(run, found, task), task, run, folder)
         with torch.device("meta"):  # counting parameters needs no memory
@@ -172,6 +174,9 @@ class Compare:
         )
         write_atomic(file, json.dumps({"of": key, "result": to_json(result)}).encode())
         return result, derived.genotype
+
+    def _folder(self, strategy: str, seed: int) -> Path:
+        return Path(self.out) / f"{strategy}-seed-{seed}"
 
     def _retrain_config(self, run: SearchRun) -> RetrainConfig:
         return RetrainConfig(

@@ -21,6 +21,7 @@ class Result:
         test_accuracy: of the derived network with the weights of the search.
         retrained_accuracy: of the derived network trained anew, None without retraining.
         truth: accuracy of the architecture in a table of trained ones, None without a table.
+        truths: the same of what would have been derived after each epoch; empty without a table.
         parameters: of the derived network.
         search_seconds: of all steps, without evaluations.
         peak_memory, start_memory: bytes of the process that searched, at most and before its first step.
@@ -39,6 +40,7 @@ class Result:
     start_memory: int
     curve: tuple[tuple[int, float, float, float | None], ...]
     truth: float | None = None
+    truths: tuple[float | None, ...] = ()
 
     @classmethod
     def from_history(cls, history: Sequence[dict[str, Any]], **others: Any) -> Result:
@@ -59,7 +61,8 @@ class Result:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Result:
         """From ``dataclasses.asdict`` that went through JSON."""
-        return cls(**{**values, "curve": tuple(tuple(point) for point in values["curve"])})
+        lists = {"curve": tuple(map(tuple, values["curve"])), "truths": tuple(values.get("truths", ()))}
+        return cls(**{**values, **lists})
 
 
 def _percent(values: Sequence[float]) -> str:
@@ -104,7 +107,8 @@ def rows_of(results: Sequence[Result]) -> list[list[str]]:
 
 
 def curves_svg(results: Sequence[Result], title: str) -> str:
-    """Accuracies against time and against iterations, as in Fig. 3 and 5 of the NASP paper."""
+    """Accuracies against time and against iterations, as in Fig. 3 and 5 of the NASP paper; with a table what
+    it says of the derived architectures, the mean over the seeds."""
     panels = []
     for heading, accuracy in (("Validation accuracy, derived cells (%)", 2), ("Accuracy of what ran (%)", 3)):
         for x_label, x in (("seconds of search", 1), ("iterations", 0)):
@@ -116,7 +120,25 @@ def curves_svg(results: Sequence[Result], title: str) -> str:
                     series.setdefault(result.strategy, []).append(points)
             if series:
                 panels.append(Panel(heading, series, x_label=x_label))
+    known = _mean_truths(results)
+    if known:
+        panels.append(Panel("Derived cells in the table, mean (%)", known, x_label="iterations"))
     return chart_svg(panels, title, columns=2)
+
+
+def _mean_truths(results: Sequence[Result]) -> dict[str, list[list[tuple[float, float]]]]:
+    """For each strategy (iterations, mean over its runs), as far as every run and the table go."""
+    found: dict[str, list[list[tuple[float, float]]]] = {}
+    for strategy in dict.fromkeys(result.strategy for result in results):
+        own = [result for result in results if result.strategy == strategy]
+        points = []
+        for epoch, truths in enumerate(zip(*(result.truths for result in own), strict=False)):
+            values = [truth for truth in truths if truth is not None]
+            if len(values) == len(own):
+                points.append((float(own[0].curve[epoch][0]), 100 * mean(values)))
+        if points:
+            found[strategy] = [points]
+    return found
 
 
 def to_json(result: Result) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from cli_calls import SIZES, SPACE, call
 
 from nasp_ext.cli import main
 from nasp_ext.commands import compare as command
+from nasp_ext.commands import results
 from nasp_ext.commands.results import Result, curves_svg, rows_of, to_json
 from nasp_ext.engine.folder import read_history
 
@@ -173,8 +174,19 @@ def test_a_table_of_trained_architectures_gives_the_truth(tmp_path, inside):
     command.Compare(strategies=("random",), out=str(tmp_path), **sizes).run(lines.append, truth)
     command.Compare(strategies=("random",), out=str(tmp_path), **sizes).run(lines.append, truth)
     assert len(inside) == 1
-    assert seen[0] == seen[1]
+    assert len(set(seen)) == 1  # of the one epoch, and of the search
     assert sum("94.37" in line for line in lines) == 2
+    assert "in the table" in (tmp_path / "compare.svg").read_text()
+    (stored,) = json.loads((tmp_path / "compare.json").read_text())["results"]
+    assert Result.from_json(stored).truths == (0.9437,)
+
+
+def test_the_truth_of_each_epoch_is_drawn_as_the_mean_of_the_seeds(monkeypatch):
+    panels = []
+    monkeypatch.setattr(results, "chart_svg", lambda drawn, *_, **__: panels.extend(drawn) or "")
+    known = [result("nasp", 0, truths=(0.5, 0.7)), result("nasp", 1, truths=(0.7, 0.9)), result("pa", 0)]
+    curves_svg(known, "All")
+    assert panels[-1].series == {"nasp": [[(5.0, pytest.approx(60)), (10.0, pytest.approx(80))]]}
 
 
 @pytest.mark.parametrize(
