@@ -17,9 +17,9 @@ void Operators<OnCpu>::blocks_forward(std::vector<ForwardCall>& calls) {
   for (ForwardCall& c : calls) {
     const ProgramBlock& b = *c.block;
     const NormArguments& bn = b.norm.arguments;
-    std::tie(c.z, c.norm) =
-        block_forward(c.x, c.in_norm, b.weights.depthwise, b.weights.products, b.geometry, b.relu,
-                      b.norm.exists && !c.without_norm, bn.weight, bn.bias, bn.mean, bn.var, bn.eps);
+    std::tie(c.z, c.norm) = block_forward(c.x, c.in_norm, b.weights.depthwise, b.weights.products,
+                                          b.geometry, b.relu, b.norm.exists && !c.without_norm,
+                                          bn.weight, bn.bias, bn.mean, bn.var, bn.eps);
   }
 }
 

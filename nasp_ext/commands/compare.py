@@ -141,7 +141,9 @@ class Compare:
         for line in table(rows_of(results)):
             say(line)
         files = folder / "compare.svg", folder / "compare.json"
-        title = f"{Path(self.data).name}, {self.cells} cells of {self.channels} channels, {self.epochs} epochs"
+        title = (
+            f"{Path(self.data).name}, {self.cells} cells of {self.channels} channels, {self.epochs} epochs"
+        )
         write_atomic(files[0], curves_svg(results, title).encode())
         written = {"options": dataclasses.asdict(self), "results": [to_json(result) for result in results]}
         write_atomic(files[1], (json.dumps(written, indent=1) + "\n").encode())
