@@ -71,10 +71,21 @@ class Cell(nn.Module):
         drop = drop_path_prob if self.training else 0.0
         active = self._active(choices)
         if self._why_not_fused(s0, active, choices, drop, gates) is None:
-            wanted = gates if gates is not None and gates.requires_grad and torch.is_grad_enabled() else None
-            plan = self._fusion.plan(self, self._plan, active if wanted is None else None)
+            wanted = gates is not None and gates.requires_grad and torch.is_grad_enabled()
+            plan = self._fusion.plan(self, self._plan, None if wanted else active)
             if plan is not None:
-                return cast(Tensor, self.post(self._fused(plan, s0, s1, active, choices, drop, gates)))
+                unit = MIXED not in active and all(choice.unit for choice in choices or ())
+                stride = 1 + self.reduction
+                out = run_cell(
+                    plan,
+                    (s0, s1) if self.layout.inputs == 2 else (s1,),
+                    gates if wanted else None,
+                    active,
+                    weights=None if unit else gates,
+                    factors=self._factors(s0, active, drop),
+                    size=(self.channels, -(-s1.shape[2] // stride), -(-s1.shape[3] // stride)),
+                )
+                return cast(Tensor, self.post(out))
         return cast(Tensor, self.post(self._plain(s0, s1, choices, drop)))
 
     def _plain(self, s0: Tensor, s1: Tensor, choices: Sequence[Choice] | None, drop: float) -> Tensor:
@@ -136,29 +147,6 @@ class Cell(nn.Module):
             if gates.requires_grad and (drop > 0 or self.coefficients is not None):
                 return "an edge with a gradient of its gates has another factor"
         return why_not_fused(x)
-
-    def _fused(
-        self,
-        plan: CellPlan,
-        s0: Tensor,
-        s1: Tensor,
-        active: list[int],
-        choices: Sequence[Choice] | None,
-        drop: float,
-        gates: Tensor | None,
-    ) -> Tensor:
-        stride = 1 + self.reduction
-        wanted = gates is not None and gates.requires_grad and torch.is_grad_enabled()
-        unit = MIXED not in active and all(choice.unit for choice in choices or ())
-        return run_cell(
-            plan,
-            (s0, s1) if self.layout.inputs == 2 else (s1,),
-            gates if wanted else None,
-            active,
-            weights=None if unit else gates,
-            factors=self._factors(s0, active, drop),
-            size=(self.channels, -(-s1.shape[2] // stride), -(-s1.shape[3] // stride)),
-        )
 
     def _factors(self, x: Tensor, active: list[int], drop: float) -> list[Tensor | None]:
         """What the output of each edge counts times besides its gates, None = 1."""

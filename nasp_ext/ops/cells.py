@@ -65,7 +65,8 @@ def cell_backward(
 
     Args:
         grad: of the output; kept: the output and what the forward kept.
-        weighted: the factors are gates: the sums of the edges are those in front of them.
+        weighted: the factors are gates, one number in each row: the sums of the edges are those in front of
+            them.
         need_weights, need_inputs: what is asked for; one flag (0 or 1) for each input.
         sources, …: see csrc/cell/cell_sources.h; empty if the gradient of the options is not asked for.
     Returns:

@@ -70,3 +70,16 @@ def shuffled(module: nn.Module, seed: int = 0) -> nn.Module:
                 if tensor.dim() == 4:
                     tensor.sub_(1)
     return module
+
+
+def kept_bytes(call):
+    """The bytes of memory that the graph of ``call()`` keeps, each once, and what it returned."""
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = call()
+    return sum(kept.values()), out

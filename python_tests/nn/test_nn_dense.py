@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from nn_fused import compared, images, shuffled
+from nn_fused import compared, images, kept_bytes, shuffled
 
 from nasp_ext.gates import MIXED, Gates
 from nasp_ext.nn import MixedOp, plain_modules, supernet
@@ -59,26 +59,14 @@ def test_some_rows_may_be_mixed_and_others_pruned():
 
 def test_mixture_keeps_less_than_one_branch_does():
     op, x = MixedOp(8, 1), torch.randn(4, 8, 16, 16, requires_grad=True)
-
-    def kept(call):
-        found = {}
-
-        def pack(tensor):
-            found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            out = call()
-        return sum(found.values()), out
-
     weights = torch.rand(8, requires_grad=True)
-    mixture, _ = kept(lambda: op(x, weights))
+    mixture, _ = kept_bytes(lambda: op(x, weights))
     parameters = sum(p.numel() * 4 for p in op.parameters())
     assert mixture <= x.numel() * 4 + parameters + 8 * 2 * 5 * 8 * 4  # x, weights, (5, C) for each BatchNorm
-    one, _ = kept(lambda: op._ops[4](x))
+    one, _ = kept_bytes(lambda: op._ops[4](x))
     assert mixture < one
     with plain_modules():
-        every, _ = kept(lambda: op(x, weights))
+        every, _ = kept_bytes(lambda: op(x, weights))
     assert every > 10 * mixture
 
 

@@ -6,6 +6,7 @@ import copy
 import pytest
 import torch
 from nn_drawn import mixture
+from nn_fused import kept_bytes
 from torch import nn
 from torch.nn.functional import one_hot
 
@@ -186,22 +187,11 @@ def test_backward_to_the_parameters_alone_runs_no_other_branch():
 
 
 def test_graph_keeps_the_memory_of_one_branch():
-    def saved(function):
-        kept = {}
-
-        def pack(tensor):
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            out = function()
-        return sum(kept.values()), out
-
     op = MixedOp(8, 1)
     x = torch.randn(4, 8, 16, 16, requires_grad=True)
-    one, _ = saved(lambda: op._ops[4](x))
-    found, _ = saved(lambda: op(x, row(4).float().requires_grad_()))
-    every, _ = saved(lambda: mixture(op, x, row(4).float().requires_grad_()))
+    one, _ = kept_bytes(lambda: op._ops[4](x))
+    found, _ = kept_bytes(lambda: op(x, row(4).float().requires_grad_()))
+    every, _ = kept_bytes(lambda: mixture(op, x, row(4).float().requires_grad_()))
     ends = 2 * x.numel() * 4  # x and y_k themselves
     assert found <= one + ends + 1024
     assert every > 2 * found
