@@ -19,6 +19,7 @@ from .heads import AuxiliaryHead
 from .layout import CellLayout, Norms, Place, WiredLayout
 from .plan import CellPlan
 from .residual import ResidualBlock
+from .watch import Watch
 from .wired import WiredCell
 
 _T = TypeVar("_T")
@@ -153,7 +154,8 @@ class Network(nn.Module):
         return out
 
     def _plan(self) -> CellPlan:
-        return CellPlan((None,), [(0, 0, [self.stem], None, True)], 1, (1,), [self._modules])
+        watched = Watch(mappings=[self._modules])
+        return CellPlan((None,), [(0, 0, [self.stem], None, True)], 1, (1,), watched)
 
     def weight_parameters(self) -> list[nn.Parameter]:
         """What the weight optimizer trains: all parameters, for the architecture is none of the network's."""

@@ -16,8 +16,9 @@ from .chains import Projection
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
 from .layout import Norms, Place, WiredLayout
-from .plan import CellPlan, Watched
+from .plan import CellPlan
 from .primitives import build_primitive
+from .watch import Watch, Watched
 
 
 class Term(NamedTuple):
@@ -174,10 +175,12 @@ class _WiredPlan(CellPlan):
             for _ in range(space.slots)
             for (node, source), modules in zip(pairs, candidates, strict=True)
         ]
-        watched: list[Watched] = [cell._modules, cell._ops._modules]
-        watched += [options._modules for options in cell._ops]
+        held: list[Watched] = [cell._modules, cell._ops._modules]
+        held += [options._modules for options in cell._ops]
         concat = range(2, 2 + space.nodes)
-        super().__init__((cell.preprocess0, cell.preprocess1), edges, space.nodes, concat, watched)
+        super().__init__(
+            (cell.preprocess0, cell.preprocess1), edges, space.nodes, concat, Watch(mappings=held)
+        )
         self._outputs: dict[tuple[int, ...], CellPlan] = {}
 
     def with_output(self, nodes: tuple[int, ...]) -> CellPlan:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
+from . import reference
 from ._native import call, check_tensor, differentiable, record, row_mask, seed_of
+from ._transforms import by_torch_alone, refuse_batch
 
 _PROX_C = torch.ops.nasp_ext.prox_c.default
 _PROX_C1 = torch.ops.nasp_ext.prox_c1.default
@@ -34,6 +36,9 @@ def prox_c(
     (tensor([[0., 1., 0.]]), tensor([1]))
     """
     check_tensor(a, "a")
+    if by_torch_alone():
+        refuse_batch("prox_c", a)
+        return reference.prox_c(a, row_mask(mask, a), generator=generator)
     if mask is None and generator is None and not (a.requires_grad and torch.is_grad_enabled()):
         result: tuple[Tensor, Tensor] = call(_PROX_C, a, None, None)
         return result
@@ -50,6 +55,9 @@ def prox_c1(
     (tensor([[ 0.0000, -1.5000,  0.0000]]), tensor([1]))
     """
     check_tensor(a, "a")
+    if by_torch_alone():
+        refuse_batch("prox_c1", a)
+        return reference.prox_c1(a, row_mask(mask, a), generator=generator)
     if mask is None and generator is None and not (a.requires_grad and torch.is_grad_enabled()):
         result: tuple[Tensor, Tensor] = call(_PROX_C1, a, None, None)
         return result
@@ -69,6 +77,9 @@ def prox_c2(a: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     check_tensor(a, "a")
     rows = row_mask(mask, a)
+    if by_torch_alone():
+        refuse_batch("prox_c2", a)
+        return reference.prox_c2(a, rows)
     result: Tensor = record(_Clip, a, rows) if differentiable(a) else call(_PROX_C2, a, rows)
     return result
 

@@ -85,6 +85,10 @@ class Reader:
             raise ValueError(f"expected everything to be used by the program, found {left} left over")
         return Program(concat, preprocess, nodes, edges)
 
+    def options(self) -> list[tuple[int, Option]]:
+        """The options of one state as csrc/source/program.h describes them, each behind its edge."""
+        return [(edge, self._option()) for edge in self.ints]
+
     def _weight(self) -> Tensor:
         self.place += 1
         return self.weights[self.place - 1]
