@@ -14,7 +14,7 @@ from ..layered import AnyGenotype, LayeredGenotype, LayeredSpace, reduction_cell
 from ..space import SearchSpace, Space, WiredSpace
 from .cell import Cell
 from .fused import run_cell
-from .fusion import Fusion, why_not_fused
+from .fusion import Fusion, plain_modules, why_not_fused
 from .heads import AuxiliaryHead
 from .layout import CellLayout, Norms, Place, WiredLayout
 from .plan import CellPlan
@@ -58,7 +58,8 @@ class Network(nn.Module):
     a ReLU in front of the pool of the classifier (Dong & Yang 2020).
 
     Built by ``supernet`` and ``derived_network``. Attributes: ``sizes``; ``space`` of a supernet, else None;
-    ``genotype`` of a derived network, else None; ``drop_path_prob``, which may be set anew before each epoch.
+    ``genotype`` of a derived network, else None; ``drop_path_prob`` and ``fused`` (see ``derived_network``),
+    which may be set anew at any time.
 
     Args:
         layouts: the cell in each place, None for a residual block; coefficients: (edges,) of each, or None.
@@ -91,6 +92,7 @@ class Network(nn.Module):
         self.space: Space | None = None
         self.genotype: AnyGenotype | None = None
         self.drop_path_prob = drop_path
+        self.fused: bool | None = None
         self._fusion = Fusion()
         width = sizes.stem_multiplier * sizes.channels
         stem_conv = nn.Conv2d(sizes.in_channels, width, 3, padding=1, bias=False)
@@ -135,6 +137,24 @@ class Network(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.sizes.in_channels:
             raise ValueError(f"expected x (B, {self.sizes.in_channels}, H, W), got {tuple(x.shape)}")
         choices = self._choices(gates)
+        if self.runs_fused(x.device.type):
+            return self._run(x, gates, choices)
+        with plain_modules():
+            return self._run(x, gates, choices)
+
+    def runs_fused(self, device: str) -> bool:
+        """Whether the fused operators run on a kind of device, where they can.
+
+        Not the ones of derived networks on CUDA, unless ``fused`` is True: by the instructions that they
+        execute they take about four times as long there as PyTorch's own kernels.
+        """
+        if self.fused is not None:
+            return self.fused
+        return self.genotype is None or device != "cuda"
+
+    def _run(
+        self, x: Tensor, gates: Gates | None, choices: list[Choice] | None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         gates_weight = None if gates is None else gates.weight
         s0 = s1 = self._stem(x)
         auxiliary_logits = None
@@ -250,6 +270,7 @@ def derived_network(
     drop_path: float = 0.0,
     coefficients: Sequence[Tensor | None] | None = None,
     partial_channels: int = 1,
+    fused: bool | None = None,
 ) -> Network:
     """The network of a genotype, called ``net(x)``.
 
@@ -258,6 +279,7 @@ def derived_network(
         auxiliary: see ``Network``; drop_path: first value of ``net.drop_path_prob``.
         coefficients: factors of the edges of each cell of the genotype, None = 1.
         partial_channels: as of the space of a supernet whose weights it is to take.
+        fused: run the fused operators where they can; None = on the CPU.
 
     >>> from nasp_ext.genotypes import GENOTYPES
     >>> net = derived_network(GENOTYPES["DARTS_V2"])
@@ -276,7 +298,7 @@ def derived_network(
         auxiliary=auxiliary,
         drop_path=drop_path,
     )
-    net.genotype = genotype
+    net.genotype, net.fused = genotype, fused
     return net
 
 
