@@ -20,7 +20,14 @@ from nasp_ext.commands.lookup import lookup, print_lookup, table_for
 from nasp_ext.commands.parsing import parse, value_of
 from nasp_ext.commands.reproduce import reproduce
 from nasp_ext.data import load_data
-from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retrain, search
+from nasp_ext.engine import (
+    ClassificationTask,
+    derive_run,
+    existing_folder,
+    read_genotype,
+    retrain,
+    search,
+)
 from nasp_ext.engine.architecture import architecture_maps
 from nasp_ext.engine.attention import attention_svg
 from nasp_ext.engine.build import build_strategy, search_space
@@ -77,7 +84,8 @@ class Plot:
     """Draw the cells of a genotype, and of a run its history and architecture, as SVG files."""
 
     genotype: str = "runs/search"
-    """A genotype.json, the folder of a run, a published name, or a cell written |op~0|+|op~0|op~1|…"""
+    """A file (JSON, Python code, a log; FILE:NAME and FILE:LINE choose one of several), the folder of a run,
+    a published name, or the text of a genotype: Genotype(normal=[…], …) or |op~0|+|op~0|op~1|…"""
     out: str = "."
     """Folder for cell_normal.svg, cell_reduce.svg, history.svg and architecture.svg."""
 
@@ -150,7 +158,8 @@ def _derive(command: Derive) -> None:
 def _plot(command: Plot) -> None:
     genotype = read_genotype(command.genotype)
     folder = Path(command.out)
-    drawings = _run_drawings(Path(command.genotype))
+    run = existing_folder(command.genotype)
+    drawings = {} if run is None else _run_drawings(run)
     folder.mkdir(parents=True, exist_ok=True)
     files = list(write_cell_svgs(genotype, folder))
     for name, drawing in drawings.items():

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..gates import Choice, Gates
-from ..layered import AnyGenotype, LayeredGenotype, LayeredSpace, reduction_cells
+from ..layered import AnyGenotype, LayeredGenotype, LayeredSpace, checked_genotype, reduction_cells
 from ..space import SearchSpace, Space, WiredSpace
 from .cell import Cell
+from .foreign import UnwrappedNames
 from .fused import run_cell
 from .fusion import Fusion, plain_modules, why_not_fused
 from .heads import AuxiliaryHead
@@ -51,7 +52,7 @@ class NetworkSizes:
         return cell in reduction_cells(self.cells)
 
 
-class Network(nn.Module):
+class Network(UnwrappedNames):
     """A stack of cells between a convolutional stem and a linear classifier (Liu et al. 2019).
 
     Where there is one kind of cell, residual blocks stand in the places of the reduction cells, and a BN and
@@ -286,7 +287,8 @@ def derived_network(
     >>> sum(p.numel() for p in net.parameters())
     3349342
     """
-    stem = _stem_multiplier(genotype.inputs) if stem_multiplier is None else stem_multiplier
+    inputs = checked_genotype(genotype).inputs
+    stem = _stem_multiplier(inputs) if stem_multiplier is None else stem_multiplier
     sizes = NetworkSizes(channels, cells, classes, in_channels, stem)
     layered = isinstance(genotype, LayeredGenotype)
     layouts = [CellLayout.of_genotype(genotype, cell, partial_channels) for cell in genotype.cells]
