@@ -13,6 +13,7 @@ from .attention import AttentionOp
 from .chains import Projection
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
+from .host_rows import is_constant
 from .layout import CellLayout, EdgeLayout, Norms, Place
 from .lowering import NotFusedError, check_plain
 from .mixed_op import MixedOp
@@ -200,7 +201,7 @@ class Cell(nn.Module):
             out = self._only(edge, module, x)
         else:
             weights, active, unit = choices[edge.row]
-            if active == PRUNED and not (weights.requires_grad and torch.is_grad_enabled()):
+            if active == PRUNED and is_constant(weights):
                 return None
             out = module(x, weights[: len(edge.primitives)], active, unit)
         if self.coefficients is not None:

@@ -58,8 +58,8 @@ def active_option(weights: Tensor) -> tuple[int | None, bool]:
 
 def is_constant(weights: Tensor) -> bool:
     """Whether nothing differentiates with respect to a row, or maps over it."""
-    if by_torch_alone() and is_followed(weights):
-        return False
+    if by_torch_alone():  # a trace is the same with and without gradients
+        return not (weights.requires_grad or is_followed(weights))
     return not (weights.requires_grad and torch.is_grad_enabled())
 
 

@@ -167,7 +167,7 @@ class MixedOp(nn.Module):
         plan = self._fused_plan(x, weights)
         if plan is not None:
             return self._fused(plan, x, weights, active, unit)
-        if not (weights.requires_grad and torch.is_grad_enabled()):
+        if is_constant(weights):
             return self._selected(x, weights, active, unit)
         y = None if active == PRUNED else self._branch(active, x)
         zeros = self._output_of_zeros(x) if y is None else None
@@ -183,6 +183,8 @@ class MixedOp(nn.Module):
     def _selected(self, x: Tensor, weights: Tensor, active: int, unit: bool = False) -> Tensor:
         """The active branch alone, for weights that have no derivative."""
         if active == PRUNED:
+            if by_torch_alone():  # a trace has the size of its own inputs
+                return torch.zeros_like(self._branch(self._smallest(), x))
             shape, dtype = self._output_of_zeros(x)
             return x.new_zeros(shape, dtype=dtype)
         y = self._branch(active, x)
@@ -249,7 +251,7 @@ class MixedOp(nn.Module):
             zeros: Tensor = self._ops[0](x)
             return zeros
         outputs = [self._branch(k, x) for k in kept]
-        if len({output.shape for output in outputs}) > 1:
+        if any(output.shape != outputs[0].shape for output in outputs):
             found = {self.primitives[k]: tuple(out.shape) for k, out in zip(kept, outputs, strict=True)}
             raise ValueError(f"expected branches whose outputs share one shape, got {found}")
         if len(kept) < len(self._ops):
@@ -268,8 +270,12 @@ class MixedOp(nn.Module):
         if key not in self._shapes:
             if len(self._shapes) >= _SHAPES_KEPT:
                 self._shapes.clear()
-            sizes = [sum(p.numel() for p in module.parameters()) for module in self._ops]
-            smallest = sizes.index(min(sizes))
+            smallest = self._smallest()
             output = output_like(self._ops[smallest], x, self._name(smallest))
             self._shapes[key] = (output.shape, output.dtype)
         return self._shapes[key]
+
+    def _smallest(self) -> int:
+        """The branch with the fewest parameters."""
+        sizes = [sum(p.numel() for p in module.parameters()) for module in self._ops]
+        return sizes.index(min(sizes))

@@ -15,6 +15,7 @@ from .cell import kept_samples, preprocessing
 from .chains import Projection
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
+from .host_rows import is_constant
 from .layout import Norms, Place, WiredLayout
 from .plan import CellPlan
 from .primitives import build_primitive
@@ -202,7 +203,7 @@ def _options(choices: Sequence[Choice]) -> list[int]:
     if dense or not all(choice.unit for choice in choices):
         found = f"row {dense[0]} is dense" if dense else "they have other weights than 1"
         raise ValueError(f"expected discrete gates of weight 1 for a space of chosen sources, but {found}")
-    if torch.is_grad_enabled() and any(choice.weights.requires_grad for choice in choices):
+    if not all(is_constant(choice.weights) for choice in choices):
         raise ValueError(
             "expected gates without a gradient for a space of chosen sources: take a strategy that learns "
             "from losses alone, such as asng or random"
