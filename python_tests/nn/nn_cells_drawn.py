@@ -9,7 +9,7 @@ from nn_fused import WIDE
 from torch import Tensor, nn
 
 from nasp_ext.gates import MIXED, PRUNED, Gates
-from nasp_ext.nn import PRIMITIVES
+from nasp_ext.nn import PRIMITIVES, MixedOp
 from nasp_ext.nn.cell import Cell
 from nasp_ext.nn.layout import CellLayout, EdgeLayout, Norms, Place
 
@@ -37,10 +37,40 @@ class DrawnCase:
         return torch.ones_like(out) if self.ones else torch.randn(out.shape, dtype=WIDE, generator=generator)
 
 
+class DrawnOp(DrawnCase):
+    """A MixedOp and a call of it."""
+
+    def call(self, op: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
+        choice = Gates(weight, self.gates.active, self.gates.unit).choices()[0]
+        return op(x, weight[0, : len(op.primitives)], choice.active, choice.unit)
+
+
 def drawn_case(number: int) -> DrawnCase:
-    """The case of this number."""
+    """The case of this number: of every five one is a MixedOp, the others are cells."""
     draw = random.Random(number)
     generator = torch.Generator().manual_seed(number)
+    return _drawn_op(draw, generator) if number % 5 == 4 else _drawn_cell(draw, generator)
+
+
+def _drawn_op(draw: random.Random, generator: torch.Generator) -> DrawnCase:
+    channels, stride = draw.randint(1, 8), draw.choice([1, 1, 2])
+    edge = EdgeLayout(0, 0, _options(draw, channels, stride == 2, draw.randint(1, OPTIONS)), 0)
+    settings = {name: draw.random() < 0.5 for name in ("affine", "pool_norm", "update_unselected_stats")}
+    op = MixedOp(channels, stride, edge.primitives, **settings).double().train(draw.random() < 0.8)
+    _fill(op, draw.choice([1.0, 1.0, 1e-3]), generator)
+    _freeze(op, draw)
+    shape = (draw.randint(1, 5), channels, draw.randint(1, 9), draw.randint(1, 9))
+    gates = _gates(draw, CellLayout((edge,), 1, (1,), 1), 1, generator)
+    return DrawnOp(op, [_images(draw, shape, generator), gates.weight], gates, draw.random() < 0.15)
+
+
+def _options(draw: random.Random, channels: int, reduction: bool, count: int) -> tuple[str, ...]:
+    """``count`` names; none that would halve an odd number of channels."""
+    names = [n for n in PRIMITIVES if channels % 2 == 0 or not reduction or n != "skip_connect"]
+    return tuple(draw.choices(names, k=count))
+
+
+def _drawn_cell(draw: random.Random, generator: torch.Generator) -> DrawnCase:
     cell, sizes = _cell(draw)
     training = draw.random() < 0.8
     cell.train(training)
@@ -62,12 +92,11 @@ def _cell(draw: random.Random) -> tuple[Cell, list[tuple[int, ...]]]:
     channels, reduction, two = draw.randint(1, 8), draw.random() < 0.4, draw.random() < 0.7
     shrunk = two and channels % 2 == 0 and draw.random() < 0.3
     inputs, nodes = 1 + two, draw.randint(1, 3)
-    names = [n for n in PRIMITIVES if channels % 2 == 0 or not reduction or n != "skip_connect"]
     edges, row = [], 0
     for node in range(nodes):
         for source in sorted(draw.sample(range(inputs + node), draw.randint(0, min(3, inputs + node)))):
             mixed = draw.random() < 0.75
-            some = tuple(draw.choices(names, k=draw.randint(1, OPTIONS) if mixed else 1))
+            some = _options(draw, channels, reduction, draw.randint(1, OPTIONS) if mixed else 1)
             times = 1 if mixed else draw.choice([1, 1, 2])
             edges.append(EdgeLayout(node, source, some, row if mixed else None, times=times))
             row += mixed
@@ -81,7 +110,7 @@ def _cell(draw: random.Random) -> tuple[Cell, list[tuple[int, ...]]]:
     return cell.double(), [(batch, given[0], *older), (batch, given[1], height, width)]
 
 
-def _fill(cell: Cell, size: float, generator: torch.Generator) -> None:
+def _fill(cell: nn.Module, size: float, generator: torch.Generator) -> None:
     """Random weights, those of convolutions times ``size``; running statistics as after some steps."""
     with torch.no_grad():
         for name, tensor in (*cell.named_parameters(), *cell.named_buffers()):
@@ -94,7 +123,7 @@ def _fill(cell: Cell, size: float, generator: torch.Generator) -> None:
                 tensor.copy_(values.abs() + 0.1 if name.endswith(("var", "weight")) else values)
 
 
-def _freeze(cell: Cell, draw: random.Random) -> None:
+def _freeze(cell: nn.Module, draw: random.Random) -> None:
     kind = draw.choice(["none", "none", "none", "all", "some", "norms"])
     for parameter in cell.parameters():
         if kind == "all" or (kind == "some" and draw.random() < 0.3):
