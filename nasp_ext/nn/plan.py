@@ -144,7 +144,9 @@ class Selection:
         if len(entries) == len(rows):
             return found
         mixed = [i for i, (row, _) in enumerate(rows) if row is not None]
-        return gates.new_ones(len(rows)).index_copy_(0, torch.tensor(mixed, device=gates.device), found)
+        return gates.new_ones(len(rows)).index_copy_(
+            0, torch.tensor(mixed, dtype=torch.int64, device=gates.device), found
+        )
 
     def index(self, entries: Sequence[tuple[int, int]], options: int, device: torch.device) -> Tensor:
         """Where the entries (row, option) of a gradient lie in its memory; kept on the device, so that a
@@ -153,7 +155,7 @@ class Selection:
         found = self._indices.get(key)
         if found is None:
             places = [row * options + option for row, option in entries]
-            found = self._indices[key] = torch.tensor(places, device=device)
+            found = self._indices[key] = torch.tensor(places, dtype=torch.int64, device=device)
         return found
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Reads the lists of ``cell_forward`` and ``cell_backward`` as csrc/cell/ describes them."""
+"""Reads the lists of ``cell_forward``, ``cell_backward`` and ``source_dots`` as csrc/cell/ describes them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
