@@ -19,19 +19,19 @@ def matrix(rows=14, options=8, **kwargs):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_bad_number_is_an_error_and_no_parameter_moves(where, value):
     good, bad = matrix(), matrix()
-    optimizer = NASP([good, bad], lr=0.1)
+    optimizer = NASP([good, bad], nodes="darts", lr=0.1)
     good.grad, bad.grad = torch.ones_like(good), torch.ones_like(bad)
     with torch.no_grad():
         (bad.grad if where == "gradient" else bad)[3, 2] = value
     before = bad.detach().clone()
-    with pytest.raises(ValueError, match=f"in row 3 of the {where}"):
+    with pytest.raises(ValueError, match=r"found (nan|NaN|inf) in row 3"):
         optimizer.step()
     assert torch.equal(good, torch.full_like(good, 0.5))
     assert torch.equal(bad.nan_to_num(9), before.nan_to_num(9))
 
 
 def test_a_refused_step_of_one_matrix_leaves_no_trace():
-    bad, good = (NASP([matrix()], lr=0.1, generator=torch.Generator()) for _ in range(2))
+    bad, good = (NASP([matrix()], nodes="darts", lr=0.1, generator=torch.Generator()) for _ in range(2))
     for optimizer, gradients in ((bad, (1.0, float("nan"), 1.0)), (good, (1.0, 1.0))):
         (a,) = optimizer.param_groups[0]["params"]
         for value in gradients:
@@ -50,7 +50,7 @@ def test_a_refused_step_of_one_matrix_leaves_no_trace():
 def test_a_bad_number_under_the_mask_is_nothing():
     a = matrix()
     mask = torch.arange(8) < 7
-    optimizer = NASP([a], mask=mask)
+    optimizer = NASP([a], nodes="darts", mask=mask, generator=None)
     a.grad = torch.ones_like(a)
     a.grad[0, 7] = float("inf")
     optimizer.step()
@@ -62,19 +62,19 @@ def test_a_nan_is_found_before_the_first_selection():
     with torch.no_grad():
         a[2, 1] = float("nan")
     with pytest.raises(ValueError, match=r"(?i)nan"):
-        NASP([a]).gates()
+        NASP([a], nodes="darts").gates()
 
 
 def test_weight_optimizer_with_the_same_tensor_is_refused_at_once():
     a, w = matrix(), torch.rand(3, requires_grad=True)
     with pytest.raises(ValueError, match=r"shape \(14, 8\), also in SGD.*weight_parameters"):
-        NASP([a], weight_optimizer=torch.optim.SGD([w, a], lr=0.1))
+        NASP([a], nodes="darts", weight_optimizer=torch.optim.SGD([w, a], lr=0.1))
 
 
 def test_any_optimizer_with_the_same_tensor_is_stopped_before_it_modifies():
     a, w = matrix(), torch.ones(3, requires_grad=True)
     other = torch.optim.SGD([w, a], lr=0.1)
-    optimizer = NASP([a])
+    optimizer = NASP([a], nodes="darts")
     w.grad, a.grad = torch.ones_like(w), torch.ones_like(a)
     with pytest.raises(ValueError, match="also in SGD"):
         other.step()
@@ -85,7 +85,7 @@ def test_any_optimizer_with_the_same_tensor_is_stopped_before_it_modifies():
 
 def test_the_guard_goes_with_the_last_optimizer():
     """A guard of its own: other tests may have left optimizers to that of the package."""
-    guard, one, two = _Guard(), NASP([matrix()]), NASP([matrix()])
+    guard, one, two = _Guard(), NASP([matrix()], nodes="darts"), NASP([matrix()], nodes="darts")
     guard.add(one)
     guard.add(two)
     hooks, hook = torch_optimizer._global_optimizer_pre_hooks, guard._handle.id
@@ -100,7 +100,7 @@ def test_the_guard_goes_with_the_last_optimizer():
 
 def test_an_optimizer_dropped_in_a_cycle_guards_nothing():
     a = matrix()
-    optimizer = NASP([a])
+    optimizer = NASP([a], nodes="darts")
     optimizer.myself = optimizer
     del optimizer
     a.grad = torch.ones_like(a)
@@ -119,29 +119,53 @@ def test_an_optimizer_dropped_in_a_cycle_guards_nothing():
         ({"edges_per_node": 0}, "edges_per_node"),
         ({"nodes": (2, 3)}, r"sum to 14, got \(2, 3\) with sum 5"),
         ({"cost": torch.ones(7), "eta": 0.1}, r"expected cost to fit the matrix \(14, 8\).*got \(7,\)"),
-        ({"cost": -torch.ones(8), "eta": 0.1}, "cost to hold numbers >= 0"),
+        ({"cost": -torch.ones(8), "eta": 0.1}, "cost to hold finite numbers >= 0"),
         ({"mask": torch.ones(14, 7, dtype=torch.bool)}, r"expected mask to fit .*got \(14, 7\)"),
     ],
 )
 def test_bad_option_is_a_clear_error(options, message):
     with pytest.raises(ValueError, match=message):
-        NASP([matrix()], **options)
+        NASP([matrix()], **{"nodes": "darts", **options})
 
 
-def test_node_rows_that_cannot_be_inferred_say_what_to_pass():
-    a = matrix(28)
-    with pytest.raises(ValueError, match=r"28 rows.*pass nodes=.*or edges_per_node=None"):
-        NASP([a])
-    NASP([a], nodes=(2, 3, 4, 5, 2, 3, 4, 5))
-    NASP([a], edges_per_node=None)
+@pytest.mark.parametrize("rows", [3, 5, 6, 9, 14, 20, 28])
+def test_rows_whose_nodes_nobody_named_are_refused_with_what_to_type(rows):
+    with pytest.raises(
+        ValueError,
+        match=rf'{rows} rows enter which node: pass nodes="darts".*\(2, 3, 4, 5\).*edges_per_node=None',
+    ):
+        NASP([matrix(rows)])
+    assert NASP([matrix(rows)], edges_per_node=None, generator=None).gates()[0].active == (0,) * rows
 
 
-@pytest.mark.parametrize("rows", [2, 5, 9, 14, 20, 27])
-def test_darts_shaped_rows_are_inferred(rows):
-    active = NASP([matrix(rows)]).gates()[0].active
-    nodes = {2: 1, 5: 2, 9: 3, 14: 4, 20: 5, 27: 6}[rows]
-    assert active.count(0) == 2 * nodes
-    assert active[:5] == (0, 0, 0, 0, -1)[: len(active[:5])]
+@pytest.mark.parametrize(("rows", "keep"), [(1, "preset"), (2, "preset"), (3, 3), (14, 20)])
+def test_rows_that_no_node_could_drop_need_no_nodes(rows, keep):
+    optimizer = NASP([matrix(rows)], edges_per_node=keep, generator=None)
+    assert optimizer.gates()[0].active == (0,) * rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "nodes"),
+    [
+        *[(2, (2,)), (5, (2, 3)), (9, (2, 3, 4)), (14, (2, 3, 4, 5)), (20, (2, 3, 4, 5, 6))],
+        *[(27, (2, 3, 4, 5, 6, 7)), (28, (2, 3, 4, 5) * 2), (252, (2, 3, 4, 5) * 18)],
+    ],
+)
+def test_rows_of_darts_cells_are_found_on_request(rows, nodes):
+    expected = tuple(0 if row < 2 else -1 for count in nodes for row in range(count))
+    assert NASP([matrix(rows)], nodes="darts", generator=None).gates()[0].active == expected
+
+
+@pytest.mark.parametrize("rows", [3, 10, 15, 21])
+def test_rows_of_no_darts_cell_are_refused(rows):
+    with pytest.raises(ValueError, match=f"2, 5, 9, 14.*got {rows} rows: pass nodes="):
+        NASP([matrix(rows)], nodes="darts")
+
+
+def test_each_matrix_of_a_group_has_darts_nodes_of_its_own():
+    one, two = NASP([matrix(5), matrix(14)], nodes="darts", generator=None).gates()
+    assert one.active == (0, 0, 0, 0, -1)
+    assert two.active.count(0) == 8
 
 
 @pytest.mark.parametrize(
@@ -156,13 +180,13 @@ def test_darts_shaped_rows_are_inferred(rows):
 )
 def test_what_is_no_architecture_matrix_is_refused(parameter, error):
     with pytest.raises(error, match="expected"):
-        NASP([parameter])
+        NASP([parameter], nodes="darts")
 
 
 def test_a_bad_group_is_not_added():
-    optimizer = NASP([matrix()])
-    with pytest.raises(ValueError, match="28 rows"):
-        optimizer.add_param_group({"params": [matrix(28)]})
+    optimizer = NASP([matrix()], nodes="darts")
+    with pytest.raises(ValueError, match="13 rows"):
+        optimizer.add_param_group({"params": [matrix(13)]})
     assert len(optimizer.param_groups) == 1
 
 
@@ -171,4 +195,4 @@ def test_a_generator_on_another_device_is_refused():
         device = torch.device("cuda")
 
     with pytest.raises(ValueError, match=r"CPU torch\.Generator"):
-        NASP([matrix()], generator=OnGpu())
+        NASP([matrix()], nodes="darts", generator=OnGpu())
