@@ -52,13 +52,13 @@ def complete_group(group: dict[str, Any], defaults: dict[str, Any]) -> dict[str,
     check_options(full)
     for p in full["params"]:
         matrix = p[1] if isinstance(p, tuple) else p
+        if names is not None and isinstance(matrix, Tensor) and matrix.shape[1:] != (len(names),):
+            raise ValueError(
+                f"expected options to name the columns of the matrix {tuple(matrix.shape)}, got "
+                f"{len(names)} names"
+            )
         check_parameter(matrix, full)
         check_tables(matrix, full)
-        if names is not None and len(names) != matrix.shape[1]:
-            raise ValueError(
-                f"expected options to name the {matrix.shape[1]} columns of the matrix "
-                f"{tuple(matrix.shape)}, got {len(names)} names"
-            )
     return full
 
 

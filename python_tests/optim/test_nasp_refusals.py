@@ -128,6 +128,114 @@ def test_bad_option_is_a_clear_error(options, message):
         NASP([matrix()], **{"nodes": "darts", **options})
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": ["official"]}, "preset"),
+        ({"lr": "0.1"}, "lr to be a finite number >= 0, got '0.1'"),
+        ({"lr": True}, "lr to be"),
+        ({"lr": None}, "lr to be"),
+        ({"lr": 1j}, "lr to be"),
+        ({"lr": float("inf")}, "lr to be"),
+        ({"lr": torch.tensor(-1.0)}, "lr to be"),
+        ({"eps": "1e-8"}, "eps to be"),
+        ({"weight_decay": float("nan")}, "weight_decay to be"),
+        ({"eta": -0.1, "cost": torch.ones(8)}, "eta to be"),
+        ({"betas": [0.5]}, "betas to be two numbers"),
+        ({"betas": 0.5}, "betas to be two numbers"),
+        ({"betas": "ab"}, "betas to be two numbers"),
+        ({"betas": ("a", "b")}, "betas to be two numbers"),
+        ({"betas": (0.5, float("nan"))}, "betas to be two numbers"),
+        ({"edges_per_node": 1.5}, "edges_per_node to be None .*got 1.5"),
+        ({"edges_per_node": True}, "edges_per_node to be None"),
+        ({"edges_per_node": "two"}, "edges_per_node to be None"),
+        ({"nodes": 14}, "nodes to be the rows of each node.*got 14"),
+        ({"nodes": "nasp"}, "nodes to be the rows of each node.*got 'nasp'"),
+        ({"nodes": (2.0, 3.0, 4.0, 5.0)}, "nodes to be the rows"),
+        ({"nodes": (True, 4, 4, 5)}, "nodes to be the rows"),
+        ({"nodes": (14, 0)}, "one row or more"),
+        ({"nodes": (-2, 16)}, "one row or more"),
+        ({"cost": [1.0] * 8}, "cost to be a tensor"),
+        ({"cost": float("inf")}, "cost to be a tensor"),
+        ({"cost": torch.full((8,), float("nan"))}, "cost to hold finite numbers"),
+        ({"cost": torch.full((8,), float("inf"))}, "cost to hold finite numbers"),
+        ({"cost": torch.ones(8, dtype=torch.complex64)}, "cost to hold numbers"),
+        ({"mask": [True] * 8}, "mask to be a tensor"),
+        ({"mask": torch.ones(8)}, "mask to be bool"),
+        (
+            {"mask": torch.arange(14)[:, None] != torch.full((1, 8), 3)},
+            "every row an option, found none in row 3",
+        ),
+        ({"keep_value": 1}, "keep_value to be"),
+        ({"generator": 3}, "generator to be"),
+    ],
+)
+def test_option_of_another_type_or_range_is_refused_at_once(options, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        NASP([matrix()], **{"nodes": "darts", **options})
+
+
+@pytest.mark.parametrize("operator", [False, True])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *[("lr", float("inf")), ("lr", -1.0), ("lr", float("nan")), ("lr", "0.1"), ("lr", 1e300)],
+        *[("betas", [0.5]), ("betas", (0.5, 0.9, 0.9)), ("betas", (0.5, float("nan"))), ("eps", -1.0)],
+        *[("weight_decay", float("inf")), ("eta", float("nan")), ("eta", "1"), ("edges_per_node", 1.5)],
+        *[
+            ("nodes", None),
+            ("nodes", (2, 3)),
+            ("mask", torch.ones(7, dtype=torch.bool)),
+            ("mask", torch.ones(8)),
+        ],
+        *[("cost", torch.ones(3)), ("cost", torch.full((8,), float("nan"))), ("cost", None)],
+    ],
+)
+def test_option_spoilt_later_is_refused_and_no_matrix_moves(option, value, operator):
+    options = {"nodes": "darts", "eta": 0.1, "cost": torch.ones(8), "generator": torch.Generator()}
+    spoilt, untouched = ([matrix(), matrix(), matrix()] for _ in range(2))
+    walks = []
+    for matrices in (spoilt, untouched):
+        groups = [{"params": matrices[:1]}, {"params": matrices[1:]}]
+        optimizer = NASP(groups, lr=0.1, **{**options, "generator": torch.Generator()})
+        for step in range(3):
+            for a in matrices:
+                a.grad = torch.full_like(a, 0.1)
+                if operator:
+                    a.grad = a.grad.t().contiguous().t()
+            if matrices is spoilt and step == 1:
+                good = optimizer.param_groups[1][option]
+                optimizer.param_groups[1][option] = value
+                before = [a.detach().clone() for a in matrices]
+                with pytest.raises((ValueError, TypeError), match="expected|needs"):
+                    optimizer.step()
+                assert all(map(torch.equal, matrices, before))
+                optimizer.param_groups[1][option] = good
+            optimizer.step()
+        walks.append((matrices, [g.active for g in optimizer.gates()], optimizer))
+    (one, active, refused), (two, expected, plain) = walks
+    assert all(map(torch.equal, one, two))
+    assert active == expected
+    assert [refused.state[a]["step"] for a in one] == [plain.state[a]["step"] for a in two] == [3, 3, 3]
+
+
+def test_first_step_that_is_refused_leaves_no_trace():
+    walks = []
+    for refused in (False, True):
+        a, b = matrix(), matrix()
+        optimizer = NASP([a, b], nodes="darts", lr=0.1, generator=torch.Generator())
+        if refused:
+            a.grad, b.grad = torch.ones_like(a), torch.full_like(b, float("nan"))
+            with pytest.raises(ValueError, match="finite gradient"):
+                optimizer.step()
+            assert not optimizer.state[a]
+            assert not optimizer.state[b]
+        a.grad, b.grad = torch.ones_like(a), torch.ones_like(b)
+        optimizer.step()
+        walks.append([g.active for g in optimizer.gates()])
+    assert walks[0] == walks[1]
+
+
 @pytest.mark.parametrize("rows", [3, 5, 6, 9, 14, 20, 28])
 def test_rows_whose_nodes_nobody_named_are_refused_with_what_to_type(rows):
     with pytest.raises(
