@@ -154,7 +154,7 @@ def test_matrix_on_meta_is_refused():
     optimizer = NASP([a], nodes="darts")
     a.grad = torch.empty_like(a)
     for use in (optimizer.step, optimizer.gates):
-        with pytest.raises(ValueError, match="holds numbers, found .* on meta"):
+        with pytest.raises(ValueError, match=r"holds numbers, found .* on meta"):
             use()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""load_state_dict takes what a NASP of these matrices could have saved, and refuses the rest before it changes."""
+"""load_state_dict takes what a NASP of these matrices could have saved; the rest is refused untouched."""
 
 import copy
 
@@ -138,7 +138,7 @@ def test_what_schedulers_leave_in_a_group_is_taken():
 
 
 def test_state_before_the_first_step_is_taken():
-    a, optimizer = make()
+    _, optimizer = make()
     fresh = optimizer.state_dict()
     optimizer.gates()
     chosen = optimizer.state_dict()

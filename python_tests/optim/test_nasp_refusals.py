@@ -207,7 +207,7 @@ def test_option_spoilt_later_is_refused_and_no_matrix_moves(option, value, opera
                 good = optimizer.param_groups[1][option]
                 optimizer.param_groups[1][option] = value
                 before = [a.detach().clone() for a in matrices]
-                with pytest.raises((ValueError, TypeError), match="expected|needs"):
+                with pytest.raises((ValueError, TypeError), match=r"expected|needs"):
                     optimizer.step()
                 assert all(map(torch.equal, matrices, before))
                 optimizer.param_groups[1][option] = good

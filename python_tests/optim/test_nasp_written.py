@@ -93,14 +93,14 @@ MASK_WRITES = {
 @pytest.mark.parametrize("write", MASK_WRITES.values(), ids=MASK_WRITES)
 @pytest.mark.parametrize("steps", [0, 2])
 def test_gates_follow_the_mask(write, steps):
-    a, optimizer = make(steps, mask=torch.ones(2, 3, dtype=torch.bool), generator=None)
+    _, optimizer = make(steps, mask=torch.ones(2, 3, dtype=torch.bool), generator=None)
     assert optimizer.gates()[0].active == (0, 0)
     write(optimizer.param_groups[0])
     assert optimizer.gates()[0].active == (1, 1)
 
 
 def test_gates_follow_an_option_that_is_set_later():
-    a, optimizer = make(nodes=(2,), generator=None)
+    _, optimizer = make(nodes=(2,), generator=None)
     assert optimizer.gates()[0].active == (0, 0)
     optimizer.param_groups[0]["edges_per_node"] = 1
     assert optimizer.gates()[0].active == (0, -1)
