@@ -47,6 +47,17 @@ def check_tensor(value: object, name: str) -> None:
         raise TypeError(f"expected {name} to be a torch.Tensor, found {type(value).__name__}")
 
 
+def check_one_device(first: Tensor, name: str, **others: Tensor | None) -> None:
+    """Raise if a tensor is on another device than the first; for fake kernels, which PyTorch also calls
+    for real tensors as soon as one of them is on ``meta``."""
+    for other, t in others.items():
+        if t is not None and t.device != first.device:
+            raise ValueError(
+                f"expected {other} on the device of {name}, {first.device}, found it on {t.device}; "
+                "move it with .to()"
+            )
+
+
 def differentiable(*tensors: Tensor) -> bool:
     """Whether autograd would record an operation on these."""
     if torch.is_grad_enabled():
@@ -91,10 +102,14 @@ def row_mask(mask: Tensor | None, a: Tensor) -> Tensor | None:
         ) from error
 
 
-def seed_of(generator: torch.Generator | None) -> int | None:
-    """The seed of a call's tie-breaks, drawn from ``generator``."""
-    if generator is None:
-        return None
+def seed_of(generator: torch.Generator | int | None) -> int | None:
+    """The seed of a call's tie-breaks: drawn from ``generator``, or the number itself."""
+    if generator is None or type(generator) is int:
+        return generator
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"expected generator to be a torch.Generator, a seed or None, found {type(generator).__name__}"
+        )
     return int(torch.randint(_SEED_BOUND, (), generator=generator))
 
 

@@ -112,7 +112,7 @@ class NASPStrategy(Strategy):
                 f"expected the state of a {tuple(self._a.shape)} architecture matrix, found "
                 f"{tuple(state['a'].shape)}: it is of another search space"
             )
+        self._optimizer.load_state_dict(state["optimizer"])  # refuses before it changes anything
         with torch.no_grad():
             self._a.copy_(state["a"])
-        self._optimizer.load_state_dict(state["optimizer"])
         self._gates = None
