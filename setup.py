@@ -86,8 +86,18 @@ def cuda_plan(torch: ModuleType, cuda_home: str | None) -> tuple[bool, str]:
     return True, f"nvcc of {cuda_home}"
 
 
+def check_system() -> None:
+    """Stop where no compiler is known that takes the sources."""
+    if sys.platform == "win32":
+        raise SystemExit(
+            "nasp_ext: expected Linux or macOS: the kernels use the vector types of GCC and clang, which "
+            "MSVC, the compiler of PyTorch's extensions on Windows, has not got; install it in WSL 2"
+        )
+
+
 def build_options() -> dict[str, Any]:
     """The extension modules and the build command; imports torch, so only for commands that compile."""
+    check_system()
     import torch
     from pybind11.setup_helpers import Pybind11Extension
     from torch.utils import cpp_extension
@@ -103,7 +113,8 @@ def build_options() -> dict[str, Any]:
     common = ["-O3", "-std=c++17", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"]
     cxx = [*common, "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wno-psabi"]
     nvcc = [*common, "-fmad=false", "-Xcompiler=-fvisibility=hidden"]
-    files, libraries, library_dirs, include_dirs = sources(*CPU_SOURCES), [], [], [str(ROOT / "csrc")]
+    files, libraries, library_dirs = sources(*CPU_SOURCES), ["pthread"], []
+    include_dirs = [str(ROOT / "csrc")]
     if with_cuda and cuda_home:
         os.environ["TORCH_CUDA_ARCH_LIST"] = archs
         cpp_extension.CUDA_HOME = cuda_home  # a CPU-only PyTorch leaves it None whatever the environment says
@@ -121,7 +132,7 @@ def build_options() -> dict[str, Any]:
         include_dirs=include_dirs,
         libraries=libraries,
         library_dirs=library_dirs,
-        extra_link_args=["-s"],
+        extra_link_args=["-s"] if sys.platform == "linux" else [],  # no symbol table; not for macOS' linker
         extra_compile_args={"cxx": cxx, "nvcc": nvcc},
         depends=sources("csrc/*/*.h", "csrc/*/*.cuh", "setup.py"),
     )

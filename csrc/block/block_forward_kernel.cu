@@ -71,12 +71,17 @@ __device__ __forceinline__ void finish_columns(const BlockForward<T>& b, int64_t
 }
 
 template <class T>
+constexpr size_t kMostShared = tile_bytes<T>(kAnyChannels, kMostTaps) + kPlacesBytes +
+                               sizeof(T) * (kColumns + kScratchNumbers<kKinds>);
+static_assert(kMostShared<float> <= kSharedLimit && kMostShared<double> <= kSharedLimit);
+
+template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtLeast<T>)
     block_forward_kernel(const __grid_constant__ BlockForwards<T> blocks) {
   NASP_DYNAMIC_SHARED(T, dynamic);
   NASP_SHARED(PixelPlace, places, kTilePixels);
   NASP_SHARED(T, shift, kColumns);
-  NASP_SHARED(T, scratch, kWarps * kKinds * kColumns);
+  NASP_SHARED(T, scratch, kScratchNumbers<kKinds>);
   const BlockForward<T>& b = blocks.block[blockIdx.y];
   const BlockGeometry& g = b.shape;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kTilePixels;

@@ -8,7 +8,6 @@
 namespace nasp_ext {
 namespace {
 
-constexpr int kMostTaps = 49;  // 7 x 7
 constexpr int kChannels = 32;  // at a time: their taps, in double, take 12 KiB of shared memory
 
 // One tile of the input of a depthwise block: every pixel gathers from its taps.

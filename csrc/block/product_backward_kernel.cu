@@ -12,6 +12,24 @@ constexpr int kSide = 32;  // of a piece of the product's weights: 2 x 2 of each
 constexpr int kHalf = kSide / 2;
 static_assert(kHalf * kHalf == kThreads, "a thread for every 2 x 2 weights of a piece");
 
+constexpr int kScratch = kScratchNumbers<kGradientSums>;
+
+// Dynamic shared memory of the two kinds of thread blocks: a tile and the scratch behind it;
+// inputs, gradients and taps of a piece.
+template <class T>
+constexpr size_t bytes_to_input(int part_channels) {
+  return tile_bytes<T>(part_channels, 0) + sizeof(T) * kScratch;
+}
+template <class T>
+constexpr size_t bytes_to_weights(int in_channels, int part_channels, int taps) {
+  const int in = in_channels < kSide ? in_channels : kSide;
+  const int out = part_channels < kSide ? part_channels : kSide;
+  return sizeof(T) * static_cast<size_t>(in * (kPixelPitch + taps) + out * kPixelPitch);
+}
+static_assert(bytes_to_input<float>(kAnyChannels) + kPlacesBytes <= kSharedLimit);
+static_assert(bytes_to_input<double>(kAnyChannels) + kPlacesBytes <= kSharedLimit);
+static_assert(bytes_to_weights<double>(kSide, kSide, kMostTaps) + kPlacesBytes <= kSharedLimit);
+
 // gz of `depth` output channels from `channel` on; from(place) says of which pixel, -1: of none.
 template <class T, class From>
 __device__ __forceinline__ void stage_gradient(const BlockBackward<T>& b, const PixelPlace* places,
@@ -65,12 +83,13 @@ __device__ __forceinline__ void finish_columns(const BlockBackward<T>& b, int64_
 // gathers from every tap.
 template <class T>
 __device__ __forceinline__ void product_to_input(const BlockBackward<T>& b, T* dynamic,
-                                                 PixelPlace* places, T* scratch) {
+                                                 PixelPlace* places) {
   const BlockGeometry& g = b.shape;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kTilePixels;
   const int64_t pixels = g.depthwise ? g.out_pixels() : g.in_pixels();
   const int part_channels = g.part_channels(), taps = g.product_taps();
   const TileMemory<T> memory(dynamic, part_channels);
+  T* const scratch = dynamic + tile_numbers<T>(part_channels, 0);
   find_places(first, pixels, g.depthwise ? g.out_height : g.height,
               g.depthwise ? g.out_width : g.width, places);
   const bool staged_once = g.parts * taps == 1 && part_channels <= kDepth<T>;
@@ -191,11 +210,10 @@ __global__ void __launch_bounds__(kThreads, 2)
     product_backward_kernel(const __grid_constant__ BlockBackwards<T> blocks) {
   NASP_DYNAMIC_SHARED(T, dynamic);
   NASP_SHARED(PixelPlace, places, kTilePixels);
-  NASP_SHARED(T, scratch, kWarps * kGradientSums * kColumns);
   const BlockBackward<T>& b = blocks.block[blockIdx.y];
   const int64_t number = blockIdx.x, to_input = blocks_to_input(b);
   if (number < to_input) {
-    product_to_input(b, dynamic, places, scratch);
+    product_to_input(b, dynamic, places);
   } else if (number - to_input < blocks_to_weights(b)) {
     product_to_weights(b, number - to_input, dynamic, places);
   }
@@ -215,12 +233,10 @@ void launch_product_backward(const BlockBackwards<T>& blocks, int count, stream_
   for (int i = 0; i < count; ++i) {
     const BlockBackward<T>& b = blocks.block[i];
     const BlockGeometry& g = b.shape;
-    const auto side = [](int channels) { return channels < kSide ? channels : kSide; };
-    const int taps = g.depthwise ? g.taps() : 0;
-    const size_t of_piece = sizeof(T) * (side(g.in_channels) * (kPixelPitch + taps) +
-                                         side(g.part_channels()) * kPixelPitch);
     most = std::max(most, blocks_to_input(b) + blocks_to_weights(b));
-    bytes = std::max({bytes, of_piece, tile_bytes<T>(g.part_channels(), 0)});
+    bytes = std::max(
+        {bytes, bytes_to_input<T>(g.part_channels()),
+         bytes_to_weights<T>(g.in_channels, g.part_channels(), g.depthwise ? g.taps() : 0)});
   }
   if (most == 0) return;
   const dim3 grid(static_cast<unsigned>(most), static_cast<unsigned>(count));

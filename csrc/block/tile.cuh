@@ -37,16 +37,26 @@ __device__ __forceinline__ int column_of_thread() {
   return static_cast<int>(threadIdx.x) % (kColumns / kWide) * kWide;
 }
 
+constexpr int kMostTaps = 49;          // of a depthwise convolution: 7 x 7
+constexpr int kAnyChannels = 1 << 20;  // more than are staged at a time, for bounds of memory
+
 template <class T>
-NASP_HOST_DEVICE int depth_of(int channels) {
+NASP_HOST_DEVICE constexpr int depth_of(int channels) {
   return channels < kDepth<T> ? channels : kDepth<T>;
 }
-// Dynamic shared memory: weights, pixels, taps of the channels that are staged at a time.
+// Of shared memory, in numbers: weights, pixels, taps of the channels that are staged at a time.
 template <class T>
-size_t tile_bytes(int channels, int taps) {
-  return sizeof(T) * static_cast<size_t>(depth_of<T>(channels)) *
-         (kColumnPitch + kPixelPitch + taps);
+NASP_HOST_DEVICE constexpr int tile_numbers(int channels, int taps) {
+  return depth_of<T>(channels) * (kColumnPitch + kPixelPitch + taps);
 }
+template <class T>
+constexpr size_t tile_bytes(int channels, int taps) {
+  return sizeof(T) * static_cast<size_t>(tile_numbers<T>(channels, taps));
+}
+constexpr size_t kPlacesBytes = sizeof(PixelPlace) * kTilePixels;
+// What add_groups needs.
+template <int kKinds>
+constexpr int kScratchNumbers = kWarps * kKinds * kColumns;
 template <class T>
 struct TileMemory {
   T* weights;  // (depth, kColumnPitch)
@@ -154,8 +164,8 @@ __device__ __forceinline__ void multiply(const TileMemory<T>& memory, int depth,
 }
 
 // Adds value[kind][v] of all groups of pixels; out(kind, column, sum) in one thread of each. The
-// order is fixed. scratch: (kWarps, kKinds, kColumns); a barrier must follow before it is used
-// again.
+// order is fixed. scratch: (kWarps, kKinds, kColumns), kScratchNumbers of them; a barrier must
+// follow before it is used again.
 template <int kKinds, class T, class Out>
 __device__ __forceinline__ void add_groups(const T (&value)[kKinds][kWide], T* scratch,
                                            const Out& out) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Shapes of launches and 16-byte accesses, for all kernels.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 #include "nasp_cuda.cuh"
@@ -10,6 +11,8 @@ namespace nasp_ext {
 constexpr int kThreads = 256;  // of a block: 8 of them fill the 2048 threads of a multiprocessor
 constexpr int64_t kMaxBlocks = 4096;  // over 16 blocks for each of 148 multiprocessors; the
                                       // grid-stride loops do the rest
+// Shared memory of a block, static and dynamic, that every GPU grants without being asked.
+constexpr size_t kSharedLimit = 48 * 1024;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
 // Blocks for `work` items at `per_block` each; `work` > 0.

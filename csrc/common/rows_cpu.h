@@ -2,6 +2,7 @@
 // Rows on the CPU: threads, and the error for a NaN.
 #pragma once
 
+#include "parallel.h"
 #include "rows.h"
 
 namespace nasp_ext {
@@ -15,7 +16,7 @@ inline void for_rows(const RowShape& rows, const Body& body) {
     if (rows.count) body(0, rows.count);
     return;
   }
-  torch::stable::parallel_for(0, rows.count, 1 + kThreadElements / rows.options, body);
+  parallel_for(0, rows.count, 1 + kThreadElements / rows.options, body);
 }
 
 // Names the first row in which an entry that exists is NaN.

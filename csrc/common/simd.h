@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define NASP_SIMD_CLONES \
@@ -32,6 +33,18 @@ struct Vector8<double> {
   typedef int64_t lanes __attribute__((vector_size(64)));
 };
 
+// v with lane kLanes[i] in place of lane i.
+template <int... kLanes, class V>
+inline __attribute__((always_inline)) V permuted(V v) {
+#if defined(__clang__)
+  return __builtin_shufflevector(v, v, kLanes...);
+#else  // GCC has the name above from version 12 on
+  typedef std::conditional_t<sizeof(v[0]) == 8, int64_t, int32_t> lanes
+      __attribute__((vector_size(sizeof(V))));
+  return __builtin_shuffle(v, lanes{kLanes...});
+#endif
+}
+
 // Results larger than this leave the caches before anyone reads them, so they are written past the
 // caches, which saves reading the lines first. Half of a common 16 MiB share of the last level.
 constexpr int64_t kStreamBytes = int64_t(8) << 20;
@@ -52,6 +65,14 @@ inline __attribute__((always_inline)) void stream_store(void* out, const V& v) {
 inline __attribute__((always_inline)) void stream_store(int64_t* out, int64_t v) {
 #if defined(__x86_64__)
   _mm_stream_si64(reinterpret_cast<long long*>(out), v);
+#else
+  *out = v;
+#endif
+}
+
+inline __attribute__((always_inline)) void stream_store(int32_t* out, int32_t v) {
+#if defined(__x86_64__)
+  _mm_stream_si32(out, v);
 #else
   *out = v;
 #endif

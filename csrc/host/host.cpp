@@ -7,10 +7,10 @@ namespace py = pybind11;
 
 namespace {
 
-// Which clone of the CPU kernels the dynamic loader picks; the levels of NASP_CLONES in
-// csrc/common.
+// Which clone of the CPU kernels the dynamic loader picks; the levels of NASP_SIMD_CLONES in
+// csrc/common/simd.h, which GCC alone makes.
 const char* instruction_set() {
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&

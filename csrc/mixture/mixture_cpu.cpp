@@ -4,6 +4,7 @@
 #include <tuple>
 #include <vector>
 
+#include "../common/parallel.h"
 #include "branches.h"
 #include "mixture_simd.h"
 
@@ -51,7 +52,7 @@ void for_blocks(int64_t n, const Body& body) {
   if (blocks <= kBlocksPerThread)
     range(0, blocks);
   else
-    torch::stable::parallel_for(0, blocks, kBlocksPerThread, range);
+    parallel_for(0, blocks, kBlocksPerThread, range);
 }
 
 // The K block sums of every block, and the totals.

@@ -12,8 +12,9 @@ namespace nasp_ext {
 namespace {
 
 constexpr int kWarp = 32;
-constexpr int kWarps = 4;     // nodes of a block: many small blocks for few nodes
-constexpr int kResident = 2;  // blocks of a multiprocessor; without it ptxas spills for sm_100
+constexpr int kWarps = 4;  // nodes of a block: many small blocks for few nodes
+// Blocks of a multiprocessor; without it ptxas spills for sm_100. Unused where launch bounds are.
+[[maybe_unused]] constexpr int kResident = 2;
 constexpr int kNodesPerLaunch = 256;  // 2 KiB of the 4 KiB of a kernel's parameters
 
 struct NodeRange {

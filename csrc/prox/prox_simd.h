@@ -10,15 +10,13 @@
 namespace nasp_ext {
 
 // The largest of eight lanes, in every lane: three halving exchanges.
-template <class V, class L>
+template <class V>
 NASP_HOST_DEVICE V all_lanes_max(V v) {
-  const L half = {4, 5, 6, 7, 0, 1, 2, 3}, quarter = {2, 3, 0, 1, 6, 7, 4, 5},
-          neighbour = {1, 0, 3, 2, 5, 4, 7, 6};
-  V other = __builtin_shuffle(v, half);
+  V other = permuted<4, 5, 6, 7, 0, 1, 2, 3>(v);
   v = v > other ? v : other;
-  other = __builtin_shuffle(v, quarter);
+  other = permuted<2, 3, 0, 1, 6, 7, 4, 5>(v);
   v = v > other ? v : other;
-  other = __builtin_shuffle(v, neighbour);
+  other = permuted<1, 0, 3, 2, 5, 4, 7, 6>(v);
   return v > other ? v : other;
 }
 
@@ -51,9 +49,9 @@ NASP_SIMD_CLONES bool project_rows8(const T* a, const bool* mask, int64_t mask_r
     nan |= (x != x) & exists;
     V score = x;
     if constexpr (std::is_same_v<Prox, ProxC1>) score = x < 0 ? -x : x;
-    const V top = all_lanes_max<V, L>(exists ? score : lowest);
+    const V top = all_lanes_max(exists ? score : lowest);
     const L winner = exists & (score == top);
-    const L first = 8 - all_lanes_max<L, L>(winner ? 8 - lane : L{});  // 8: none exists
+    const L first = 8 - all_lanes_max(winner ? 8 - lane : L{});  // 8: none exists
     V kept = x;
     if constexpr (std::is_same_v<Prox, ProxC>) {
       kept = x < 0 ? zero : x;

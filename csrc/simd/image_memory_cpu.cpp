@@ -4,52 +4,56 @@
 #include <torch/csrc/stable/device.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <list>
 #include <mutex>
 #include <unordered_map>
 
+#include "lines.h"
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
+
 namespace nasp_ext {
 namespace {
 
-constexpr int64_t kLine = 64;
 constexpr int64_t kSmallest = int64_t(64) << 10;  // below, malloc itself reuses its memory
 
+// Every function leaves the counts as they were if it throws.
 class Memory {
  public:
   void* take(int64_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
+    void* data = taken_from_unused(bytes);
+    if (data == nullptr) {
+      drop_until(std::max(most_, in_use_ + bytes) - in_use_ - bytes);
+      Lines fresh = new_lines(bytes);
+      if (!fresh) {  // what is kept may be what is missing
+        drop_until(0);
+        fresh = new_lines(bytes);
+      }
+      if (!fresh)
+        throw std::runtime_error("not enough memory: you tried to allocate " +
+                                 std::to_string(bytes) + " bytes for a batch of images");
+      sizes_.emplace(fresh.get(), bytes);
+      data = fresh.release();
+    }
     in_use_ += bytes;
     most_ = std::max(most_, in_use_);
-    auto& free = free_[bytes];
-    if (!free.empty()) {
-      const auto place = free.back();
-      free.pop_back();
-      void* const data = place->data;
-      unused_.erase(place);
-      unused_bytes_ -= bytes;
-      sizes_[data] = bytes;
-      return data;
-    }
-    drop_until(most_ - in_use_);
-    void* const data = std::aligned_alloc(kLine, static_cast<size_t>(bytes));
-    if (data == nullptr) {
-      in_use_ -= bytes;
-      throw std::bad_alloc();
-    }
-    sizes_[data] = bytes;
     return data;
   }
 
-  void give(void* data) {
+  // Called by destructors, so it never throws: what there is no room to note is freed.
+  void give(void* data) noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = sizes_.find(data);
     const int64_t bytes = found->second;
     sizes_.erase(found);
     in_use_ -= bytes;
-    unused_.push_back({data, bytes});
-    free_[bytes].push_back(std::prev(unused_.end()));
-    unused_bytes_ += bytes;
+    try {
+      keep(data, bytes);
+    } catch (const std::bad_alloc&) {
+      DeleteLines()(data);
+    }
   }
 
   int64_t release() {
@@ -60,20 +64,49 @@ class Memory {
     return bytes;
   }
 
+  // Around a fork: the child finds the lists whole and the mutex free, whoever was at work here.
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
  private:
   struct Piece {
     void* data;
     int64_t bytes;
   };
 
+  // nullptr: none of this size is unused.
+  void* taken_from_unused(int64_t bytes) {
+    const auto found = free_.find(bytes);
+    if (found == free_.end() || found->second.empty()) return nullptr;
+    const auto place = found->second.back();
+    void* const data = place->data;
+    sizes_.emplace(data, bytes);  // first, for it may throw
+    found->second.pop_back();
+    unused_.erase(place);
+    unused_bytes_ -= bytes;
+    return data;
+  }
+
+  void keep(void* data, int64_t bytes) {
+    auto& free = free_[bytes];
+    unused_.push_back({data, bytes});
+    try {
+      free.push_back(std::prev(unused_.end()));
+    } catch (const std::bad_alloc&) {
+      unused_.pop_back();
+      throw;
+    }
+    unused_bytes_ += bytes;
+  }
+
   // Frees the pieces that were unused for longest, until no more than `bytes` are left.
   void drop_until(int64_t bytes) {
     while (unused_bytes_ > bytes) {
       const auto oldest = unused_.begin();
-      auto& free = free_[oldest->bytes];
+      auto& free = free_.find(oldest->bytes)->second;
       free.erase(std::find(free.begin(), free.end(), oldest));
       unused_bytes_ -= oldest->bytes;
-      std::free(oldest->data);
+      DeleteLines()(oldest->data);
       unused_.erase(oldest);
     }
   }
@@ -85,8 +118,19 @@ class Memory {
   int64_t in_use_ = 0, most_ = 0, unused_bytes_ = 0;
 };
 
+Memory& memory();
+
+// Never destroyed: tensors may outlive static objects.
+Memory* make_memory() {
+#if !defined(_WIN32)
+  const auto unlock = [] { memory().unlock(); };
+  if (pthread_atfork([] { memory().lock(); }, unlock, unlock) != 0) throw std::bad_alloc();
+#endif
+  return new Memory;
+}
+
 Memory& memory() {
-  static Memory* const kept = new Memory;  // never destroyed: tensors may outlive static objects
+  static Memory* const kept = make_memory();
   return *kept;
 }
 
@@ -104,7 +148,7 @@ Tensor kept_images(const Tensor& like, int64_t count, int64_t channels, int64_t 
                    int64_t width) {
   const ScalarType dtype = like.scalar_type();
   const int64_t element = dtype == ScalarType::Double ? 8 : 4;
-  const int64_t bytes = (count * channels * height * width * element + kLine - 1) / kLine * kLine;
+  const int64_t bytes = whole_lines(count * channels * height * width * element);
   const bool known = dtype == ScalarType::Double || dtype == ScalarType::Float;
   if (!known || bytes < kSmallest) return empty_images(like, count, channels, height, width);
   const int64_t sizes[] = {count, channels, height, width};

@@ -2,14 +2,12 @@
 // Images over threads, and scratch memory that a thread keeps between calls.
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
 #include <new>
 
 #include "../block/block.h"
+#include "../common/parallel.h"
+#include "lines.h"
 
 namespace nasp_ext {
 
@@ -29,10 +27,8 @@ void for_image_chunks(int64_t images, const Body& body) {
   if (chunks == 1)
     range(0, 1);
   else
-    torch::stable::parallel_for(0, chunks, 1, range);
+    parallel_for(0, chunks, 1, range);
 }
-
-constexpr int64_t kCacheLine = 64;
 
 // Memory of one thread, handed out in pieces that start on a cache line; kept for the next call.
 // The thread that calls an operator may hold one piece of each kind at a time.
@@ -46,7 +42,7 @@ class KeptMemory {
   template <class T>
   T* take(int64_t count) {
     T* const piece = reinterpret_cast<T*>(next_);
-    next_ += (count * static_cast<int64_t>(sizeof(T)) + kCacheLine - 1) / kCacheLine * kCacheLine;
+    next_ += whole_lines(count * static_cast<int64_t>(sizeof(T)));
     return piece;
   }
   template <class T>
@@ -55,21 +51,17 @@ class KeptMemory {
   }
 
  private:
-  struct Free {
-    void operator()(char* p) const { std::free(p); }
-  };
   static char* memory(int64_t bytes) {
-    thread_local std::unique_ptr<char, Free> kept;
+    thread_local Lines kept;
     thread_local int64_t size = 0;
     if (size < bytes) {
       kept.reset();
       size = 0;
-      const int64_t whole = (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
-      kept.reset(static_cast<char*>(std::aligned_alloc(kCacheLine, static_cast<size_t>(whole))));
+      kept = new_lines(bytes);
       if (!kept) throw std::bad_alloc();
-      size = whole;
+      size = whole_lines(bytes);
     }
-    return kept.get();
+    return static_cast<char*>(kept.get());
   }
 
   char* next_;

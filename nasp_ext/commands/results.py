@@ -24,7 +24,8 @@ class Result:
         truths: the same of what would have been derived after each epoch; empty without a table.
         parameters: of the derived network.
         search_seconds: of all steps, without evaluations.
-        peak_memory, start_memory: bytes of the process that searched, at most and before its first step.
+        peak_memory, start_memory: bytes of the process that searched, at most and before its first step; None
+            where the system does not say (``peak_memory`` of ``nasp_ext/engine/record.py``).
         curve: per epoch (iterations, seconds of search, validation accuracy, accuracy of what ran on the
             steering half or None).
     """
@@ -36,11 +37,17 @@ class Result:
     retrained_accuracy: float | None
     parameters: int
     search_seconds: float
-    peak_memory: int
-    start_memory: int
+    peak_memory: int | None
+    start_memory: int | None
     curve: tuple[tuple[int, float, float, float | None], ...]
     truth: float | None = None
     truths: tuple[float | None, ...] = ()
+
+    @property
+    def memory_above_start(self) -> int | None:
+        if self.peak_memory is None or self.start_memory is None:
+            return None
+        return self.peak_memory - self.start_memory
 
     @classmethod
     def from_history(cls, history: Sequence[dict[str, Any]], **others: Any) -> Result:
@@ -52,7 +59,7 @@ class Result:
         return cls(
             val_accuracy=history[-1]["val_accuracy"],
             search_seconds=seconds,
-            peak_memory=max(line["peak_memory"] for line in history),
+            peak_memory=max((p for line in history if (p := line["peak_memory"]) is not None), default=None),
             start_memory=history[0]["start_memory"],
             curve=tuple(curve),
             **others,
@@ -82,7 +89,7 @@ _COLUMNS: dict[str, tuple[Callable[[Result], float | None], Callable[[Sequence[f
     "parameters": (lambda r: r.parameters, lambda values: f"{mean(values):,.0f}"),
     "search s": (lambda r: r.search_seconds, lambda values: f"{mean(values):.1f}"),
     "peak MiB": (lambda r: r.peak_memory, _mebibytes),
-    "above start MiB": (lambda r: r.peak_memory - r.start_memory, _mebibytes),
+    "above start MiB": (lambda r: r.memory_above_start, _mebibytes),
 }
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,11 +58,18 @@ def plain_scores(scores: Tensor) -> list[list[float]]:
     return [[float(f"{value:.6g}") for value in row] for row in scores.tolist()]
 
 
-def peak_memory(device: torch.device) -> int:
-    """Bytes that this process held at most: of the GPU's allocator, or on a CPU of resident memory."""
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes that this process held at most: of the GPU's allocator, or on a CPU of resident memory.
+
+    None on a CPU where the system does not say (Windows).
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if _STATUS.exists():  # the maximum of rusage would count the process that started this one
         (line,) = (line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -104,6 +104,15 @@ def test_a_history_becomes_a_result_and_survives_json():
     assert Result.from_json(json.loads(json.dumps(to_json(found)))) == found
 
 
+def test_memory_that_no_run_knows_has_no_column():
+    line = {"iterations": 5, "search_seconds": 1.0, "val_accuracy": 0.1, "steer_accuracy": None}
+    history = [{**line, "start_memory": None, "peak_memory": None}] * 2
+    others = {"strategy": "nasp", "seed": 3, "test_accuracy": 0.4, "retrained_accuracy": None}
+    found = Result.from_history(history, parameters=9, **others)
+    assert (found.start_memory, found.peak_memory, found.memory_above_start) == (None, None, None)
+    assert not [name for name in rows_of([found])[0] if "MiB" in name]
+
+
 def test_runs_that_are_there_are_not_run_again(capsys, tmp_path, inside):
     argv = ["--strategies", "nasp,random", "--seeds", "1,2", "--retrain", "1", "--preset", "paper"]
     argv += ["--bn-batches", "1"]

@@ -17,7 +17,7 @@ FLAGS = ("-O3", "-std=c++17", "-fmad=false")  # those of setup.py that change th
 # File -> kernel -> (instances, most registers, most static shared memory of one of them on any architecture).
 KERNELS = {
     "block_forward": {"block_forward_kernel": (2, 128, 9216)},
-    "product_backward": {"product_backward_kernel": (2, 128, 4864)},
+    "product_backward": {"product_backward_kernel": (2, 128, 768)},
     "depthwise_backward": {"depthwise_backward_kernel": (2, 80, 15360)},
     "pool": {"pool_forward_kernel": (2, 80, 2816), "pool_backward_kernel": (2, 80, 1536)},
     "node": {"node_sum_kernel": (2, 72, 0), "node_gradient_sums_kernel": (2, 56, 2048)},

@@ -153,6 +153,12 @@ def test_peak_memory_grows_with_what_is_held_and_is_this_process_only():
     assert 2**26 < int(child.stdout) < after - held.nbytes // 2
 
 
+def test_peak_memory_is_unknown_where_the_system_does_not_say(monkeypatch, tmp_path):
+    monkeypatch.setattr("nasp_ext.engine.record._STATUS", tmp_path / "not there")
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert peak_memory(torch.device("cpu")) is None
+
+
 def test_skip_connections_of_both_cells_are_counted():
     skip, pool = ("skip_connect", 0), ("max_pool_3x3", 1)
     assert skip_connections(Genotype((skip, pool), (2,), (skip, ("skip_connect", 1)), (2,))) == 3
