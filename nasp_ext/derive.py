@@ -12,7 +12,7 @@ from .layered import AnyGenotype, LayeredGenotype, LayeredSpace
 from .nn.cell import Cell
 from .nn.network import Network, derived_network
 from .nn.wired import WiredCell
-from .space import SearchSpace, Space, WiredSpace
+from .space import SearchSpace, Space, WiredSpace, check_made_for
 
 
 class Chooser(Protocol):
@@ -79,6 +79,7 @@ def derive(supernet: Network, gates: Gates | Chooser, *, inherit_weights: bool =
     if supernet.space is None:
         raise ValueError("expected a supernet to derive from, got a derived network")
     if not isinstance(gates, Gates):
+        check_made_for(getattr(gates, "space", None), supernet.space)
         gates = gates.best()
     genotype = genotype_of(supernet.space, gates)
     sizes, norms = supernet.sizes, supernet.norms

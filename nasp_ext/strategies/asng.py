@@ -14,6 +14,7 @@ from torch import Tensor
 from nasp_ext.gates import PRUNED, Gates
 from nasp_ext.optim import ASNG
 from nasp_ext.space import Space
+from nasp_ext.states import check_generator, check_keys, check_like, check_tensor, place
 from nasp_ext.strategies.base import LossFn, Strategy
 from nasp_ext.strategies.matrix import kept_edges
 
@@ -62,6 +63,7 @@ class ASNGStrategy(Strategy):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
+        self.space = space
         selectable = space.mask() if allow_none else space.selectable()
         options = [row.nonzero()[:, 0].tolist() for row in selectable]
         if not all(options):
@@ -119,12 +121,35 @@ class ASNGStrategy(Strategy):
     def state_dict(self) -> dict[str, Any]:
         return {"categories": list(self._categories), "asng": self._search.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def check_state(self, state: dict[str, Any], steps: int | None = None) -> None:
+        own = self.state_dict()
+        check_keys(state, own, "the state")
         if state["categories"] != self._categories:
             raise ValueError(
                 f"expected the state of a search over variables of {self._categories} options, found "
                 f"{state['categories']}: it is of another search space"
             )
+        found, own = state["asng"], own["asng"]
+        check_like(found, own, "asng")
+        if found["kind"] != own["kind"]:
+            raise ValueError(f"expected asng.kind to be {own['kind']!r}, found {found['kind']!r}")
+        for name, value in own["tensors"].items():  # all but s are sizes, counts or probabilities
+            low = None if name.startswith("s.") else 0.0
+            check_tensor(found["tensors"][name], value, place("asng.tensors", name), low)
+        theta = found["tensors"]["theta"]
+        if not torch.allclose(theta.sum(0), torch.ones((), dtype=theta.dtype), atol=1e-6):
+            raise ValueError("expected asng.tensors.theta to hold probabilities that sum to 1, found others")
+        for name in ("delta0", "Delta"):
+            if not bool((found["tensors"][name] > 0).all()):
+                raise ValueError(f"expected asng.tensors.{name} to be > 0, found 0")
+        for i, draws in enumerate(found["asked"]):
+            check_tensor(draws, own["asked"][i], f"asng.asked[{i}]", 0)
+            if not bool((draws < torch.tensor(self._categories)).all()):
+                raise ValueError(f"expected asng.asked[{i}] to hold options, found a number beyond them")
+        check_generator(found["generator"], "asng.generator")
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.check_state(state)
         self._search.load_state_dict(state["asng"])
         self._samples, self._gates = self._search.asked(), None
 
