@@ -11,6 +11,7 @@ from typing import Any
 MOST_CELLS = 1_000
 MOST_CHANNELS = 16_384
 MOST_CLASSES = 1_000_000
+MOST_OF = {"cells": MOST_CELLS, "classes": MOST_CLASSES}  # other sizes: MOST_CHANNELS
 MOST_EPOCHS = 1_000_000
 MOST_IMAGES = 100_000_000  # in a batch, or of a part of the data
 MOST_PIXELS = 16_384  # along a side of an image
@@ -59,7 +60,9 @@ def check_whole(name: str, value: object, low: int, high: int) -> None:
     """Raise TypeError unless ``value`` is a whole number, ValueError unless it is in [low, high]."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise TypeError(f"expected {name} to be a whole number, got {type(value).__name__}: {shown(value)}")
-    check_range(name, int(value), low, high)
+    if not low <= value <= high:
+        bound = f">= {low}" if value < low else f"<= {high:,}"
+        raise ValueError(f"expected {name} {bound}, got {shown(int(value))}")
 
 
 def check_different(name: str, values: Collection[object]) -> None:

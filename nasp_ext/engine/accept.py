@@ -52,6 +52,8 @@ def check_head(state: Any, own: Mapping[str, Any], config: TrainingConfig) -> No
 def check_body(state: Any, own: Mapping[str, Any], weights: Optimizer, network: nn.Module) -> None:
     """Raise ValueError unless weights, their optimizer and the random state could be those of this run.
 
+    The history has been looked at before.
+
     Args:    weights: the optimizer of the weights of ``network``.
     """
     found = state["network"]
@@ -64,6 +66,9 @@ def check_body(state: Any, own: Mapping[str, Any], weights: Optimizer, network: 
     names = [name for name, _ in network.named_parameters()]
     needed = [i for i, name in enumerate(names) if momentum and name.startswith(_ALWAYS_TRAINED)]
     check_optimizer(state["weights"], weights, "weights", slots, needed)
+    rate = state["history"][-1]["lr"]
+    for i, group in enumerate(state["weights"]["param_groups"]):
+        check_rate(group["lr"], rate, f"weights.param_groups[{i}].lr")
     # A run may go on without the GPU, or with one, if its device is "auto".
     check_keys(state["random"], ["cpu"], "random", optional=["cuda"])
     check_generator(state["random"]["cpu"], "random.cpu")
@@ -96,10 +101,14 @@ def check_history(found: Any, config: TrainingConfig, check_line: Callable[[Any,
         name = place("history", number)
         check_line(line, name)
         check_number(line["epoch"], place(name, "epoch"), number + 1, number + 1, whole=True)
-        check_number(line["lr"], place(name, "lr"), 0)
-        rate = cosine(number, config.epochs, config.lr, config.lr_min)
-        if not math.isclose(line["lr"], rate, rel_tol=1e-9, abs_tol=1e-12):
-            raise ValueError(f"expected {name}.lr to be {rate:g}, found {line['lr']:g}")
+        check_rate(line["lr"], cosine(number, config.epochs, config.lr, config.lr_min), place(name, "lr"))
+
+
+def check_rate(found: Any, rate: float, name: str) -> None:
+    """Raise ValueError unless a learning rate is the one of its epoch, but for the last bits of a cosine."""
+    check_number(found, name, 0)
+    if not math.isclose(found, rate, rel_tol=1e-9, abs_tol=1e-12):
+        raise ValueError(f"expected {name} to be {rate:g}, found {found:g}")
 
 
 def steering_steps(history: Sequence[Mapping[str, Any]], warmup_epochs: int) -> int:

@@ -7,10 +7,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nasp_ext.gates import MIXED
+import torch
+
+from nasp_ext.derive import genotype_of
+from nasp_ext.gates import PRUNED, Gates
 from nasp_ext.layered import AnyGenotype, genotype_from_json
 from nasp_ext.space import Space
-from nasp_ext.states import check_keys, check_number, place, shown
+from nasp_ext.states import check_keys, check_number, check_same, place, shown
 
 _SHARE: dict[str, Any] = {"low": 0, "high": 1}
 _COUNT: dict[str, Any] = {"low": 0, "whole": True}
@@ -52,15 +55,18 @@ def check_retrain_line(line: Any, name: str) -> None:
     _check_numbers(line, _RETRAIN, name)
 
 
-def check_search_line(line: Any, name: str, space: Space) -> None:
-    """Raise ValueError unless ``line`` is one of the history of a search in ``space``."""
+def check_search_line(line: Any, name: str, space: Space, iterations: int) -> None:
+    """Raise ValueError unless ``line`` is one of a search in ``space``, with as many iterations per epoch."""
     check_keys(line, [*_SEARCH, *_OTHERS], name, optional=_LATER)
     _check_numbers(line, {**_SEARCH, **{key: _LATER[key] for key in _LATER if key in line}}, name)
-    read_stored(line["genotype"], place(name, "genotype"))
+    check_same(line["iterations"], line["epoch"] * iterations, place(name, "iterations"))
     _check_list(line["active"], space.rows, place(name, "active"))
     for row, option in enumerate(line["active"]):
         at = place(place(name, "active"), row)
-        check_number(option, at, MIXED, len(space.choices(row)) - 1, whole=True)
+        check_number(option, at, PRUNED, len(space.choices(row)) - 1, whole=True)
+    gates = Gates(torch.zeros(space.rows, space.options), tuple(line["active"]))
+    if read_stored(line["genotype"], place(name, "genotype")) != genotype_of(space, gates):
+        raise ValueError(f"expected {name}.genotype to be that of {name}.active, found another")
     _check_list(line["scores"], space.rows, place(name, "scores"))
     for row, scores in enumerate(line["scores"]):
         at = place(place(name, "scores"), row)

@@ -214,7 +214,9 @@ class SearchState:
             own = self.state_dict()
             check_head(state, own, config)
             self._check_kind(state)
-            check_history(state["history"], config, partial(check_search_line, space=self._space))
+            batches = self._task.search_batches(config, torch.device("cpu")).train
+            line = partial(check_search_line, space=self._space, iterations=len(batches))
+            check_history(state["history"], config, line)
             check_body(state, own, self._weights.optimizer, self.network)
             steps = steering_steps(state["history"], config.warmup_epochs)
             strategy.check_state(state["strategy"], 0 if isinstance(strategy, AttentionStrategy) else steps)

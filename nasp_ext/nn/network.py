@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import MOST_CHANNELS, MOST_OF, check_whole
 from ..gates import Choice, Gates
 from ..layered import AnyGenotype, LayeredGenotype, LayeredSpace, reduction_cells
 from ..space import SearchSpace, Space, WiredSpace
@@ -42,8 +43,7 @@ class NetworkSizes:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
-                raise ValueError(f"expected {name} >= 1, got {value}")
+            check_whole(name, value, 1, MOST_OF.get(name, MOST_CHANNELS))
 
     def reduces(self, cell: int) -> bool:
         """Reductions stand at 1/3 and 2/3 of the depth."""
@@ -262,6 +262,8 @@ def derived_network(
     >>> sum(p.numel() for p in net.parameters())
     3349342
     """
+    if not isinstance(genotype, AnyGenotype):
+        raise TypeError(f"expected a Genotype or a LayeredGenotype, got {type(genotype).__name__}")
     stem = _stem_multiplier(genotype.inputs) if stem_multiplier is None else stem_multiplier
     sizes = NetworkSizes(channels, cells, classes, in_channels, stem)
     layered = isinstance(genotype, LayeredGenotype)

@@ -11,12 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nasp_ext.checks import check_whole
 from nasp_ext.gates import PRUNED, Gates
 from nasp_ext.optim import ASNG
 from nasp_ext.space import Space
 from nasp_ext.states import check_generator, check_keys, check_like, check_tensor, place
 from nasp_ext.strategies.base import LossFn, Strategy
 from nasp_ext.strategies.matrix import kept_edges
+
+# Each sample is a forward pass in every step: more would look like a search that hangs.
+MOST_SAMPLES = 10_000
 
 
 class ASNGStrategy(Strategy):
@@ -64,6 +68,7 @@ class ASNGStrategy(Strategy):
         device: torch.device | str = "cpu",
     ) -> None:
         self.space = space
+        check_whole("lam", lam, 2, MOST_SAMPLES)
         selectable = space.mask() if allow_none else space.selectable()
         options = [row.nonzero()[:, 0].tolist() for row in selectable]
         if not all(options):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -53,9 +54,10 @@ class GDASStrategy(MatrixStrategy):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        if not 0 < tau_min <= tau or steps < 0:
+        if not 0 < tau_min <= tau < math.inf or steps < 0:
             raise ValueError(
-                f"expected 0 < tau_min <= tau and steps >= 0, got tau={tau}, tau_min={tau_min}, steps={steps}"
+                f"expected 0 < tau_min <= tau < inf and steps >= 0, got tau={tau}, tau_min={tau_min}, "
+                f"steps={steps}"
             )
         self._generator = torch.Generator().manual_seed(0 if seed is None else seed)
         self.space = space

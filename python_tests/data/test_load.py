@@ -257,5 +257,5 @@ def test_a_data_dir_that_does_not_exist_is_refused_beside_data_that_need_none(tm
 
 @pytest.mark.parametrize("arguments", [(None,), (3,), (["digits"],), ("digits", 7), ("digits", None, 2.5)])
 def test_an_argument_of_another_type_is_refused(arguments):
-    with pytest.raises(TypeError, match="expected (name_or_path|data_dir|limit) to be a"):
+    with pytest.raises(TypeError, match=r"expected (name_or_path|data_dir|limit) to be a"):
         load_data(*arguments)

@@ -11,6 +11,7 @@ PACKAGE = ROOT / "nasp_ext"
 
 # Layer -> the layers it may import. A layer is a module or folder directly below nasp_ext.
 ALLOWED = {
+    "_command": set(),
     "_info": {"_host"},
     "ops": {"_C", "_info"},
     "gates": set(),
@@ -41,8 +42,19 @@ ALLOWED = {
     },
     "__main__": {"cli"},
     "cli": {
-        *("_info", "gates", "space", "genotypes", "layered", "nn", "derive", "strategies", "engine"),
-        *("data", "plots", "config", "reproduce", "commands"),
+        *(
+            "_command",
+            "_info",
+            "gates",
+            "space",
+            "genotypes",
+            "layered",
+            "nn",
+            "derive",
+            "strategies",
+            "engine",
+        ),
+        *("data", "plots", "config", "reproduce", "commands", "checks"),
     },
 }
 
