@@ -60,9 +60,10 @@ def check_whole(name: str, value: object, low: int, high: int) -> None:
     """Raise TypeError unless ``value`` is a whole number, ValueError unless it is in [low, high]."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise TypeError(f"expected {name} to be a whole number, got {type(value).__name__}: {shown(value)}")
-    if not low <= value <= high:
-        bound = f">= {low}" if value < low else f"<= {high:,}"
-        raise ValueError(f"expected {name} {bound}, got {shown(int(value))}")
+    number = int(value)
+    if not low <= number <= high:
+        bound = f">= {low}" if number < low else f"<= {high:,}"
+        raise ValueError(f"expected {name} {bound}, got {shown(number)}")
 
 
 def check_different(name: str, values: Collection[object]) -> None:

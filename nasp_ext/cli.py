@@ -209,6 +209,9 @@ def _usage() -> str:
     return "\n".join([*lines, "", "nasp-ext COMMAND --help lists the options of one command"])
 
 
+_LONGEST = 1000  # characters of an error
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a user's error is one line on stderr and status 2."""
     loud_interrupts()
@@ -238,6 +241,8 @@ def _refuse(text: str) -> int:
     """Tell an error in one line; the status of a user's error."""
     if sys.stderr is not None:
         words = "; ".join(line.strip() for line in text.splitlines() if line.strip())
+        if len(words) > _LONGEST:  # of a value that was given, the start is enough to know it again
+            words = f"{words[: _LONGEST // 2]} … {words[-_LONGEST // 2 :]}"
         print(f"nasp-ext: error: {words}", file=sys.stderr)
     return 2
 

@@ -15,7 +15,7 @@ from nasp_ext.checks import check_whole
 from nasp_ext.gates import PRUNED, Gates
 from nasp_ext.optim import ASNG
 from nasp_ext.space import Space
-from nasp_ext.states import check_generator, check_keys, check_like, check_tensor, place
+from nasp_ext.states import check_generator, check_keys, check_like, check_tensor, place, shown
 from nasp_ext.strategies.base import LossFn, Strategy
 from nasp_ext.strategies.matrix import kept_edges
 
@@ -129,10 +129,12 @@ class ASNGStrategy(Strategy):
     def check_state(self, state: dict[str, Any], steps: int | None = None) -> None:
         own = self.state_dict()
         check_keys(state, own, "the state")
-        if state["categories"] != self._categories:
+        categories = state["categories"]
+        plain = isinstance(categories, list) and all(type(count) is int for count in categories)
+        if not plain or categories != self._categories:
             raise ValueError(
                 f"expected the state of a search over variables of {self._categories} options, found "
-                f"{state['categories']}: it is of another search space"
+                f"{categories if plain else shown(categories)}: it is of another search space"
             )
         found, own = state["asng"], own["asng"]
         check_like(found, own, "asng")

@@ -87,7 +87,7 @@ def may_be(name, old, new) -> bool:
             return True
         measured = re.fullmatch(r".*\.(seconds|search_seconds|start_memory|peak_memory|entropy)", name)
         counted = re.fullmatch(r"history\.\d\.(skip_connections|bn_batches|scores\..*)", name)
-        steps = name in ("strategy.steps", "strategy.step", "strategy.optimizer.param_groups.0.lr")
+        steps = re.fullmatch(r"strategy\.(steps?|optimizer\.param_groups\.\d\.lr)", name)
         return bool(ANY.fullmatch(name)) or (new > 0 and bool(measured or counted or steps))
     # A report may be anything that JSON has.
     if re.fullmatch(r"history\.\d\.strategy\..*", name):
