@@ -92,7 +92,10 @@ def typed(name: str, annotation: str, value: Any) -> Any:
         return value
     if numbers.Integral in allowed:
         return int(value)
-    return float(value) if -1e300 < value < 1e300 else value  # a larger whole number is no float
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond all floats, which no range has
+        return value
 
 
 def shown(value: object) -> str:
