@@ -30,7 +30,7 @@ class DropIn(PlainStepper):
         self, net: PlainNetwork, train: Batch, valid: Batch, a: Tensor, edges: int | None = 2
     ) -> None:
         super().__init__(net, train, valid, a)
-        self.nasp = NASP(self.matrices, edges_per_node=edges)
+        self.nasp = NASP(self.matrices, nodes="darts", edges_per_node=edges, generator=None)
 
     def architecture_gradient(self) -> Tensor:
         with self.nasp.discrete():
@@ -106,6 +106,6 @@ class NativeDARTS(Native):
 def selected(a: Tensor, edges: int | None = 2) -> tuple[int, ...]:
     """The option of each edge that NASP selects at A with so many edges per node; -1 = pruned."""
     matrices = [a[:EDGES].clone().requires_grad_(), a[EDGES:].clone().requires_grad_()]
-    optimizer = NASP(matrices, edges_per_node=edges)
+    optimizer = NASP(matrices, nodes="darts", edges_per_node=edges, generator=None)
     normal, reduction = (gates.active or () for gates in optimizer.gates())
     return (*normal, *reduction)

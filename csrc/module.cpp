@@ -14,7 +14,6 @@ PyCFunction stored(Function* function) {
 }
 
 PyMethodDef functions[] = {
-    {"all_finite_by_address", stored(&nasp_ext::all_finite_by_address), METH_FASTCALL, nullptr},
     {"step_by_address", stored(&nasp_ext::step_by_address), METH_FASTCALL, nullptr},
     {nullptr, nullptr, 0, nullptr}};
 

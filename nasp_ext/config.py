@@ -229,7 +229,8 @@ class RetrainRun(RetrainConfig):
     """A retraining with everything it needs to be run again: what ``nasp-ext retrain`` writes."""
 
     genotype: str = "runs/search"
-    """A genotype.json, the folder of a search, a published name, or a cell written |op~0|+|op~0|op~1|…"""
+    """A file (JSON, Python code, a log; FILE:NAME and FILE:LINE choose one of several), the folder of a run,
+    a published name, or the text of a genotype: Genotype(normal=[…], …) or |op~0|+|op~0|op~1|…"""
     data: str = "digits"
     """digits, fashion-mnist, cifar10, or a path, as for search."""
     data_dir: str | None = None

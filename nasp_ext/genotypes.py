@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-Edge = tuple[str, int]
+from .genotype_cells import Edge, check_cell, checked_cell, checked_list, is_int, plain
+from .genotype_text import genotype_in
+
 _NONE = "none"
 _EXAMPLE = "|nor_conv_3x3~0|+|none~0|skip_connect~1|"
 
@@ -16,8 +18,12 @@ _EXAMPLE = "|nor_conv_3x3~0|+|none~0|skip_connect~1|"
 class Genotype:
     """Two cells, each a list of (primitive, source) pairs, node by node (the form of Liu et al. 2019).
 
+    Lists, tuples, ranges and arrays are taken, and primitives under the names of the NASP authors' code;
+    tuples of Python's numbers and our names are kept.
+
     Args:
-        normal, reduce: the edges; source 0 and 1 are the two cells before, 2 the first intermediate node, …
+        normal, reduce: the edges, in a row or a list for each node; source 0 and 1 are the two cells before,
+            2 the first intermediate node, …
         normal_concat, reduce_concat: the nodes whose concatenation is the output (2 is the first).
         normal_nodes, reduce_nodes: how many of the pairs enter each intermediate node; None = two each.
         inputs: of a cell: 2, the two cells before, or 1, the cell before; then source 0 is that one, 1 the
@@ -42,30 +48,28 @@ class Genotype:
     projected: bool = False
 
     def __post_init__(self) -> None:
-        if not _is_int(self.inputs) or self.inputs not in (1, 2):
+        object.__setattr__(self, "inputs", plain(self.inputs))
+        if not is_int(self.inputs) or self.inputs not in (1, 2):
             raise ValueError(f"expected cells of 2 inputs or 1, got inputs={self.inputs!r}")
         if not isinstance(self.projected, bool):
             raise ValueError(f"expected projected to be true or false, got {self.projected!r}")
-        if self.inputs == 1 and (self.reduce or self.reduce_concat or self.reduce_nodes):
-            raise ValueError(f"expected no reduce cell beside cells of 1 input, got {self.reduce!r}")
+        if self.inputs == 1:
+            for name in ("reduce", "reduce_concat", "reduce_nodes"):
+                found = getattr(self, name)
+                if found is not None and checked_list(name, found):
+                    raise ValueError(f"expected no reduce cell beside cells of 1 input, got {self.reduce!r}")
+                object.__setattr__(self, name, None if name == "reduce_nodes" else ())
         for cell in self.cells:
-            edges = checked_edges(cell, getattr(self, cell))
-            given = getattr(self, f"{cell}_nodes")
-            nodes: tuple[int, ...] | None = None
-            if given is None:
-                _check_two_each(cell, edges)
-            else:
-                nodes = checked_counts(cell, edges, checked_list(f"{cell}_nodes", given))
+            edges, nodes = checked_cell(cell, getattr(self, cell), getattr(self, f"{cell}_nodes"))
+            if nodes is None and len(edges) % 2:
+                expected = f"expected two edges per node in {cell}, or {cell}_nodes"
+                raise ValueError(f"{expected}, got {len(edges)} edges")
             two_each = nodes is not None and set(nodes) == {2}
             object.__setattr__(self, cell, edges)
             object.__setattr__(self, f"{cell}_nodes", None if two_each else nodes)
             concat = checked_list(f"{cell}_concat", getattr(self, f"{cell}_concat"))
             object.__setattr__(self, f"{cell}_concat", concat)
             check_cell(cell, self.cell_edges(cell), self.nodes(cell), concat, self.inputs)
-        if self.inputs == 1:
-            for name in ("reduce", "reduce_concat"):
-                object.__setattr__(self, name, ())
-            object.__setattr__(self, "reduce_nodes", None)
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -103,22 +107,45 @@ class Genotype:
 
     @classmethod
     def from_json(cls, data: str | Mapping[str, Any]) -> "Genotype":
-        """Read a genotype from JSON text or from the parsed object.
+        """Read a genotype from text, see ``from_text``, or from parsed JSON.
 
-        Raises:  ValueError: if the text is no JSON object, or a field is missing, unknown or invalid.
+        Raises:  ValueError: if there is none, or a field is missing, unknown or invalid.
         """
         if isinstance(data, str):
-            try:
-                data = json.loads(data)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"expected a genotype as JSON, got text that is none: {error}") from error
+            return cls.from_text(data)
         if not isinstance(data, Mapping):
             raise ValueError(f"expected a genotype as a JSON object, got {type(data).__name__}")
+        if "recurrent" in data and "normal" not in data:
+            raise ValueError("expected a genotype of convolutional cells; recurrent cells are not supported")
+        fields = {name: data[name] for name in data if name not in _IGNORED_IF_NONE or data[name] is not None}
         required = {"normal", "normal_concat", "reduce", "reduce_concat"}
         allowed = required | {"normal_nodes", "reduce_nodes", *_LATER_FIELDS}
-        if not required <= set(data) <= allowed:
-            raise ValueError(f"expected a genotype with the fields {sorted(required)}, got {sorted(data)}")
-        return cls(**data)
+        if not required <= set(fields) <= allowed:
+            raise ValueError(
+                f"expected a genotype with the fields {sorted(required)}, got {sorted(map(str, fields))}"
+            )
+        return cls(**fields)
+
+    @classmethod
+    def from_text(cls, text: str, which: str | int | None = None) -> "Genotype":
+        """Read a genotype as code of the field prints it; nothing of the text is run.
+
+        It may be ``Genotype(normal=[…], normal_concat=range(2, 6), reduce=[…], reduce_concat=[…])``, a
+        dictionary or JSON of these fields, or a cell ``|nor_conv_3x3~0|+…``; and stand in a line of a log, or
+        behind a name in a file of several.
+
+        Args:
+            which: the name, or the line, of the one that is meant, where the text holds several.
+        Raises:
+            ValueError: there is none, it is invalid, or there are several and ``which`` does not say which.
+
+        >>> cell = "[('sep_3x3', 0), ('skip_connect', np.int64(1))]"
+        >>> fields = f"normal={cell}, normal_concat=[2], reduce={cell}, reduce_concat=[2]"
+        >>> Genotype.from_text(f"12:30 genotype = Genotype({fields})").normal
+        (('sep_conv_3x3', 0), ('skip_connect', 1))
+        """
+        found = genotype_in(text, which)
+        return cls.from_arch(found) if isinstance(found, str) else cls.from_json(found)
 
     def to_arch(self) -> str:
         """The form of NAS-Bench-201: for each node, operation~source; an edge that is missing is `none`.
@@ -162,62 +189,10 @@ class Genotype:
 
 
 _LATER_FIELDS = {"inputs": 2, "projected": False}  # written only where they say something
-
-
-def checked_edges(cell: str, pairs: Any) -> tuple[Edge, ...]:
-    """The (primitive, source) pairs of a cell as tuples. Raises ValueError if they are none."""
-    try:
-        edges = tuple((name, source) for name, source in pairs)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"expected {cell} to be pairs (primitive, source), got {pairs!r}") from error
-    for name, source in edges:
-        if not isinstance(name, str) or not _is_int(source):
-            raise ValueError(f"expected {cell} to be pairs (primitive, source), got ({name!r}, {source!r})")
-    return edges
-
-
-def checked_list(name: str, value: Any) -> tuple[Any, ...]:
-    """A list or tuple as a tuple. Raises ValueError if it is neither."""
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"expected {name} to be a list, got {value!r}")
-    return tuple(value)
-
-
-def _check_two_each(cell: str, edges: tuple[Edge, ...]) -> None:
-    if len(edges) % 2:
-        raise ValueError(f"expected two edges per node in {cell}, or {cell}_nodes, got {len(edges)} edges")
-
-
-def checked_counts(cell: str, edges: tuple[Edge, ...], nodes: tuple[Any, ...]) -> tuple[int, ...]:
-    """The numbers of edges into each node. Raises ValueError if they do not count the edges."""
-    if not all(_is_int(count) and count >= 0 for count in nodes) or sum(nodes) != len(edges):
-        raise ValueError(f"expected {cell}_nodes to count the {len(edges)} edges of {cell}, got {nodes}")
-    return nodes
-
-
-def check_cell(
-    cell: str,
-    edges: tuple[tuple[int, str, int], ...],
-    nodes: tuple[int, ...],
-    concat: tuple[int, ...],
-    inputs: int,
-) -> None:
-    """Raise ValueError if a source does not come before its node, or the output names what is no node."""
-    for node, name, source in edges:
-        last = inputs + node - 1
-        if not 0 <= source <= last:
-            found = f"({name!r}, {source})"
-            raise ValueError(f"expected the sources of node {node} of {cell} in 0..{last}, got {found}")
-    states = inputs + len(nodes)
-    existing = all(_is_int(state) and inputs <= state < states for state in concat)
-    if not concat or not existing or len(set(concat)) != len(concat):
-        raise ValueError(
-            f"expected {cell}_concat to name different nodes, {inputs}..{states - 1}, got {concat}"
-        )
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+_IGNORED_IF_NONE = (
+    "connectN",
+    "connects",
+)  # fields of AutoDL's genotypes, of use to its networks of stages alone
 
 
 # Published cells of Liu, Simonyan, Yang: DARTS (ICLR 2019). Without auxiliary head, at C = 36, 20 cells and

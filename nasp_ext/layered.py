@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .genotypes import Edge, Genotype, check_cell, checked_counts, checked_edges, checked_list
+from .genotype_cells import Edge, check_cell, checked_counts, checked_edges, checked_list
+from .genotype_text import genotype_in
+from .genotypes import GENOTYPES, Genotype
 from .space import SearchSpace, Space
 
 _INPUTS = 2
@@ -182,18 +184,36 @@ AnyGenotype = Genotype | LayeredGenotype
 
 
 def genotype_from_json(data: str | Mapping[str, Any]) -> AnyGenotype:
-    """Read a genotype of either form from JSON text or from the parsed object.
+    """Read a genotype of either form from text, see ``genotype_from_text``, or from parsed JSON.
 
-    Raises:  ValueError: if the text is no JSON object, or a field is missing, unknown or invalid.
+    Raises:  ValueError: if there is none, or a field is missing, unknown or invalid.
     """
     if isinstance(data, str):
-        try:
-            data = json.loads(data)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"expected a genotype as JSON, got text that is none: {error}") from error
+        return genotype_from_text(data)
     if not isinstance(data, Mapping) or "layers" not in data:
         return Genotype.from_json(data)
     fields = {"layers", "layer_nodes", "concat"}
     if set(data) != fields:
-        raise ValueError(f"expected a layered genotype with the fields {sorted(fields)}, got {sorted(data)}")
+        found = sorted(map(str, data))
+        raise ValueError(f"expected a layered genotype with the fields {sorted(fields)}, got {found}")
     return LayeredGenotype(**data)
+
+
+def genotype_from_text(text: str, which: str | int | None = None) -> AnyGenotype:
+    """Read a genotype of either form as ``Genotype.from_text`` does.
+
+    Raises:  ValueError: as ``Genotype.from_text`` raises.
+    """
+    found = genotype_in(text, which)
+    return Genotype.from_arch(found) if isinstance(found, str) else genotype_from_json(found)
+
+
+def checked_genotype(value: Any) -> AnyGenotype:
+    """The genotype itself. Raises TypeError if it is none: text has to be read first."""
+    if isinstance(value, Genotype | LayeredGenotype):
+        return value
+    found = repr(value) if isinstance(value, str) and len(value) < 80 else type(value).__name__
+    raise TypeError(
+        f"expected a Genotype, got {found}: Genotype.from_text reads text, "
+        f"GENOTYPES[name] has the published ones, {', '.join(GENOTYPES)}"
+    )

@@ -13,6 +13,7 @@ from typing import IO
 import torch
 from torch import Tensor
 
+from nasp_ext.genotype_cells import primitive_name
 from nasp_ext.genotypes import Genotype
 
 _ARCHITECTURE = "arch"
@@ -50,7 +51,7 @@ class Table:
             if len(names) != len(edges[0]):
                 raise ValueError(f"expected {len(edges[0])} edges in every architecture, got {text!r}")
         found = sorted({name for names in edges for name in names})
-        self.operations = tuple(found if operations is None else operations)
+        self.operations = tuple(found if operations is None else map(primitive_name, operations))
         unknown = [name for name in found if name not in self.operations]
         if unknown or len(set(self.operations)) < len(self.operations):
             raise ValueError(f"expected operations with {', '.join(unknown or found)} once, got {operations}")

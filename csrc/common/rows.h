@@ -2,6 +2,7 @@
 // A (..., R, K) tensor as rows of K options, its mask, and the errors that concern them.
 #pragma once
 
+#include <limits>
 #include <optional>
 
 #include "../prox/prox_math.h"
@@ -22,6 +23,8 @@ struct Rows : RowShape {
 
 inline void check_matrix(const Tensor& a, const char* op) {
   if (a.dim() != 2) fail(op, ": expected a of shape (R, K), found ", shape_text(a));
+  if (a.size(1) > std::numeric_limits<int32_t>::max())
+    fail(op, ": expected no more options than int32 can number, found a of shape ", shape_text(a));
 }
 
 inline Rows as_rows(const Tensor& a,  // (..., R, K)

@@ -5,6 +5,8 @@
 #include <optional>
 
 #include "../common/rows.h"
+#include "memory.h"
+#include "nasp_step_math.h"
 #include "nodes.h"
 
 namespace nasp_ext {
@@ -58,12 +60,33 @@ inline void check_like(const Tensor& t, const Tensor& a, const char* name) {
   check_device(t, a, op, name);
 }
 
-inline void check_numbers(const StepNumbers& n, bool adam) {
+inline void check_number(const char* name, double value) {
+  if (!(is_finite(value) && value >= 0))
+    fail("nasp_step_: expected ", name, " to be a finite number >= 0, found ", value);
+}
+
+inline void check_numbers(const StepNumbers& n) {
   const char* op = "nasp_step_";
-  if (!adam) return;
   if (n.step < 1) fail(op, ": expected step to count from 1, found ", n.step);
   if (!(n.beta1 >= 0 && n.beta1 < 1 && n.beta2 >= 0 && n.beta2 < 1))
     fail(op, ": expected betas in [0, 1), found (", n.beta1, ", ", n.beta2, ")");
+  check_number("lr", n.lr);
+  check_number("eps", n.eps);
+  check_number("weight_decay", n.weight_decay);
+  check_number("eta", n.eta);
+}
+
+// The constants of a step in the type of the matrix.
+template <class T>
+StepRule<T> checked_rule(const StepNumbers& n, bool adam) {
+  check_numbers(n);
+  const auto rule =
+      make_step_rule<T>(adam, n.step, n.lr, n.beta1, n.beta2, n.eps, n.weight_decay, n.eta);
+  if (!rule_is_finite(rule))
+    fail("nasp_step_: expected lr, eps, weight_decay and eta that ",
+         sizeof(T) == 4 ? "float32" : "float64", " can hold, found ", n.lr, ", ", n.eps, ", ",
+         n.weight_decay, " and ", n.eta);
+  return rule;
 }
 
 inline std::optional<Tensor> as_cost(const std::optional<Tensor>& cost, const Tensor& a) {
@@ -105,7 +128,10 @@ inline StepArguments as_step_arguments(const Tensor& a, const Tensor& grad, cons
     fail(op, ": expected active to be int32 of shape (", a.size(0), ",), found ",
          torch::headeronly::toString(active.scalar_type()), " ", shape_text(active));
   check_device(active, a, op, "active");
-  check_numbers(numbers, exp_avg.has_value());
+  check_numbers(numbers);
+  const auto costs = as_cost(cost, a);
+  check_memory(a, weight, active, exp_avg, exp_avg_sq,
+               {{"grad", grad}, {"cost", costs}, {"mask", mask}});
   InPlace work(a);
   const Rows rows = as_rows(work.tensor(), op);
   StepArguments call = {rows,
@@ -115,7 +141,7 @@ inline StepArguments as_step_arguments(const Tensor& a, const Tensor& grad, cons
                         as_contiguous(grad),
                         std::nullopt,
                         std::nullopt,
-                        as_cost(cost, a),
+                        costs,
                         cost && cost->dim() == 2 ? cost->size(0) : 1,
                         as_row_mask(mask, rows, op),
                         as_nodes(std::move(node_offsets), edges_per_node, rows.count, op)};

@@ -7,12 +7,11 @@
 
 namespace nasp_ext {
 
-// _C.step_by_address(...), the arguments in the order of nasp_ext/ops/direct.py, which has
-// checked them. Raises ValueError as nasp_step_ does. Holds the GIL: for matrices of few elements.
+// _C.step_by_address(fixed, ...): what stays from step to step as bytes, then the numbers of this
+// step, in the order of nasp_ext/ops/direct.py, which has checked them. Returns whether a gradient
+// is not exactly zero, or None if A is another than its selection was made from and the step needs
+// that (nothing is done then). Raises ValueError as nasp_step_ does. Holds the GIL: for matrices of
+// few elements.
 PyObject* step_by_address(PyObject* module, PyObject* const* arguments, Py_ssize_t count);
-
-// _C.all_finite_by_address(bits of a number, address, how many): whether there is no NaN or
-// infinity.
-PyObject* all_finite_by_address(PyObject* module, PyObject* const* arguments, Py_ssize_t count);
 
 }  // namespace nasp_ext

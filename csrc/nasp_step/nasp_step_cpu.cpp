@@ -23,9 +23,8 @@ void step_typed(StepArguments& call, const StepNumbers& numbers, const Ties& tie
       {call.cost ? static_cast<const T*>(call.cost->const_data_ptr()) : nullptr, call.cost_rows},
       call.mask,
       call.nodes.span()};
-  const bool nan = run_step(memory, numbers, ties, keep_value);
+  run_step(memory, numbers, ties, keep_value);
   call.commit();
-  if (nan) fail_nan("nasp_step_", memory.matrix.a, call.mask, call.rows);
 }
 
 void nasp_step_(const Tensor& a, const Tensor& grad, const Tensor& weight,  // (R, K)

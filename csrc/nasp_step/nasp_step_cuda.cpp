@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// select_active and nasp_step_ on CUDA. A NaN, or a gradient that is not finite, is marked in
-// `active`, not raised: that would be a sync.
+// select_active and nasp_step_ on CUDA. A NaN, or a number that no step can be made from, is marked
+// in `active`, not raised: that would be a sync.
 #include <tuple>
 
 #include "../common/device.h"
@@ -83,7 +83,7 @@ void step_typed(const StepArguments& call, const StepNumbers& n, const Ties& tie
       adam ? data_of<T>(call.exp_avg_sq->tensor()) : nullptr,
       call.cost ? static_cast<const T*>(call.cost->const_data_ptr()) : nullptr,
       call.cost_rows,
-      make_step_rule<T>(adam, n.step, n.lr, n.beta1, n.beta2, n.eps, n.weight_decay, n.eta)};
+      checked_rule<T>(n, adam)};
   launch_nasp_step(selection_of<T>(call.rows, call.mask, ties, keep_value, call.weight.tensor(),
                                    call.active.tensor(), scratch),
                    step, bounds_of(call.nodes), stream);

@@ -37,15 +37,15 @@ __device__ __forceinline__ const T* cost_row(const DeviceStep<T>& s, int64_t row
   return s.cost ? s.cost + (s.cost_rows == 1 ? 0 : row * options) : nullptr;
 }
 
+// Whether the step of entry i gives a number; nothing is written.
 template <class T>
-__device__ __forceinline__ bool finite_row(const T* grad, const bool* mask, int64_t options) {
-  bool finite = true;
-  for (int64_t k = 0; k < options; ++k)
-    finite = finite && ((mask && !mask[k]) || is_finite(grad[k]));
-  return finite;
+__device__ __forceinline__ bool holds(const DeviceStep<T>& s, T a, T grad, T weight, T cost,
+                                      T exp_avg, T exp_avg_sq) {
+  const T g = full_gradient(s.rule, grad, a, weight, cost);
+  return s.exp_avg ? adam_holds(s.rule, g, exp_avg, exp_avg_sq) : is_finite(g);
 }
 
-// Updates a row in memory; false if its gradient is not finite.
+// Updates a row in memory, or leaves all of it alone and returns false.
 template <class T>
 __device__ __forceinline__ bool step_row(const DeviceSelection<T>&, const NoStep&, int64_t) {
   return true;
@@ -55,7 +55,15 @@ __device__ __forceinline__ bool step_row(const DeviceSelection<T>& s, const Devi
                                          int64_t row) {
   const bool* mask = s.mask_row(row);
   const T* cost = cost_row(step, row, s.options);
-  if (!finite_row(step.grad + row * s.options, mask, s.options)) return false;
+  bool all_hold = true;
+  for (int64_t k = 0; k < s.options; ++k) {
+    const int64_t i = row * s.options + k;
+    if (mask && !mask[k]) continue;
+    all_hold &=
+        holds(step, step.a[i], step.grad[i], cost ? s.weight[i] : T(0), cost ? cost[k] : T(0),
+              step.exp_avg ? step.exp_avg[i] : T(0), step.exp_avg ? step.exp_avg_sq[i] : T(0));
+  }
+  if (!all_hold) return false;
   for (int64_t k = 0; k < s.options; ++k) {
     const int64_t i = row * s.options + k;
     if (mask && !mask[k]) continue;
@@ -86,12 +94,17 @@ __device__ __forceinline__ bool step_row_of_8(const DeviceSelection<T>& s,
   T grad[8], weight[8], exp_avg[8] = {}, exp_avg_sq[8] = {};
   load_row(step.a + row * 8, a);
   load_row(step.grad + row * 8, grad);
-  if (!finite_row(grad, mask, 8)) return false;
   if (cost) load_row(s.weight + row * 8, weight);
   if (step.exp_avg) {
     load_row(step.exp_avg + row * 8, exp_avg);
     load_row(step.exp_avg_sq + row * 8, exp_avg_sq);
   }
+  bool all_hold = true;
+#pragma unroll
+  for (int k = 0; k < 8; ++k)
+    all_hold &= (mask && !mask[k]) || holds(step, a[k], grad[k], cost ? weight[k] : T(0),
+                                            cost ? cost[k] : T(0), exp_avg[k], exp_avg_sq[k]);
+  if (!all_hold) return false;
 #pragma unroll
   for (int k = 0; k < 8; ++k) {
     if (mask && !mask[k]) continue;

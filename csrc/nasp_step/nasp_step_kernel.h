@@ -26,8 +26,8 @@ struct DeviceSelection {
   }
 };
 
-// What nasp_step_ does to a row before its selection. A row with a gradient that is not finite
-// keeps its entries and moments, and its `active` becomes kNanRow.
+// What nasp_step_ does to a row before its selection. A row with a number that no step can be made
+// from (adam_holds) keeps its entries and moments, and its `active` becomes kNanRow.
 template <class T>
 struct DeviceStep {
   T* a;               // (R, K), the `a` of the selection

@@ -45,13 +45,37 @@ inline bool project_rows_by_vector(const Projection<T, Index>& p, int64_t begin,
   return project_rows<Prox>(p, done, end) || nan;
 }
 
+// Moves what row r keeps to the largest key of the entries that exist and tie with it.
+template <class Prox, class T, class Index>
+inline void break_tie(const Projection<T, Index>& p, int64_t r) {
+  const int64_t first = p.index[r];
+  if (first < 0) return;
+  const T* row = p.a + r * p.options;
+  const bool* mask = p.mask_row(r);
+  const T top = Prox::score(row[first]);
+  int64_t chosen = first;
+  for (int64_t k = first + 1; k < p.options; ++k)
+    if (Prox::score(row[k]) == top && (!mask || mask[k]) &&
+        p.ties.key(r, k) > p.ties.key(r, chosen))
+      chosen = k;
+  if (chosen == first) return;
+  T* values = p.values + r * p.options;
+  values[first] = projected_entry<Prox>(row[first], first, chosen);
+  values[chosen] = projected_entry<Prox>(row[chosen], chosen, chosen);
+  p.index[r] = static_cast<Index>(chosen);
+}
+
+// By vectors the lowest index wins; where ties are random, those there are are broken afterwards.
 template <class Prox, class T, class Index>
 inline bool project_range(const Projection<T, Index>& p, bool stream, int64_t begin, int64_t end) {
   if constexpr (std::is_floating_point_v<T>) {
-    if (p.options <= 8 && !p.ties.random) {
-      if (p.mask) return project_rows_by_vector<Prox, T, Index, true, false>(p, begin, end);
-      if (stream) return project_rows_by_vector<Prox, T, Index, false, true>(p, begin, end);
-      return project_rows_by_vector<Prox, T, Index, false, false>(p, begin, end);
+    if (p.options <= 8) {
+      const bool nan = p.mask ? project_rows_by_vector<Prox, T, Index, true, false>(p, begin, end)
+                       : stream
+                           ? project_rows_by_vector<Prox, T, Index, false, true>(p, begin, end)
+                           : project_rows_by_vector<Prox, T, Index, false, false>(p, begin, end);
+      for (int64_t r = begin; p.ties.random && !nan && r < end; ++r) break_tie<Prox>(p, r);
+      return nan;
     }
   }
   return project_rows<Prox>(p, begin, end);

@@ -130,14 +130,19 @@ struct StepInputs {
   StepRule<T> rule;
 };
 
-// Updates `s` as nasp_step_ must; returns which rows had a finite gradient.
+// Updates `s` as nasp_step_ must; returns which rows had only numbers to make a step from.
 template <class T>
 std::vector<bool> expected_step(const Case& c, const StepInputs<T>& in, const Array<bool>& mask,
                                 State<T>& s) {
   std::vector<bool> finite(c.rows, true);
   for (int64_t i = 0; i < c.rows * c.options; ++i) {
     const bool* exists = c.mask_row(mask, i / c.options);
-    if ((!exists || exists[i % c.options]) && !is_finite(in.grad[i])) finite[i / c.options] = false;
+    if (exists && !exists[i % c.options]) continue;
+    bool good = is_finite(in.grad[i]) && is_finite(s.a[i]);
+    if (in.adam)
+      good &= is_finite(s.exp_avg[i]) && is_finite(s.exp_avg_sq[i]) && s.exp_avg_sq[i] >= 0;
+    if (in.cost_rows) good &= is_finite(in.cost[in.cost_rows == 1 ? i % c.options : i]);
+    if (!good) finite[i / c.options] = false;
   }
   for (int64_t i = 0; i < c.rows * c.options; ++i) {
     const int64_t row = i / c.options, k = i % c.options;
@@ -151,19 +156,26 @@ std::vector<bool> expected_step(const Case& c, const StepInputs<T>& in, const Ar
   return finite;
 }
 
+enum class Damage { grad, a, exp_avg, exp_avg_sq, cost };  // of one number, in the cases with a NaN
+
 template <class T>
-void check_step(const Case& c, bool adam, int64_t cost_rows) {
+void check_step(const Case& c, bool adam, int64_t cost_rows, Damage damage) {
   c.describe(type_name<T>());
   const int64_t size = c.rows * c.options;
   const StepInputs<T> in{normal_numbers<T>(size, 1, c.misaligned),
                          normal_numbers<T>(cost_rows * c.options, 2), cost_rows, adam,
                          make_step_rule<T>(adam, 3, 0.1, 0.5, 0.999, 1e-8, 1e-3, 0.25)};
-  if (c.nan) in.grad[size / 2] = std::numeric_limits<T>::infinity();
   const Array<bool> mask = random_mask(c.mask_rows * c.options, c.options, 3);
   const State<T> start{coarse_numbers<T>(size, 4, c.misaligned),
                        normal_numbers<T>(size, 5, c.misaligned), normal_numbers<T>(size, 6),
                        normal_numbers<T>(size, 7)};
   for (int64_t i = 0; i < size; ++i) start.exp_avg_sq[i] *= start.exp_avg_sq[i];
+  constexpr T kInfinity = std::numeric_limits<T>::infinity();
+  if (c.nan && damage == Damage::grad) in.grad[size / 2] = kInfinity;
+  if (c.nan && damage == Damage::a) start.a[size / 2] = kInfinity;
+  if (c.nan && damage == Damage::exp_avg) start.exp_avg[size / 2] = kInfinity - kInfinity;
+  if (c.nan && damage == Damage::exp_avg_sq) start.exp_avg_sq[size / 2] = T(-1);
+  if (c.nan && damage == Damage::cost && cost_rows) in.cost[cost_rows * c.options / 2] = kInfinity;
   State<T> expected = start.copy();
   const auto finite = expected_step(c, in, mask, expected);
   const auto chosen_rows = expected_selection(c, expected.a, mask, finite);
@@ -192,9 +204,13 @@ void check_step(const Case& c, bool adam, int64_t cost_rows) {
 template <class T>
 void check_steps() {
   for (const Case& c : kCases) {
-    check_step<T>(c, true, 1);
-    check_step<T>(c, true, c.rows);
-    check_step<T>(c, false, 0);
+    for (const Damage damage :
+         {Damage::grad, Damage::a, Damage::exp_avg, Damage::exp_avg_sq, Damage::cost}) {
+      if (!c.nan && damage != Damage::grad) continue;
+      check_step<T>(c, true, 1, damage);
+      check_step<T>(c, true, c.rows, damage);
+      check_step<T>(c, false, 0, damage);
+    }
   }
 }
 

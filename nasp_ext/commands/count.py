@@ -29,7 +29,8 @@ class Count:
     """List the parameters and multiply-adds of a derived network."""
 
     genotype: str = "runs/search"
-    """A genotype.json, the folder of a run, a published name, or a cell written |op~0|+|op~0|op~1|…"""
+    """A file (JSON, Python code, a log; FILE:NAME and FILE:LINE choose one of several), the folder of a run,
+    a published name, or the text of a genotype: Genotype(normal=[…], …) or |op~0|+|op~0|op~1|…"""
     cells: int | None = None
     """Cells of the network, with the two that reduce, at 1/3 and 2/3 of the depth; None = as many as the
     genotype has layers, 20 if its layers share cells."""

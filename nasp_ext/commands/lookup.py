@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from nasp_ext.commands.parsing import parse
-from nasp_ext.engine import read_genotype
+from nasp_ext.engine import existing_folder, read_genotype
 from nasp_ext.engine.folder import HISTORY, read_history
 from nasp_ext.genotypes import Genotype
 from nasp_ext.layered import AnyGenotype
@@ -27,7 +26,7 @@ class Lookup:
     table: str = ""
     """CSV file, also gzipped, with a column arch and columns of accuracies."""
     genotype: str = "runs/search"
-    """The folder of a search, a genotype.json, or a cell written |op~0|+|op~0|op~1|…"""
+    """The folder of a search, a file with a genotype, or a cell written |op~0|+|op~0|op~1|…"""
 
 
 def lookup(argv: Sequence[str]) -> None:
@@ -36,10 +35,11 @@ def lookup(argv: Sequence[str]) -> None:
     if not options.table:
         raise ValueError("expected --table FILE, a CSV file with a column arch and columns of accuracies")
     genotype = read_genotype(options.genotype)
-    history = Path(options.genotype) / HISTORY
+    folder = existing_folder(options.genotype)
     known = read_table(options.table)
     print(f"cell: {arch_of(genotype)}")
-    print_lookup(known, genotype, read_history(history) if history.is_file() else ())
+    searched = folder is not None and (folder / HISTORY).is_file()
+    print_lookup(known, genotype, read_history(folder / HISTORY) if folder and searched else ())
 
 
 def table_for(space: Space, path: str) -> Table:

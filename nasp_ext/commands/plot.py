@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasp_ext.config import SearchRun
-from nasp_ext.engine import read_genotype
+from nasp_ext.engine import existing_folder, read_genotype
 from nasp_ext.engine.architecture import architecture_maps
 from nasp_ext.engine.attention import attention_svg
 from nasp_ext.engine.build import search_space
@@ -22,7 +22,8 @@ class Plot:
     """Draw the cells of a genotype, and of a run its history and architecture, as SVG files."""
 
     genotype: str = "runs/search"
-    """A genotype.json, the folder of a run, a published name, or a cell written |op~0|+|op~0|op~1|…"""
+    """A file (JSON, Python code, a log; FILE:NAME and FILE:LINE choose one of several), the folder of a run,
+    a published name, or the text of a genotype: Genotype(normal=[…], …) or |op~0|+|op~0|op~1|…"""
     out: str = "."
     """Folder for cell_normal.svg, cell_reduce.svg, history.svg and architecture.svg."""
 
@@ -31,7 +32,8 @@ def plot(command: Plot) -> None:
     """Draw, and print the files."""
     genotype = read_genotype(command.genotype)
     folder = Path(command.out)
-    drawings = _run_drawings(Path(command.genotype))
+    run = existing_folder(command.genotype)
+    drawings = {} if run is None else _run_drawings(run)
     with locked_folder(folder):
         files = list(write_cell_svgs(genotype, folder))
         for name, drawing in drawings.items():

@@ -20,8 +20,7 @@ from nasp_ext.engine.search_state import SearchState
 from nasp_ext.engine.statistics import reestimate_
 from nasp_ext.engine.task import ClassificationTask
 from nasp_ext.engine.training import fixed_randomness
-from nasp_ext.genotypes import GENOTYPES, Genotype
-from nasp_ext.layered import AnyGenotype, genotype_from_json
+from nasp_ext.layered import AnyGenotype
 from nasp_ext.nn import Network
 from nasp_ext.plots import write_cell_svgs
 from nasp_ext.space import Space, check_made_for
@@ -87,27 +86,3 @@ def derive_run(
             files = [out / GENOTYPE, out / WEIGHTS, *write_cell_svgs(genotype, out)]
     parameters = sum(p.numel() for p in network.parameters())
     return DeriveResult(genotype, network, parameters, accuracy, tuple(files))
-
-
-def read_genotype(source: str) -> AnyGenotype:
-    """A genotype from a JSON file, from the folder of a run, a published one by name, or the text of a cell
-    of NAS-Bench-201, ``|nor_conv_3x3~0|+…``.
-
-    Raises:  ValueError: there is none; the message says what was looked for.
-    """
-    if source in GENOTYPES:
-        return GENOTYPES[source]
-    if source.startswith("|"):
-        return Genotype.from_arch(source)
-    path = Path(source)
-    file = path / GENOTYPE if path.is_dir() else path
-    if not file.is_file():
-        names = ", ".join(GENOTYPES)
-        raise ValueError(
-            f"expected a genotype: a JSON file, the folder of a finished search, or one of {names}; found no "
-            f"file {file}"
-        )
-    try:
-        return genotype_from_json(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error

@@ -13,12 +13,14 @@ from .attention import AttentionOp
 from .chains import Projection
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
+from .host_rows import is_constant
 from .layout import CellLayout, EdgeLayout, Norms, Place
 from .lowering import NotFusedError, check_plain
 from .mixed_op import MixedOp
 from .partial import PartialMixedOp, part_of, parted, shuffled
-from .plan import CellPlan, Watched
+from .plan import CellPlan
 from .primitives import FactorizedReduce, build_primitive, relu_conv_bn, zeros_after_stride
+from .watch import Watch, Watched
 
 
 class Cell(nn.Module):
@@ -111,16 +113,20 @@ class Cell(nn.Module):
             raise NotFusedError("its edges take a part of their channels past the operations")
         edges: list[tuple[int, int, Sequence[nn.Module], int | None, bool]] = []
         watched: list[Watched] = [self._modules, self._ops._modules]
+        mixed = []
         for edge, module in zip(self.layout.edges, self._ops, strict=True):
             modules: Sequence[nn.Module] = [module]
             update = True
             if isinstance(module, MixedOp):
+                if type(module) not in (MixedOp, AttentionOp):
+                    raise NotFusedError(f"an edge is a {type(module).__name__}, which may run in another way")
                 check_plain(module)
                 modules, update = list(module._ops), module.update_unselected_stats
                 watched += [module._ops._modules, module.settings]
+                mixed.append(module)
             edges.append((edge.node, edge.source, modules, edge.row, update))
         inputs = (self.preprocess0, self.preprocess1) if self.layout.inputs == 2 else (None,)
-        return CellPlan(inputs, edges, self.layout.nodes, self.layout.concat, watched)
+        return CellPlan(inputs, edges, self.layout.nodes, self.layout.concat, Watch((), watched, mixed))
 
     def _active(self, choices: Sequence[Choice] | None) -> list[int]:
         """The option of each edge, MIXED for all."""
@@ -195,7 +201,7 @@ class Cell(nn.Module):
             out = self._only(edge, module, x)
         else:
             weights, active, unit = choices[edge.row]
-            if active == PRUNED and not (weights.requires_grad and torch.is_grad_enabled()):
+            if active == PRUNED and is_constant(weights):
                 return None
             out = module(x, weights[: len(edge.primitives)], active, unit)
         if self.coefficients is not None:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
-from .plan import CellPlan, Watched
+from .plan import CellPlan
 from .primitives import Chain
+from .watch import Watch
 
 
 class FusedChain(Chain):
@@ -35,7 +36,8 @@ class FusedChain(Chain):
         return cast(Tensor, self.op(x))
 
     def _plan(self) -> CellPlan:
-        return CellPlan((None,), [(0, 0, [self.op], None, True)], 1, (1,), [self._modules])
+        watched = Watch(mappings=[self._modules])
+        return CellPlan((None,), [(0, 0, [self.op], None, True)], 1, (1,), watched)
 
 
 class Projection(FusedChain):
@@ -80,7 +82,7 @@ class Projection(FusedChain):
         channels = conv.in_channels // len(self.nodes)
         part = nn.Conv2d(len(nodes) * channels, conv.out_channels, 1, bias=False, device="meta")
         vars(part)["_parameters"] = _PartOfWeight(conv._parameters, nodes)
-        watched: list[Watched] = [self._modules, self.op._modules]
+        watched = Watch([self.op], [self._modules])
         return CellPlan((None,), [(0, 0, [nn.Sequential(relu, part, norm)], None, True)], 1, (1,), watched)
 
 

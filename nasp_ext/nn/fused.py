@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from .. import ops
-from .one_hot import once
 from .plan import CellPlan, Selection
 from .programs import Arguments, Chosen
+from .second_order import cell_output, flat, gradients_with_graph, graph_wanted
 
 _ACCUMULATE = "AccumulateGrad"  # the autograd node of a leaf
 
@@ -74,8 +74,9 @@ def run_cell(
     parameters: Sequence[Tensor] = cell.weights
     if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
         parameters = _Alias.apply(*parameters)  # type: ignore[no-untyped-call]
+    reach = None if sources is None else selection.reach(sources.weights)
     inputs = [x.contiguous(memory_format=torch.channels_last) for x in inputs]
-    out: Tensor = _Cell.apply(call, gates, *inputs, *parameters)  # type: ignore[no-untyped-call]
+    out: Tensor = _Cell.apply(call, gates, reach, *inputs, *parameters)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -110,7 +111,9 @@ class _Alias(Function):
 
 class _Cell(Function):
     @staticmethod
-    def forward(ctx: Any, call: CellCall, gates: Tensor | None, *tensors: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, call: CellCall, gates: Tensor | None, reach: Tensor | None, *tensors: Tensor
+    ) -> Tensor:
         ctx.set_materialize_grads(False)
         inputs, parameters = tensors[: call.plan.inputs], tensors[call.plan.inputs :]
         program, _, statistics, numbers = call.cell
@@ -118,35 +121,81 @@ class _Cell(Function):
             inputs, program, parameters, statistics, numbers, call.factors, call.size
         )
         ctx.call, ctx.gates_leaf = call, gates is not None and gates.is_leaf
-        ctx.gates_shape = None if gates is None else (gates.shape, gates.dtype)
+        ctx.in_front = (gates is not None) + (reach is not None)  # tensors in front of the inputs
         # Without a reader of its nodes the caller may change the output in place.
-        ctx.save_for_backward(out if call.plan.reads_nodes else None, *tensors, *kept)
+        ctx.save_for_backward(gates, out if call.plan.reads_nodes else None, *tensors, *kept)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
-        if grad is None:  # nothing that the loss is made of reads the output
-            return (None,) * len(ctx.needs_input_grad)
-        with torch.no_grad():
-            result = _backward(ctx, grad.contiguous(memory_format=torch.channels_last))
-        if torch.is_grad_enabled():
-            result = [once(gradient) for gradient in result]
-        return (None, *result)
+        if torch.compiler.is_compiling():  # the step of a compiled caller: torch leaves `disable` untyped
+            return torch.compiler.disable(_cell_gradients)(ctx, grad)  # type: ignore[no-untyped-call, no-any-return]
+        return _cell_gradients(ctx, grad)
 
 
-def _backward(ctx: Any, grad: Tensor) -> list[Tensor | None]:
-    """The gradients of gates, inputs and parameters, as far as this backward goes on to them."""
+def _cell_gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     call: CellCall = ctx.call
+    gates, *rest = ctx.saved_tensors
+    wanted = call.sources is not None and ctx.needs_input_grad[1]
+    wanted = wanted and (ctx.gates_leaf or _runs(ctx.next_functions[0][0]))
+    if grad is None:  # nothing that the loss is made of reads the output
+        nothing = torch.zeros_like(gates) if wanted else None
+        return (None, nothing, *(None,) * (len(ctx.needs_input_grad) - 2))
+    if graph_wanted(grad):
+        return (None, *_with_graph(call, gates, rest, grad))
+    with torch.no_grad():
+        result = _backward(ctx, call, wanted, gates, rest, grad.contiguous(memory_format=torch.channels_last))
+    gates_grad, *others = result
+    return (None, gates_grad, None, *others)
+
+
+def _with_graph(
+    call: CellCall, gates: Tensor | None, saved: Sequence[Tensor], grad: Tensor
+) -> list[Tensor | None]:
+    """The gradients of gates, of what is kept within reach, of inputs and parameters, with their graph."""
+    count = call.plan.inputs
+    end = count + len(call.cell.weights)
+    used = saved[1 : 1 + end]
+    others = [] if call.sources is None else call.sources.weights
+
+    def output(*tensors: Tensor) -> Tensor:
+        inputs, parameters = tensors[:count], tensors[count:end]
+        cell, sources, weights = call.cell._replace(weights=list(parameters)), None, []
+        one = inputs[0].new_ones(())
+        if gates is None or call.sources is None:
+            factors = [one for _ in call.selection.chosen] if call.factors is None else list(call.factors)
+        else:
+            matrix = tensors[-1]
+            factors = [
+                one if c.edge.row is None else matrix[c.edge.row, c.number] for c in call.selection.chosen
+            ]
+            sources = call.sources._replace(weights=list(tensors[end:-1]))
+            weights = [[matrix[entry] for entry in entries] for entries in call.selection.sources().entries]
+        return cell_output(inputs, cell, factors, sources, weights, call.size)
+
+    tensors = [*used, *others] if gates is None else [*used, *others, gates]
+    found = gradients_with_graph(output, tensors, grad)
+    gates_grad = None if gates is None else found.pop()
+    beyond = found[end:]
+    reached = flat(beyond, others) if any(g is not None for g in beyond) else None
+    return [gates_grad, reached, *found[:end]]
+
+
+def _backward(
+    ctx: Any, call: CellCall, wanted: bool, gates: Tensor | None, saved: Sequence[Tensor], grad: Tensor
+) -> list[Tensor | None]:
+    """The gradients of gates, inputs and parameters, as far as this backward goes on to them.
+
+    Args:    wanted: that of the gates is asked for.
+    """
     count = call.plan.inputs
     # The parameters as the forward saw them: functional_call puts others into the modules after it.
-    out, *rest = ctx.saved_tensors
+    out, *rest = saved
     end = count + len(call.cell.weights)
     inputs, parameters, kept = rest[:count], rest[count:end], rest[end:]
     functions = [function for function, _ in ctx.next_functions]
-    sources = None
-    if call.sources is not None and ctx.needs_input_grad[1] and (ctx.gates_leaf or _runs(functions[0])):
-        sources = call.sources
-    functions = functions[call.sources is not None :]
+    sources = call.sources if wanted else None
+    functions = functions[ctx.in_front :]
     found = ops.cell_backward(
         grad,
         inputs,
@@ -162,8 +211,10 @@ def _backward(ctx: Any, grad: Tensor) -> list[Tensor | None]:
     )
     states = count + call.plan.nodes
     dots, sums = found[:states], found[states : states + call.plan.nodes]
-    gates = None if sources is None else _gates_grad(call, dots, sums, parameters, ctx.gates_shape)
-    return [gates, *(t if t.numel() else None for t in found[states + call.plan.nodes :])]
+    gates_grad = None
+    if sources is not None and gates is not None:
+        gates_grad = _gates_grad(call, dots, sums, parameters, gates)
+    return [gates_grad, *(t if t.numel() else None for t in found[states + call.plan.nodes :])]
 
 
 def _runs(function: Any) -> bool:
@@ -178,10 +229,10 @@ def _gates_grad(
     dots: Sequence[Tensor],
     sums: Sequence[Tensor],
     parameters: Sequence[Tensor],
-    gates: tuple[torch.Size, torch.dtype],
+    gates: Tensor,
 ) -> Tensor:
     """(R, K): of the options that did not run, and of those that did."""
-    shape, dtype = gates
+    shape, dtype = gates.shape, gates.dtype
     selection = call.selection
     parts: list[Tensor] = []
     entries: list[tuple[int, int]] = []

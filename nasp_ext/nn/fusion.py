@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as module_globals
 from torch.utils.hooks import RemovableHandle
 
+from ..ops._transforms import by_torch_alone
 from .lowering import NotFusedError, NotFusedNowError
 from .plan import CellPlan
 
@@ -42,6 +43,8 @@ def why_not_fused(x: Tensor) -> str | None:
         return "the compiler fuses the plain layers itself"
     if not _ALLOWED.get():
         return _SWITCHED_OFF
+    if by_torch_alone():
+        return "torch.func, forward-mode differentiation and torch.jit.trace go through each layer"
     if type(x) not in _PLAIN_TENSORS or x.dim() != 4 or x.numel() == 0:
         return "fused operators take plain tensors (N, C, H, W) that are not empty"
     if x.dtype not in (torch.float32, torch.float64):
@@ -52,8 +55,6 @@ def why_not_fused(x: Tensor) -> str | None:
         return f"fused operators have no kernels for {kind}"
     if torch.is_autocast_enabled(kind):
         return "autocast chooses the dtype of each layer"
-    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
-        return "torch.func and forward-mode differentiation go through each layer"
     if module_globals._global_forward_hooks or module_globals._global_forward_pre_hooks:
         return "global module hooks watch each layer"
     return None

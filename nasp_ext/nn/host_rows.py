@@ -2,6 +2,8 @@
 """Which options of a weight row are zero, known on the host at one device-to-host copy per matrix."""
 
 import math
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..gates import PRUNED
+from ..ops._transforms import by_torch_alone, is_followed, unwrapped
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class _Copy:
 
 # Shared by all modules: the edges of a network do not know each other, only the matrix whose rows they get.
 _COPIES = WeakTensorKeyDictionary()
+_WARNED = WeakTensorKeyDictionary()
 
 
 def active_option(weights: Tensor) -> tuple[int | None, bool]:
@@ -37,13 +41,48 @@ def active_option(weights: Tensor) -> tuple[int | None, bool]:
     Returns: (option, whether its weight is exactly 1); option = PRUNED for a row of zeros, None if dense.
     Raises:  ValueError: if the row holds a NaN.
     """
-    values = _host_row(weights.detach(), weights if weights._base is None else weights._base)
+    if torch._C._are_functorch_transforms_active():
+        row = unwrapped(weights)
+        if row is None:
+            return None, False  # a batch of rows: every option runs
+        values = _values(_copy_to_host(row.detach()))
+    else:
+        values = _host_row(weights.detach(), weights if weights._base is None else weights._base)
     nonzero = [option for option, value in enumerate(values) if value != 0]
     if any(map(math.isnan, values)):
         raise ValueError(f"expected finite weights, got a NaN in {values}: look at the step that made them")
     if len(nonzero) > 1:
         return None, False
     return (nonzero[0], values[nonzero[0]] == 1) if nonzero else (PRUNED, False)
+
+
+def is_constant(weights: Tensor) -> bool:
+    """Whether nothing differentiates with respect to a row, or maps over it."""
+    if by_torch_alone():  # a trace is the same with and without gradients
+        return not (weights.requires_grad or is_followed(weights))
+    return not (weights.requires_grad and torch.is_grad_enabled())
+
+
+def warn_of_nothing(weights: Tensor, nothing: Sequence[int]) -> None:
+    """Warn, once for each matrix, where all rows of the matrix of this row select nothing: nothing moves.
+
+    Args:    weights: (K,), a row without or with such an option alone; nothing: the options that give zero.
+    """
+    matrix = weights._base
+    if matrix is None or matrix in _WARNED or matrix.dim() != 2 or matrix.shape[1] != len(weights):
+        return
+    rows: list[list[float]] = matrix.detach().to("cpu", torch.float64).tolist()
+    if len(rows) < 2 or any(
+        value != 0 for row in rows for option, value in enumerate(row) if option not in nothing
+    ):
+        return
+    _WARNED[matrix] = True
+    warnings.warn(
+        f"all {len(rows)} rows of an architecture matrix select `none`: the output is zero, and so are the "
+        "gradients that would change it. Take `none` out of the choice (mask= of nasp_ext.NASP), or start "
+        "from other values",
+        stacklevel=2,
+    )
 
 
 def _host_row(row: Tensor, matrix: Tensor) -> list[float]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from .primitives import Chain, FactorizedReduce, Zero
+from .watch import classes_are_their_own
 
 Getter = tuple[Mapping[str, Tensor | None], str]  # a tensor of a module, looked up at each call
 
@@ -127,11 +128,6 @@ def lower(module: nn.Module) -> Option:
     return Option(chain=_chain(layers))
 
 
-def containers(module: nn.Module) -> list[Mapping[str, nn.Module | None]]:
-    """The children of every module in it that has some."""
-    return [part._modules for part in module.modules() if part._modules]
-
-
 def _layers(module: nn.Module) -> list[nn.Module]:
     """The layers of nested sequences in a row."""
     if type(module) in (nn.Sequential, Chain):
@@ -144,8 +140,10 @@ def check_plain(module: nn.Module) -> None:
     for part in module.modules():
         if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
             raise NotFusedNowError(f"{type(part).__name__} has hooks")
-        if "forward" in vars(part):
+        if "forward" in vars(part) or "_conv_forward" in vars(part):
             raise NotFusedNowError(f"{type(part).__name__} has a forward of its own")
+    if not classes_are_their_own():
+        raise NotFusedNowError("the forward of a class of torch.nn was replaced")
 
 
 def _pool(layers: Sequence[nn.Module]) -> Pool:
@@ -246,4 +244,9 @@ def _checked_norm(norm: nn.Module | None) -> nn.BatchNorm2d | None:
         raise NotFusedNowError("a BatchNorm2d with momentum=None averages its statistics")
     if (norm.weight is None) != (norm.bias is None):
         raise NotFusedError("a BatchNorm2d has a weight without a bias, or the reverse")
+    if norm.affine != (norm.weight is not None):
+        raise NotFusedError("a BatchNorm2d is called affine and has no weight, or the reverse")
+    statistics = [norm.running_mean, norm.running_var, norm.num_batches_tracked]
+    if len({statistic is None for statistic in statistics}) > 1:
+        raise NotFusedError("a BatchNorm2d has a part of its running statistics")
     return norm

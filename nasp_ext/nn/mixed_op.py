@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..gates import MIXED, PRUNED
+from ..ops._transforms import by_torch_alone
+from .branches import autocast_state, output_like, run_branch
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
-from .host_rows import active_option
-from .one_hot import Branches, autocast_state, frozen_statistics, one_hot, training_mode, without_graph
+from .host_rows import active_option, is_constant, warn_of_nothing
+from .one_hot import Branches, one_hot
 from .plan import CellPlan
 from .primitives import DARTS_PRIMITIVES, Zero, build_primitive
+from .watch import Watch
 
 
 class _Unset(Enum):
@@ -48,8 +51,11 @@ class MixedOp(nn.Module):
     In training mode BatchNorms use the statistics of the batch. The running ones of the branches that run
     in backward are updated there, so that after forward and backward all are as the full mixture leaves them.
     Branches that draw random numbers (dropout) draw them in backward, in another order than the full mixture.
-    One-hot rows and fused operators are differentiable once; for a second derivative pass ``active=None``
-    inside ``plain_modules()``.
+    All of it may be differentiated again (``create_graph=True``): backward then runs the mixture of all
+    branches one by one. In ``torch.func``, forward-mode differentiation and ``torch.jit.trace`` the plain
+    modules run, all of them where the weights have a derivative.
+
+    A branch leaves its input as it is: one that begins with an operation in place gets a copy.
 
     Args:
         C: channels; stride: 1 or 2; primitives: names, see ``nasp_ext.nn.PRIMITIVES``.
@@ -59,6 +65,7 @@ class MixedOp(nn.Module):
     Raises:
         ValueError: for unknown primitives, and in ``forward`` for weights of another length, dtype or device
             than expected or with a NaN.
+        TypeError: in ``forward``, for a branch that returns something else than one tensor.
 
     >>> op = MixedOp(4, 2, ("none", "skip_connect", "sep_conv_3x3"))
     >>> op(torch.ones(2, 4, 5, 5), torch.tensor([0.0, 1.0, 0.0])).shape
@@ -131,7 +138,8 @@ class MixedOp(nn.Module):
         """Σ_k weights_k O_k(x).
 
         Args:
-            x: input of every branch; weights: (K,), in the dtype of x (float32 beside half types).
+            x: input of every branch; weights: (K,), in the dtype of x or of the outputs (float32 beside half
+                types).
             active: the only option whose weight is not zero, -1 if there is none, None to run every option;
                 left out, it is found in ``weights``.
             unit: with ``active``: its weight is exactly 1, so the output need not be multiplied.
@@ -147,23 +155,39 @@ class MixedOp(nn.Module):
         self._check_weights(x, weights)
         if active is _Unset.UNSET:
             active, unit = active_option(weights)
+            if active is not None and (active == PRUNED or isinstance(self._ops[active], Zero)):
+                nothing = [k for k, branch in enumerate(self._ops) if isinstance(branch, Zero)]
+                warn_of_nothing(weights, nothing)
         elif active is not None and not PRUNED <= active < len(self._ops):
             raise ValueError(f"expected active in {PRUNED}..{len(self._ops) - 1} or None, got {active}")
         if active is None:
             return self._mixture(x, weights)
+        if by_torch_alone():
+            return self._selected(x, weights, active) if is_constant(weights) else self._sum(x, weights)
         plan = self._fused_plan(x, weights)
         if plan is not None:
             return self._fused(plan, x, weights, active, unit)
-        y: Tensor | None = None if active == PRUNED else self._ops[active](x)
-        if weights.requires_grad and torch.is_grad_enabled():
-            zeros = self._output_of_zeros(x) if y is None else None
-            autocast = autocast_state(x.device.type)
-            update = self.update_unselected_stats
-            branches = Branches(self._ops, active, unit, self.training, update, autocast, zeros)
-            return one_hot(y, x, weights, branches)
-        if y is None:
+        if is_constant(weights):
+            return self._selected(x, weights, active, unit)
+        y = None if active == PRUNED else self._branch(active, x)
+        zeros = self._output_of_zeros(x) if y is None else None
+        state, update = autocast_state(x.device.type), self.update_unselected_stats
+        return one_hot(y, x, weights, Branches(self._ops, active, unit, self.training, update, state, zeros))
+
+    def _branch(self, number: int, x: Tensor) -> Tensor:
+        return run_branch(self._ops[number], x, self._name(number))
+
+    def _name(self, number: int) -> str:
+        return f"{number} of {', '.join(self.primitives)}"
+
+    def _selected(self, x: Tensor, weights: Tensor, active: int, unit: bool = False) -> Tensor:
+        """The active branch alone, for weights that have no derivative."""
+        if active == PRUNED:
+            if by_torch_alone():  # a trace has the size of its own inputs
+                return torch.zeros_like(self._branch(self._smallest(), x))
             shape, dtype = self._output_of_zeros(x)
             return x.new_zeros(shape, dtype=dtype)
+        y = self._branch(active, x)
         # Without the product the output would be x itself, which a caller may go on to change in place.
         aliased = y is x or (y._base is not None and y._base is (x if x._base is None else x._base))
         return y if unit and not aliased else y * weights[active]
@@ -176,7 +200,8 @@ class MixedOp(nn.Module):
     def _plan(self) -> CellPlan:
         """The edge as a cell of one node. Raises NotFusedError."""
         edge = (0, 0, list(self._ops), 0, self.update_unselected_stats)
-        return CellPlan((None,), [edge], 1, (1,), [self._modules, self._ops._modules, self.settings])
+        watched = Watch(mappings=[self._modules, self._ops._modules, self.settings])
+        return CellPlan((None,), [edge], 1, (1,), watched)
 
     def _fused(self, plan: CellPlan, x: Tensor, weights: Tensor, active: int, unit: bool) -> Tensor:
         row = weights.unsqueeze(0)
@@ -199,24 +224,34 @@ class MixedOp(nn.Module):
             raise ValueError(f"expected weights of shape ({count},), one for each of {names}, got {found}")
         if weights.device != x.device:
             raise ValueError(f"expected weights on the device of x, {x.device}, got {weights.device}")
-        half = x.dtype in (torch.float16, torch.bfloat16) or not x.is_floating_point()
-        allowed = {x.dtype, torch.float32} if half else {x.dtype}
+        if weights.dtype != x.dtype or not weights.is_floating_point():
+            self._check_dtype(x, weights)
+
+    def _check_dtype(self, x: Tensor, weights: Tensor) -> None:
+        half = (torch.float16, torch.bfloat16)
+        if x.dtype in half and weights.dtype == torch.float32:
+            return
+        dtype = self._output_of_zeros(x)[1]
+        allowed = {dtype, torch.float32} if dtype in half else {dtype}
         if not weights.is_floating_point() or weights.dtype not in allowed:
             raise ValueError(
-                f"expected weights in the dtype of x, {x.dtype}, got {weights.dtype}: convert one"
+                f"expected weights in the dtype of the branches' outputs, {dtype}, got {weights.dtype}: "
+                "convert one"
             )
 
     def _mixture(self, x: Tensor, weights: Tensor) -> Tensor:
         """Σ_k w_k O_k(x) over the branches that are not `none`."""
         plan = self._fused_plan(x, weights)
-        if plan is not None:
-            return self._fused(plan, x, weights, MIXED, False)
+        return self._sum(x, weights) if plan is None else self._fused(plan, x, weights, MIXED, False)
+
+    def _sum(self, x: Tensor, weights: Tensor) -> Tensor:
+        """The mixture by the plain modules."""
         kept = [k for k, branch in enumerate(self._ops) if not isinstance(branch, Zero)]
         if not kept:
             zeros: Tensor = self._ops[0](x)
             return zeros
-        outputs = [self._ops[k](x) for k in kept]
-        if len({output.shape for output in outputs}) > 1:
+        outputs = [self._branch(k, x) for k in kept]
+        if any(output.shape != outputs[0].shape for output in outputs):
             found = {self.primitives[k]: tuple(out.shape) for k, out in zip(kept, outputs, strict=True)}
             raise ValueError(f"expected branches whose outputs share one shape, got {found}")
         if len(kept) < len(self._ops):
@@ -231,14 +266,16 @@ class MixedOp(nn.Module):
 
     def _output_of_zeros(self, x: Tensor) -> tuple[torch.Size, torch.dtype]:
         """Shape and dtype of the output, found once per kind of input by running the smallest branch."""
-        state = autocast_state(x.device.type)
-        key = (x.shape, x.dtype, state)
+        key = (x.shape, x.dtype, autocast_state(x.device.type))
         if key not in self._shapes:
             if len(self._shapes) >= _SHAPES_KEPT:
                 self._shapes.clear()
-            branch = min(self._ops, key=lambda module: sum(p.numel() for p in module.parameters()))
-            # In evaluation mode dropout draws no number; running statistics stay as they are.
-            with without_graph(state), training_mode(branch, False), frozen_statistics(branch, True):
-                output: Tensor = branch(x)
+            smallest = self._smallest()
+            output = output_like(self._ops[smallest], x, self._name(smallest))
             self._shapes[key] = (output.shape, output.dtype)
         return self._shapes[key]
+
+    def _smallest(self) -> int:
+        """The branch with the fewest parameters."""
+        sizes = [sum(p.numel() for p in module.parameters()) for module in self._ops]
+        return sizes.index(min(sizes))

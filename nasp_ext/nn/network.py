@@ -11,15 +11,17 @@ from torch import Tensor, nn
 
 from ..checks import MOST_CHANNELS, MOST_OF, check_whole
 from ..gates import Choice, Gates
-from ..layered import AnyGenotype, LayeredGenotype, LayeredSpace, reduction_cells
+from ..layered import AnyGenotype, LayeredGenotype, LayeredSpace, checked_genotype, reduction_cells
 from ..space import SearchSpace, Space, WiredSpace
 from .cell import Cell
+from .foreign import UnwrappedNames
 from .fused import run_cell
-from .fusion import Fusion, why_not_fused
+from .fusion import Fusion, plain_modules, why_not_fused
 from .heads import AuxiliaryHead
 from .layout import CellLayout, Norms, Place, WiredLayout
 from .plan import CellPlan
 from .residual import ResidualBlock
+from .watch import Watch
 from .wired import WiredCell
 
 _T = TypeVar("_T")
@@ -50,14 +52,15 @@ class NetworkSizes:
         return cell in reduction_cells(self.cells)
 
 
-class Network(nn.Module):
+class Network(UnwrappedNames):
     """A stack of cells between a convolutional stem and a linear classifier (Liu et al. 2019).
 
     Where there is one kind of cell, residual blocks stand in the places of the reduction cells, and a BN and
     a ReLU in front of the pool of the classifier (Dong & Yang 2020).
 
     Built by ``supernet`` and ``derived_network``. Attributes: ``sizes``; ``space`` of a supernet, else None;
-    ``genotype`` of a derived network, else None; ``drop_path_prob``, which may be set anew before each epoch.
+    ``genotype`` of a derived network, else None; ``drop_path_prob`` and ``fused`` (see ``derived_network``),
+    which may be set anew at any time.
 
     Args:
         layouts: the cell in each place, None for a residual block; coefficients: (edges,) of each, or None.
@@ -90,6 +93,7 @@ class Network(nn.Module):
         self.space: Space | None = None
         self.genotype: AnyGenotype | None = None
         self.drop_path_prob = drop_path
+        self.fused: bool | None = None
         self._fusion = Fusion()
         width = sizes.stem_multiplier * sizes.channels
         stem_conv = nn.Conv2d(sizes.in_channels, width, 3, padding=1, bias=False)
@@ -134,6 +138,24 @@ class Network(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.sizes.in_channels:
             raise ValueError(f"expected x (B, {self.sizes.in_channels}, H, W), got {tuple(x.shape)}")
         choices = self._choices(gates)
+        if self.runs_fused(x.device.type):
+            return self._run(x, gates, choices)
+        with plain_modules():
+            return self._run(x, gates, choices)
+
+    def runs_fused(self, device: str) -> bool:
+        """Whether the fused operators run on a kind of device, where they can.
+
+        Not the ones of derived networks on CUDA, unless ``fused`` is True: by the instructions that they
+        execute they take about four times as long there as PyTorch's own kernels.
+        """
+        if self.fused is not None:
+            return self.fused
+        return self.genotype is None or device != "cuda"
+
+    def _run(
+        self, x: Tensor, gates: Gates | None, choices: list[Choice] | None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         gates_weight = None if gates is None else gates.weight
         s0 = s1 = self._stem(x)
         auxiliary_logits = None
@@ -153,7 +175,8 @@ class Network(nn.Module):
         return out
 
     def _plan(self) -> CellPlan:
-        return CellPlan((None,), [(0, 0, [self.stem], None, True)], 1, (1,), [self._modules])
+        watched = Watch(mappings=[self._modules])
+        return CellPlan((None,), [(0, 0, [self.stem], None, True)], 1, (1,), watched)
 
     def weight_parameters(self) -> list[nn.Parameter]:
         """What the weight optimizer trains: all parameters, for the architecture is none of the network's."""
@@ -248,6 +271,7 @@ def derived_network(
     drop_path: float = 0.0,
     coefficients: Sequence[Tensor | None] | None = None,
     partial_channels: int = 1,
+    fused: bool | None = None,
 ) -> Network:
     """The network of a genotype, called ``net(x)``.
 
@@ -256,15 +280,15 @@ def derived_network(
         auxiliary: see ``Network``; drop_path: first value of ``net.drop_path_prob``.
         coefficients: factors of the edges of each cell of the genotype, None = 1.
         partial_channels: as of the space of a supernet whose weights it is to take.
+        fused: run the fused operators where they can; None = on the CPU.
 
     >>> from nasp_ext.genotypes import GENOTYPES
     >>> net = derived_network(GENOTYPES["DARTS_V2"])
     >>> sum(p.numel() for p in net.parameters())
     3349342
     """
-    if not isinstance(genotype, AnyGenotype):
-        raise TypeError(f"expected a Genotype or a LayeredGenotype, got {type(genotype).__name__}")
-    stem = _stem_multiplier(genotype.inputs) if stem_multiplier is None else stem_multiplier
+    inputs = checked_genotype(genotype).inputs
+    stem = _stem_multiplier(inputs) if stem_multiplier is None else stem_multiplier
     sizes = NetworkSizes(channels, cells, classes, in_channels, stem)
     layered = isinstance(genotype, LayeredGenotype)
     layouts = [CellLayout.of_genotype(genotype, cell, partial_channels) for cell in genotype.cells]
@@ -276,7 +300,7 @@ def derived_network(
         auxiliary=auxiliary,
         drop_path=drop_path,
     )
-    net.genotype = genotype
+    net.genotype, net.fused = genotype, fused
     return net
 
 

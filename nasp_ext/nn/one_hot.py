@@ -3,12 +3,11 @@
 
 At a one-hot row the unselected branches send nothing back to the input or to their own parameters, so all
 that is needed of them is dL/dw_k = <dL/dout, O_k(x)>: a forward without a graph, run when the gradient of the
-weights is asked for and reduced to a number at once.
+weights is asked for and reduced to a number at once. Second derivatives need more of them: ``second_order``.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,20 +15,24 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from .. import ops
-from .primitives import Zero
-
-AutocastState = tuple[str, torch.dtype, bool] | None  # device type, dtype, enabled
-
-_ONCE = (
-    "expected at most one backward through a one-hot or a fused MixedOp or cell, got a second "
-    "differentiation (create_graph=True): they leave no graph. Run inside nasp_ext.nn.plain_modules(), and "
-    "pass active=None where unselected branches matter"
+from .branches import (
+    AutocastState,
+    autocast_as,
+    frozen_statistics,
+    run_with,
+    tensors_of,
+    training_mode,
 )
+from .primitives import Zero
+from .second_order import gradients_with_graph, graph_wanted
 
 
 @dataclass(frozen=True)
 class Branches:
-    """What backward needs of the call, apart from tensors."""
+    """What backward needs of the call, apart from tensors that autograd follows.
+
+    Attributes:    held: parameters and buffers of every branch that backward may run, None for the others.
+    """
 
     modules: nn.ModuleList
     active: int
@@ -38,35 +41,32 @@ class Branches:
     update_stats: bool
     autocast: AutocastState
     zeros: tuple[torch.Size, torch.dtype] | None  # the output of an all-zero row
+    held: tuple[Mapping[str, Tensor] | None, ...] = field(init=False)
 
-    def run(self, branch: int, x: Tensor) -> Tensor:
-        """O_k(x) as the forward would have computed it, without a graph."""
+    def __post_init__(self) -> None:
+        others = (k != self.active and not isinstance(m, Zero) for k, m in enumerate(self.modules))
+        held = (tensors_of(m) if other else None for m, other in zip(self.modules, others, strict=True))
+        object.__setattr__(self, "held", tuple(held))
+
+    def parameters(self) -> list[Tensor]:
+        """Of the unselected branches, what a second derivative may be asked for."""
+        found = [t for tensors in self.held if tensors is not None for t in tensors.values()]
+        return [t for t in found if t.requires_grad]
+
+    def run(self, branch: int, x: Tensor, tensors: Mapping[str, Tensor] | None = None) -> Tensor:
+        """O_k(x) as the forward would have computed it.
+
+        Args:    tensors: in the place of those that the forward saw.
+        """
         module = self.modules[branch]
+        held = self.held[branch] if tensors is None else tensors
+        assert held is not None
         with (
-            without_graph(self.autocast),
+            autocast_as(self.autocast),
             training_mode(module, self.training),
             frozen_statistics(module, not self.update_stats),
         ):
-            output: Tensor = module(x)
-        return output
-
-
-def autocast_state(device: str) -> AutocastState:
-    if not torch.amp.is_autocast_available(device):
-        return None
-    return device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-
-
-@contextmanager
-def without_graph(autocast: AutocastState) -> Iterator[None]:
-    """No gradient, and the given state of autocast."""
-    with torch.no_grad():
-        if autocast is None:
-            yield
-            return
-        # Without its cache, which would keep the cast weights of every branch to the end of the region.
-        with torch.autocast(*autocast, cache_enabled=False):
-            yield
+            return run_with(module, held, x, branch)
 
 
 def one_hot(y: Tensor | None, x: Tensor, weights: Tensor, branches: Branches) -> Tensor:
@@ -76,17 +76,21 @@ def one_hot(y: Tensor | None, x: Tensor, weights: Tensor, branches: Branches) ->
         y: output of the active branch, with its graph; None for an all-zero row.
         x: input of the branches; weights: (K,).
     """
-    out: Tensor = _OneHot.apply(y, x.detach(), weights, branches)  # type: ignore[no-untyped-call]
+    arguments = (y, x, weights, branches, *branches.parameters())
+    out: Tensor = _OneHot.apply(*arguments)  # type: ignore[no-untyped-call]
     return out
 
 
 class _OneHot(Function):
     @staticmethod
-    def forward(ctx: Any, y: Tensor | None, x: Tensor, weights: Tensor, branches: Branches) -> Tensor:
+    def forward(
+        ctx: Any, y: Tensor | None, x: Tensor, weights: Tensor, branches: Branches, *parameters: Tensor
+    ) -> Tensor:
+        ctx.set_materialize_grads(False)
         ctx.branches = branches
         ctx.leaf = weights.is_leaf
-        ctx.dtype = weights.dtype
-        ctx.save_for_backward(x, y, None if branches.unit or y is None else weights)
+        ctx.place = 1 + (y is not None)  # of the weights among the tensors
+        ctx.save_for_backward(y, x, weights, *parameters)
         if branches.zeros is not None:
             shape, dtype = branches.zeros
             return x.new_zeros(shape, dtype=dtype)
@@ -95,24 +99,34 @@ class _OneHot(Function):
         return y * weights[branches.active]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, weights = ctx.saved_tensors
-        branches: Branches = ctx.branches
-        with torch.no_grad():
-            grad_y = grad_weights = None
-            if y is not None and ctx.needs_input_grad[0]:
-                grad_y = grad if weights is None else grad * weights[branches.active]
-            if _weights_asked_for(ctx):
-                grad_weights = _dots(branches, grad, x, y).to(ctx.dtype)
-        if torch.is_grad_enabled():
-            grad_y, grad_weights = once(grad_y), once(grad_weights)
-        return grad_y, None, grad_weights, None
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.compiler.is_compiling():  # the step of a compiled caller: torch leaves `disable` untyped
+            return torch.compiler.disable(_gradients)(ctx, grad)  # type: ignore[no-untyped-call, no-any-return]
+        return _gradients(ctx, grad)
+
+
+def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+    y, x, weights, *parameters = ctx.saved_tensors
+    branches: Branches = ctx.branches
+    asked = _weights_asked_for(ctx)
+    if grad is None:  # nothing that the loss is made of reads the output
+        return (None, None, torch.zeros_like(weights) if asked else None, None, *(None for _ in parameters))
+    if graph_wanted(grad):
+        grad_y, grad_x, grad_weights, *others = _with_graph(branches, y, x, weights, parameters, grad)
+        return grad_y, grad_x, grad_weights, None, *others
+    grad_y = grad_weights = None
+    with torch.no_grad():
+        if y is not None and ctx.needs_input_grad[0]:
+            grad_y = grad if branches.unit else grad * weights[branches.active]
+        if asked:
+            grad_weights = _dots(branches, grad, x, y).to(weights.dtype)
+    return grad_y, None, grad_weights, None, *(None for _ in parameters)
 
 
 def _weights_asked_for(ctx: Any) -> bool:
     """Whether this backward goes on to the weights: not so in ``autograd.grad(loss, net.parameters())``."""
-    # Weights are the last tensor input. The engine answers for inner nodes only; a leaf is asked for.
-    return ctx.leaf or torch._C._will_engine_execute_node(ctx.next_functions[-1][0])
+    # The engine answers for inner nodes only; a leaf is asked for.
+    return ctx.leaf or torch._C._will_engine_execute_node(ctx.next_functions[ctx.place][0])
 
 
 def _dots(branches: Branches, grad: Tensor, x: Tensor, y: Tensor | None) -> Tensor:
@@ -123,60 +137,47 @@ def _dots(branches: Branches, grad: Tensor, x: Tensor, y: Tensor | None) -> Tens
             dots.append(grad.new_zeros((), dtype=torch.float32))
             continue
         output = y if branch == branches.active and y is not None else branches.run(branch, x)
-        if output.shape != grad.shape:
-            shape, found = tuple(grad.shape), tuple(output.shape)
-            raise ValueError(f"expected branch {branch} to give {shape} as others do, got {found}")
+        _check_shape(branch, output, grad)
         wide = torch.promote_types(grad.dtype, output.dtype)
         dots.append(ops.branch_dots(grad.to(wide), [output.to(wide)])[0])
     wide = max((dot.dtype for dot in dots), key=lambda dtype: dtype.itemsize)
     return torch.stack([dot.to(wide) for dot in dots])
 
 
-class _Once(Function):
-    @staticmethod
-    def forward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:
-        return grad.view_as(grad)
+def _with_graph(
+    branches: Branches,
+    y: Tensor | None,
+    x: Tensor,
+    weights: Tensor,
+    parameters: Sequence[Tensor],
+    grad: Tensor,
+) -> list[Tensor | None]:
+    """The gradients of y, x, weights and parameters, with their graph."""
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
-        raise RuntimeError(_ONCE)
+    def mixture(*tensors: Tensor) -> Tensor:
+        row, image, *given = tensors
+        active = given.pop(0) if y is not None else None
+        replaced = iter(given)
+        total = torch.zeros(grad.shape, dtype=grad.dtype, device=grad.device)  # of a batch: one for all
+        for branch, held in enumerate(branches.held):
+            if held is None and (branch != branches.active or active is None):
+                continue  # `none`
+            if held is None:
+                assert active is not None
+                output = active
+            else:
+                own = {name: next(replaced) if t.requires_grad else t for name, t in held.items()}
+                output = branches.run(branch, image, own)
+            _check_shape(branch, output, grad)
+            total = total + (row[branch] * output).to(grad.dtype)
+        return total
+
+    front = [weights, x] if y is None else [weights, x, y]
+    grad_weights, grad_x, *others = gradients_with_graph(mixture, [*front, *parameters], grad)
+    return [None if y is None else others.pop(0), grad_x, grad_weights, *others]
 
 
-def once(grad: Tensor | None) -> Tensor | None:
-    """The gradient, refusing to be differentiated: the result would lack the unselected branches."""
-    if grad is None:
-        return None
-    out: Tensor = _Once.apply(grad, grad.new_empty(0).requires_grad_())  # type: ignore[no-untyped-call]
-    return out
-
-
-@contextmanager
-def training_mode(module: nn.Module, training: bool) -> Iterator[None]:
-    """Run ``module`` in a mode; the flags of all its parts are put back, frozen parts included."""
-    if module.training == training:
-        yield
-        return
-    flags = [(part, part.training) for part in module.modules()]
-    module.train(training)
-    try:
-        yield
-    finally:
-        for part, flag in flags:
-            part.training = flag
-
-
-@contextmanager
-def frozen_statistics(module: nn.Module, frozen: bool) -> Iterator[None]:
-    """Normalise with the statistics of the batch, leaving the running ones as they are."""
-    norms = [
-        part
-        for part in (module.modules() if frozen else ())
-        if isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats
-    ]
-    try:
-        for norm in norms:
-            norm.track_running_stats = False
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
+def _check_shape(branch: int, output: Tensor, grad: Tensor) -> None:
+    if output.shape != grad.shape:
+        shape, found = tuple(grad.shape), tuple(output.shape)
+        raise ValueError(f"expected branch {branch} to give {shape} as others do, got {found}")

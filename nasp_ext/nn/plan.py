@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: MIT
 """A cell, or a single mixed edge, as data for the fused engine: its options, and which of them run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from itertools import repeat
+from operator import add
 
 import torch
 from torch import Tensor, nn
 
 from ..gates import MIXED, PRUNED
-from .lowering import NotFusedError, Option, containers, lower
+from .lowering import NotFusedError, Option, lower
 from .programs import Chosen, PlanEdge, SourcePrograms, cell_program
-
-Watched = Mapping[str, object]  # children of a module, or settings
+from .second_order import Reach
+from .watch import Watch
 
 _SELECTIONS_KEPT = 64
 
@@ -24,7 +26,7 @@ class CellPlan:
         preprocess: the module in front of each input, None for an input that is used as it is.
         edges: (node, source, candidate modules, row, whether unselected statistics move) in any order.
         nodes: how many; concat: the states (inputs first) that make up the output, in order.
-        watched: the children of further modules and settings; the plan is outdated when they change.
+        watched: what else the plan is read from; it is outdated when that changes.
     Raises:
         NotFusedError: if a module has no fused form.
     """
@@ -35,7 +37,7 @@ class CellPlan:
         edges: Sequence[tuple[int, int, Sequence[nn.Module], int | None, bool]],
         nodes: int,
         concat: Sequence[int],
-        watched: Sequence[Watched] = (),
+        watched: Watch,
     ) -> None:
         self.preprocess = tuple(None if module is None else _block(module) for module in preprocess)
         self.edges = tuple(
@@ -46,18 +48,13 @@ class CellPlan:
         self.reads_nodes = any(edge.source >= self.inputs for edge in self.edges)
         if len(set(self.concat)) < len(self.concat) or any(s < self.inputs for s in self.concat):
             raise NotFusedError("its output repeats a node or holds an input")
-        # What the plan was read from: each container and the children that it had.
-        self._always = [_children(held) for held in watched]
-        self._always += [_children(h) for module in preprocess if module for h in containers(module)]
-        self._of_option = [
-            [[_children(h) for h in containers(module)] for module in modules]
-            for _, _, modules, _, _ in edges
-        ]
+        self._always = watched + Watch([module for module in preprocess if module is not None])
+        self._of_option = [[Watch([module]) for module in modules] for _, _, modules, _, _ in edges]
         lowered = [option for option in self.preprocess if option is not None]
         lowered += [option for edge in self.edges for option in edge.options]
         self._norms = [norm for option in lowered for norm in option.norms()]
         self._selections: dict[tuple[int, ...], Selection] = {}
-        self._watched: dict[tuple[int, ...] | None, tuple[list[Watched], list[Watched]]] = {}
+        self._watched: dict[tuple[int, ...] | None, Watch] = {}
 
     def is_current(self, active: Sequence[int] | None = None) -> bool:
         """Whether the modules are still made of the layers that the plan was read from.
@@ -66,22 +63,20 @@ class CellPlan:
         """
         if None in [norm.momentum for norm in self._norms]:  # as torch.optim.swa_utils.update_bn leaves it
             return False
-        held, children = self._watched_by(None if active is None else tuple(active))
-        return held == children
+        return self._watched_by(None if active is None else tuple(active)).holds()
 
-    def _watched_by(self, active: tuple[int, ...] | None) -> tuple[list[Watched], list[Watched]]:
-        """Containers and the children that they had."""
+    def _watched_by(self, active: tuple[int, ...] | None) -> Watch:
         found = self._watched.get(active)
         if found is None:
-            pairs = list(self._always)
+            parts = [self._always]
             for options, number in zip(self._of_option, active or repeat(None), strict=False):
                 if number is None or number == MIXED:
-                    pairs += [pair for option in options for pair in option]
+                    parts += options
                 elif PRUNED < number < len(options):
-                    pairs += options[number]
+                    parts.append(options[number])
             if len(self._watched) >= _SELECTIONS_KEPT:
                 self._watched.clear()
-            found = self._watched[active] = [held for held, _ in pairs], [had for _, had in pairs]
+            found = self._watched[active] = reduce(add, parts)
         return found
 
     def selection(self, active: Sequence[int]) -> "Selection":
@@ -132,6 +127,7 @@ class Selection:
         self._plan, self._active = plan, active
         self._sources: SourcePrograms | None = None
         self._indices: dict[object, Tensor] = {}
+        self.reach = Reach()  # to the parameters of the options that do not run
 
     def sources(self) -> SourcePrograms:
         """The options that do not run."""
@@ -148,7 +144,9 @@ class Selection:
         if len(entries) == len(rows):
             return found
         mixed = [i for i, (row, _) in enumerate(rows) if row is not None]
-        return gates.new_ones(len(rows)).index_copy_(0, torch.tensor(mixed, device=gates.device), found)
+        return gates.new_ones(len(rows)).index_copy_(
+            0, torch.tensor(mixed, dtype=torch.int64, device=gates.device), found
+        )
 
     def index(self, entries: Sequence[tuple[int, int]], options: int, device: torch.device) -> Tensor:
         """Where the entries (row, option) of a gradient lie in its memory; kept on the device, so that a
@@ -157,12 +155,8 @@ class Selection:
         found = self._indices.get(key)
         if found is None:
             places = [row * options + option for row, option in entries]
-            found = self._indices[key] = torch.tensor(places, device=device)
+            found = self._indices[key] = torch.tensor(places, dtype=torch.int64, device=device)
         return found
-
-
-def _children(held: Watched) -> tuple[Watched, Watched]:
-    return held, dict(held)
 
 
 def _lowered(module: nn.Module) -> Option:

@@ -2,7 +2,8 @@
 """Candidate operations of the cell spaces: name -> builder(C, stride, affine).
 
 No convolution has a bias; a BatchNorm follows each. At stride s every primitive maps (B, C, H, W) to
-(B, C, ceil(H / s), ceil(W / s)): cells rely on it. Attribute names fit the checkpoints of DARTS code.
+(B, C, ceil(H / s), ceil(W / s)): cells rely on it. Attribute names fit the checkpoints of DARTS code; where
+it and NASP's hold the layers of a primitive in a plain ``nn.Sequential``, ``Chain`` takes those names too.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..genotype_cells import primitive_name
 from ..space import DARTS
+from .foreign import SequentialNames
 
 Builder = Callable[[int, int, bool], nn.Module]
 
@@ -60,7 +63,7 @@ class FactorizedReduce(nn.Module):
         return out
 
 
-class Chain(nn.Module):
+class Chain(SequentialNames):
     """Modules in a row, stored as ``op``."""
 
     def __init__(self, *modules: nn.Module) -> None:
@@ -105,13 +108,19 @@ def _conv(kernel: int) -> Builder:
     return lambda channels, stride, affine: relu_conv_bn(channels, channels, kernel, stride, affine)
 
 
-def _conv_3x1_1x3(channels: int, stride: int, affine: bool) -> nn.Module:
-    return Chain(
-        nn.ReLU(),
-        nn.Conv2d(channels, channels, (1, 3), (1, stride), (0, 1), bias=False),
-        nn.Conv2d(channels, channels, (3, 1), (stride, 1), (1, 0), bias=False),
-        nn.BatchNorm2d(channels, affine=affine),
-    )
+def _row_and_column(kernel: int) -> Builder:
+    """ReLU, 1×k, k×1, BN."""
+    half = kernel // 2
+
+    def build(channels: int, stride: int, affine: bool) -> nn.Module:
+        return Chain(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, (1, kernel), (1, stride), (0, half), bias=False),
+            nn.Conv2d(channels, channels, (kernel, 1), (stride, 1), (half, 0), bias=False),
+            nn.BatchNorm2d(channels, affine=affine),
+        )
+
+    return build
 
 
 def _max_pool(kernel: int) -> Builder:
@@ -134,7 +143,7 @@ PRIMITIVES: dict[str, Builder] = {
     **{f"sep_conv_{k}x{k}": _sep_conv(k) for k in (3, 5, 7)},
     **{f"dil_conv_{k}x{k}": _dil_conv(k) for k in (3, 5)},
     **{f"{name}_{k}x{k}": _conv(k) for name in ("conv", "nor_conv") for k in (1, 3)},
-    "conv_3x1_1x3": _conv_3x1_1x3,
+    **{f"conv_{k}x1_1x{k}": _row_and_column(k) for k in (3, 7)},
 }
 DARTS_PRIMITIVES = DARTS.normal
 
@@ -142,9 +151,9 @@ DARTS_PRIMITIVES = DARTS.normal
 def register_primitive(name: str, builder: Builder) -> None:
     """Add a primitive of one's own: ``builder(C, stride, affine)`` gives its module.
 
-    Raises:  ValueError: if the name is taken.
+    Raises:  ValueError: if the name is taken, be it as another name of a primitive (``primitive_name``).
     """
-    if name in PRIMITIVES:
+    if primitive_name(name) in PRIMITIVES:
         raise ValueError(f"expected a new name for a primitive, got {name!r}, which is taken")
     PRIMITIVES[name] = builder
 
@@ -155,6 +164,7 @@ def build_primitive(
     """The module of a primitive.
 
     Args:
+        name: ours, or that of the NASP authors' code, as "sep_3x3";
         affine: BatchNorms learn a scale and a shift (retraining); pool_norm: pools are followed by a
             BN(affine=False), as in the mixture of a search.
     Raises:
@@ -163,6 +173,7 @@ def build_primitive(
     >>> build_primitive("avg_pool_3x3", 4, 2)(torch.ones(1, 4, 5, 5)).shape
     torch.Size([1, 4, 3, 3])
     """
+    name = primitive_name(name)
     if name not in PRIMITIVES:
         raise ValueError(
             f"expected a primitive of {sorted(PRIMITIVES)}, got {name!r}: register_primitive adds one"

@@ -15,9 +15,11 @@ from .cell import kept_samples, preprocessing
 from .chains import Projection
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
+from .host_rows import is_constant
 from .layout import Norms, Place, WiredLayout
-from .plan import CellPlan, Watched
+from .plan import CellPlan
 from .primitives import build_primitive
+from .watch import Watch, Watched
 
 
 class Term(NamedTuple):
@@ -174,10 +176,12 @@ class _WiredPlan(CellPlan):
             for _ in range(space.slots)
             for (node, source), modules in zip(pairs, candidates, strict=True)
         ]
-        watched: list[Watched] = [cell._modules, cell._ops._modules]
-        watched += [options._modules for options in cell._ops]
+        held: list[Watched] = [cell._modules, cell._ops._modules]
+        held += [options._modules for options in cell._ops]
         concat = range(2, 2 + space.nodes)
-        super().__init__((cell.preprocess0, cell.preprocess1), edges, space.nodes, concat, watched)
+        super().__init__(
+            (cell.preprocess0, cell.preprocess1), edges, space.nodes, concat, Watch(mappings=held)
+        )
         self._outputs: dict[tuple[int, ...], CellPlan] = {}
 
     def with_output(self, nodes: tuple[int, ...]) -> CellPlan:
@@ -199,7 +203,7 @@ def _options(choices: Sequence[Choice]) -> list[int]:
     if dense or not all(choice.unit for choice in choices):
         found = f"row {dense[0]} is dense" if dense else "they have other weights than 1"
         raise ValueError(f"expected discrete gates of weight 1 for a space of chosen sources, but {found}")
-    if torch.is_grad_enabled() and any(choice.weights.requires_grad for choice in choices):
+    if not all(is_constant(choice.weights) for choice in choices):
         raise ValueError(
             "expected gates without a gradient for a space of chosen sources: take a strategy that learns "
             "from losses alone, such as asng or random"

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._transforms import by_torch_alone, is_followed
+
 PRUNED = -1
 NAN_ROW = -2
 
@@ -15,6 +17,8 @@ _SEED_BOUND = 2**63 - 1
 
 def call(operator: Callable[..., Any], *arguments: Any) -> Any:
     """Run a native operator; an argument of a wrong type, or a device without its kernels, is explained."""
+    if by_torch_alone():
+        _refuse_followed(operator, arguments)
     try:
         return operator(*arguments)
     except NotImplementedError as error:
@@ -33,9 +37,7 @@ def record(function: Any, *arguments: Any) -> Any:
 def _no_kernel(operator: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
     from .._info import cuda_reason  # asks the installation; only needed for this message
 
-    tensors = [x for x in arguments if isinstance(x, Tensor)]
-    tensors += [x for items in arguments if isinstance(items, (list, tuple)) for x in items]
-    found = sorted({x.device.type for x in tensors if isinstance(x, Tensor)} - {"cpu"})
+    found = sorted({x.device.type for x in _tensors(arguments)} - {"cpu"})
     reason = cuda_reason() if found == ["cuda"] else "only cpu and cuda have kernels"
     return f"{operator}: no kernel for tensors on {', '.join(found)}: {reason}. Move them with .cpu()."
 
@@ -45,6 +47,17 @@ def check_tensor(value: object, name: str) -> None:
         raise TypeError(f"expected {name} to be a torch.Tensor, found {type(value).__name__}")
 
 
+def check_one_device(first: Tensor, name: str, **others: Tensor | None) -> None:
+    """Raise if a tensor is on another device than the first; for fake kernels, which PyTorch also calls
+    for real tensors as soon as one of them is on ``meta``."""
+    for other, t in others.items():
+        if t is not None and t.device != first.device:
+            raise ValueError(
+                f"expected {other} on the device of {name}, {first.device}, found it on {t.device}; "
+                "move it with .to()"
+            )
+
+
 def differentiable(*tensors: Tensor) -> bool:
     """Whether autograd would record an operation on these."""
     if torch.is_grad_enabled():
@@ -52,6 +65,20 @@ def differentiable(*tensors: Tensor) -> bool:
             if t.requires_grad:
                 return True
     return False
+
+
+def _refuse_followed(operator: Any, arguments: tuple[Any, ...]) -> None:
+    """The kernels know no tangents, no batches and no traces: they would be lost without a word."""
+    if any(is_followed(t) for t in _tensors(arguments)):
+        raise RuntimeError(
+            f"{operator} has neither a forward-mode derivative nor a batching rule: take the twin in "
+            "nasp_ext.ops.reference, which is made of PyTorch's own operations"
+        )
+
+
+def _tensors(arguments: tuple[Any, ...]) -> list[Tensor]:
+    lists = [x if isinstance(x, (list, tuple)) else (x,) for x in arguments]
+    return [x for items in lists for x in items if isinstance(x, Tensor)]
 
 
 def mark_changed(*tensors: Tensor | None) -> None:
@@ -75,10 +102,14 @@ def row_mask(mask: Tensor | None, a: Tensor) -> Tensor | None:
         ) from error
 
 
-def seed_of(generator: torch.Generator | None) -> int | None:
-    """The seed of a call's tie-breaks, drawn from ``generator``."""
-    if generator is None:
-        return None
+def seed_of(generator: torch.Generator | int | None) -> int | None:
+    """The seed of a call's tie-breaks: drawn from ``generator``, or the number itself."""
+    if generator is None or type(generator) is int:
+        return generator
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"expected generator to be a torch.Generator, a seed or None, found {type(generator).__name__}"
+        )
     return int(torch.randint(_SEED_BOUND, (), generator=generator))
 
 

@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import profiler as _profiler
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
 from . import fake_blocks as fake_blocks  # registers the fake kernels
 from ._native import call, differentiable, mark_changed
+from .counters import record_flops
 
 _OPS = torch.ops.nasp_ext
 _EMPTY_IMAGES = _OPS.empty_images.default
@@ -44,7 +46,10 @@ def run_operator(operator: Any, *arguments: Any) -> Any:
                 f"{operator.name()} has no gradient: detach its inputs or call it inside torch.no_grad(); "
                 "nasp_ext.nn differentiates cells that are built of it"
             )
-    return call(operator, *arguments)
+    result = call(operator, *arguments)
+    if _profiler._is_profiler_enabled and not torch.compiler.is_compiling():
+        record_flops(operator, arguments)
+    return result
 
 
 def empty_images(like: Tensor, size: Sequence[int]) -> Tensor:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
+from . import reference
 from ._native import call, check_tensor, differentiable, record
+from ._transforms import by_torch_alone
 
 _BRANCH_DOTS = torch.ops.nasp_ext.branch_dots.default
 _MIXED_SUM = torch.ops.nasp_ext.mixed_sum.default
@@ -31,6 +33,8 @@ def branch_dots(grad: Tensor, outputs: Sequence[Tensor]) -> Tensor:
     """
     check_tensor(grad, "grad")
     outputs = _checked(outputs)
+    if by_torch_alone():
+        return reference.branch_dots(grad, outputs)
     result: Tensor = (
         record(_BranchDots, grad, *outputs)
         if differentiable(grad, *outputs)
@@ -52,6 +56,8 @@ def mixed_sum(outputs: Sequence[Tensor], weights: Tensor) -> Tensor:
     """
     check_tensor(weights, "weights")
     outputs = _checked(outputs)
+    if by_torch_alone():
+        return reference.mixed_sum(outputs, weights)
     if weights.dtype in (torch.bfloat16, torch.float16) and weights.dtype == outputs[0].dtype:
         weights = weights.float()
     result: Tensor = (
@@ -94,6 +100,7 @@ class _BranchDots(torch.autograd.Function):
 class _MixedSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weights: Tensor, *outputs: Tensor) -> Tensor:
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(weights, *outputs)
         mixture: Tensor = call(_MIXED_SUM, outputs, weights)
         return mixture
@@ -102,6 +109,8 @@ class _MixedSum(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         (upstream,) = grads
         weights, *outputs = ctx.saved_tensors
+        if upstream is None:  # nothing that the loss is made of reads the mixture
+            return torch.zeros_like(weights), *(None for _ in outputs)
         to_weights, *to_outputs = ctx.needs_input_grad
         if to_weights and all(to_outputs) and not torch.is_grad_enabled():
             grad_outputs, grad_weights = call(_MIXED_SUM_BACKWARD, upstream, outputs, weights)

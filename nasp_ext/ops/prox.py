@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
-from ._native import call, check_tensor, differentiable, record, row_mask, seed_of
+from . import reference
+from ._native import call, check_one_device, check_tensor, differentiable, record, row_mask, seed_of
+from ._transforms import by_torch_alone, refuse_batch
 
 _PROX_C = torch.ops.nasp_ext.prox_c.default
 _PROX_C1 = torch.ops.nasp_ext.prox_c1.default
@@ -17,7 +19,7 @@ _SELECT_ACTIVE = torch.ops.nasp_ext.select_active.default
 
 
 def prox_c(
-    a: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None
+    a: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Nearest point to each row among the points with one entry, in [0, 1] (Yao et al. 2020, eq. 13).
 
@@ -27,13 +29,16 @@ def prox_c(
     Args:
         a: architecture matrix, (..., R, K), float32, float64, bfloat16 or float16.
         mask: bool, broadcastable to ``a``; True = the option exists.
-        generator: breaks exact ties at random; without it the lowest index wins.
+        generator: breaks exact ties at random, a number: with this seed; without it the lowest index wins.
     Returns: values, (..., R, K), and index, (..., R) int64: the option kept, or PRUNED.
     Raises:  ValueError: a NaN in ``a`` (on CUDA the index is NAN_ROW), K = 0, a mask that does not fit.
     >>> prox_c(torch.tensor([[0.2, 1.5, 1.2]]))
     (tensor([[0., 1., 0.]]), tensor([1]))
     """
     check_tensor(a, "a")
+    if by_torch_alone():
+        refuse_batch("prox_c", a)
+        return reference.prox_c(a, row_mask(mask, a), generator=generator)
     if mask is None and generator is None and not (a.requires_grad and torch.is_grad_enabled()):
         result: tuple[Tensor, Tensor] = call(_PROX_C, a, None, None)
         return result
@@ -41,7 +46,7 @@ def prox_c(
 
 
 def prox_c1(
-    a: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None
+    a: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Nearest point to each row among the points with one entry: the largest magnitude stays (set C1).
 
@@ -50,6 +55,9 @@ def prox_c1(
     (tensor([[ 0.0000, -1.5000,  0.0000]]), tensor([1]))
     """
     check_tensor(a, "a")
+    if by_torch_alone():
+        refuse_batch("prox_c1", a)
+        return reference.prox_c1(a, row_mask(mask, a), generator=generator)
     if mask is None and generator is None and not (a.requires_grad and torch.is_grad_enabled()):
         result: tuple[Tensor, Tensor] = call(_PROX_C1, a, None, None)
         return result
@@ -69,6 +77,9 @@ def prox_c2(a: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     check_tensor(a, "a")
     rows = row_mask(mask, a)
+    if by_torch_alone():
+        refuse_batch("prox_c2", a)
+        return reference.prox_c2(a, rows)
     result: Tensor = record(_Clip, a, rows) if differentiable(a) else call(_PROX_C2, a, rows)
     return result
 
@@ -80,7 +91,7 @@ def select_active(
     *,
     mask: Tensor | None = None,
     keep_value: bool = False,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The discrete architecture at ``a``: an option per row, the best rows per node (Yao et al. 2020).
 
@@ -93,7 +104,8 @@ def select_active(
         edges_per_node: rows kept per node; None keeps all.
         mask: bool, broadcastable to ``a``; True = the option exists.
         keep_value: the active entry of ``weight`` is the clipped entry of ``a`` instead of 1.
-        generator: breaks exact ties of options and of rows at random; without it the lowest index wins.
+        generator: breaks exact ties of options and of rows at random, a number: with this seed; without it
+            the lowest index wins.
     Returns: weight, (R, K), and active, (R,) int32: the option of each row, PRUNED where there is none.
     Raises:  ValueError: a NaN in ``a`` (on CUDA ``active`` is NAN_ROW), arguments that do not fit.
     >>> select_active(torch.tensor([[0.1, 0.9], [0.5, 0.4], [0.2, 0.6]]), (0, 3), 2)
@@ -110,7 +122,7 @@ def select_active(
 
 
 def _project(
-    operator: Any, a: Tensor, mask: Tensor | None, generator: torch.Generator | None
+    operator: Any, a: Tensor, mask: Tensor | None, generator: torch.Generator | int | None
 ) -> tuple[Tensor, Tensor]:
     arguments = (operator, a, row_mask(mask, a), seed_of(generator))
     result: tuple[Tensor, Tensor] = record(_Project, *arguments) if differentiable(a) else call(*arguments)
@@ -173,14 +185,19 @@ class _Select(torch.autograd.Function):
 
 
 def _fake_projection(a: Tensor, mask: Tensor | None, seed: int | None) -> tuple[Tensor, Tensor]:
+    check_one_device(a, "a", mask=mask)
     return a.new_empty(a.shape), a.new_empty(a.shape[:-1], dtype=torch.int64)
 
 
 def _fake_clip(a: Tensor, mask: Tensor | None) -> Tensor:
+    check_one_device(a, "a", mask=mask)
     return a.new_empty(a.shape)
 
 
-def _fake_selection(a: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+def _fake_selection(
+    a: Tensor, offsets: list[int] | None, edges: int | None, mask: Tensor | None, keep: bool, seed: int | None
+) -> tuple[Tensor, Tensor]:
+    check_one_device(a, "a", mask=mask)
     return a.new_empty(a.shape), a.new_empty(a.shape[:1], dtype=torch.int32)
 
 

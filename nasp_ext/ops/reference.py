@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The operators of ``nasp_ext.ops`` in plain PyTorch and Python loops: slow, obvious, the specification."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from types import SimpleNamespace
@@ -60,7 +61,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 
 
 def prox_c(
-    a: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None
+    a: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Keep the largest entry of each row, clipped to [0, 1]."""
     index = _select(a, a, mask, seed_of(generator))
@@ -68,7 +69,7 @@ def prox_c(
 
 
 def prox_c1(
-    a: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None
+    a: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Keep the entry of largest magnitude of each row."""
     index = _select(a, a.abs(), mask, seed_of(generator))
@@ -90,7 +91,7 @@ def select_active(
     *,
     mask: Tensor | None = None,
     keep_value: bool = False,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One option per row, then the best rows of each node, ranked by their selected entry."""
     seed = seed_of(generator)
@@ -126,16 +127,17 @@ def nasp_step_(
     edges_per_node: int | None = None,
     mask: Tensor | None = None,
     keep_value: bool = False,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | int | None = None,
 ) -> None:
     """Gradient of the regularised loss, Adam or a plain step, clip, select."""
+    if not all(math.isfinite(x) and x >= 0 for x in (lr, eps, weight_decay, eta)):
+        raise ValueError("expected lr, eps, weight_decay and eta to be finite numbers >= 0")
     exists = _exists(a, mask)
-    if not bool((torch.isfinite(grad) & torch.isfinite(a))[exists].all()):
-        raise ValueError("expected a finite gradient and a finite architecture matrix")
     with torch.no_grad():
         g = grad + weight_decay * a
         if cost is not None:
             g = g + 2 * eta * cost * weight
+        made = [grad, a, g]
         if exp_avg is None or exp_avg_sq is None:
             moved = a - lr * g
         else:
@@ -143,6 +145,11 @@ def nasp_step_(
             second = betas[1] * exp_avg_sq + (1 - betas[1]) * g * g
             unbiased = second / (1 - betas[1] ** step)
             moved = a - lr * (first / (1 - betas[0] ** step)) / (unbiased.sqrt() + eps)
+            made += [exp_avg_sq.sqrt(), first, second]  # the root of a negative number is NaN
+        made.append(moved.clamp(0, 1))
+        if not all(bool(torch.isfinite(x)[exists].all()) for x in made):
+            raise ValueError("expected finite numbers that a step leaves finite")
+        if exp_avg is not None and exp_avg_sq is not None:
             exp_avg.copy_(torch.where(exists, first, exp_avg))
             exp_avg_sq.copy_(torch.where(exists, second, exp_avg_sq))
         a.copy_(torch.where(exists, moved.clamp(0, 1), a))

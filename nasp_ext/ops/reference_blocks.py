@@ -23,7 +23,7 @@ def block_forward(
     eps: float = 1e-5,
 ) -> tuple[Tensor, Tensor]:
     """z = convolution(relu(in_norm(x))), and the norm of z."""
-    z = _convolution(x if in_norm is None else _affine(x, in_norm), depthwise, products, geometry, relu)
+    z = convolution(x if in_norm is None else _affine(x, in_norm), depthwise, products, geometry, relu)
     return _images(z), _norm_of(z, norm, parts, eps)
 
 
@@ -51,7 +51,7 @@ def block_backward(
     with torch.enable_grad():
         inputs, *weights = leaves = [t.detach().requires_grad_() for t in (inputs, *weights)]
         taps, matrices = (None, weights) if depthwise is None else (weights[0], weights[1:])
-        y = _convolution(inputs, taps, matrices, geometry, relu)
+        y = convolution(inputs, taps, matrices, geometry, relu)
         grad_x, *grad_weights = torch.autograd.grad(y, leaves, grad_z)
     in_sums = grad_x.new_zeros((0, x.shape[1]), dtype=torch.float64)
     if out is not None:
@@ -74,7 +74,7 @@ def pool_forward(
     eps: float = 1e-5,
 ) -> tuple[Tensor, Tensor]:
     """The pool of PyTorch, and its norm."""
-    z = _pool(x, max, kernel_size, stride)
+    z = pool(x, max, kernel_size, stride)
     return _images(z), _norm_of(z, norm, parts, eps)
 
 
@@ -96,7 +96,7 @@ def pool_backward_(
     grad_z = _behind_norm(grad, factors, sums, z, norm, batch_stats)
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
-        (grad_x,) = torch.autograd.grad(_pool(leaf, max, kernel_size, stride), leaf, grad_z)
+        (grad_x,) = torch.autograd.grad(pool(leaf, max, kernel_size, stride), leaf, grad_z)
     out.copy_(grad_x if base is None else base + grad_x)
 
 
@@ -143,13 +143,14 @@ def update_statistics_(
         batch.add_(1)
 
 
-def _convolution(
+def convolution(
     x: Tensor,
     depthwise: Tensor | None,
     products: Sequence[Tensor],
     geometry: Sequence[int],
     relu: bool,
 ) -> Tensor:
+    """A candidate operation in front of its BatchNorm, see ``nasp_ext.ops.block_forward``."""
     kernel_size, stride, padding, dilation = (tuple(geometry[i : i + 2]) for i in range(0, 8, 2))
     assert kernel_size == tuple((products[0] if depthwise is None else depthwise).shape[2:])
     if relu:
@@ -166,7 +167,8 @@ def _convolution(
     return torch.cat(list(convolved), 1)
 
 
-def _pool(x: Tensor, max: bool, kernel_size: int, stride: int) -> Tensor:
+def pool(x: Tensor, max: bool, kernel_size: int, stride: int) -> Tensor:
+    """A pool padded by half its kernel, the average without counting the padding."""
     if max:
         return F.max_pool2d(x, kernel_size, stride, kernel_size // 2)
     return F.avg_pool2d(x, kernel_size, stride, kernel_size // 2, count_include_pad=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Reads the lists of ``cell_forward`` and ``cell_backward`` as csrc/cell/ describes them."""
+"""Reads the lists of ``cell_forward``, ``cell_backward`` and ``source_dots`` as csrc/cell/ describes them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -84,6 +84,10 @@ class Reader:
         if any(left):
             raise ValueError(f"expected everything to be used by the program, found {left} left over")
         return Program(concat, preprocess, nodes, edges)
+
+    def options(self) -> list[tuple[int, Option]]:
+        """The options of one state as csrc/source/program.h describes them, each behind its edge."""
+        return [(edge, self._option()) for edge in self.ints]
 
     def _weight(self) -> Tensor:
         self.place += 1

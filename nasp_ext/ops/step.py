@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
-from ._native import call, check_tensor, differentiable, mark_changed, row_mask, seed_of
+from ._native import (
+    call,
+    check_one_device,
+    check_tensor,
+    differentiable,
+    mark_changed,
+    row_mask,
+    seed_of,
+)
 
 _NASP_STEP = torch.ops.nasp_ext.nasp_step_.default
 
@@ -32,7 +40,7 @@ def nasp_step_(
     edges_per_node: int | None = None,
     mask: Tensor | None = None,
     keep_value: bool = False,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | int | None = None,
 ) -> None:
     """Update ``a`` along the gradient, clip it to [0, 1], select the next discrete architecture; in place.
 
@@ -41,14 +49,16 @@ def nasp_step_(
     Options that do not exist keep their ``a`` and moments. Autograd does not see the call.
 
     Args:
-        a, grad, weight, exp_avg, exp_avg_sq: (R, K), all float32 or all float64; ``grad`` is only read.
+        a, grad, weight, exp_avg, exp_avg_sq: (R, K), all float32 or all float64, each in memory of its own;
+            ``grad`` is only read.
         active: (R,) int32, overwritten.
         step: number of this update, counted from 1.
         cost: (K,) or (R, K), relative cost of each option, p_k divided by the sum of p.
         node_offsets, edges_per_node, mask, keep_value, generator: as in ``select_active``.
     Raises:
-        ValueError: arguments that do not fit; a gradient or ``a`` that is not finite (nothing is changed).
-            On CUDA neither is checked: the row's ``active`` is NAN_ROW.
+        ValueError: arguments that do not fit; numbers that are not finite, negative second moments, a step
+            that overflows. Nothing is changed then. On CUDA what is wrong with the entries of the tensors is
+            not raised: the row stays as it was and its ``active`` is NAN_ROW.
     >>> a, weight, active = torch.tensor([[0.5, 0.5]]), torch.zeros(1, 2), torch.zeros(1, dtype=torch.int32)
     >>> nasp_step_(a, torch.tensor([[1.0, -1.0]]), weight, active, step=1, lr=0.25)
     >>> a, weight, active
@@ -73,8 +83,24 @@ def nasp_step_(
     mark_changed(a, weight, active, *moments)
 
 
-def _fake_step(*arguments: Any) -> None:
-    return None
+def _fake_step(
+    a: Tensor,
+    grad: Tensor,
+    weight: Tensor,
+    active: Tensor,
+    exp_avg: Tensor | None,
+    exp_avg_sq: Tensor | None,
+    *others: Any,
+) -> None:
+    cost, mask = others[6], others[10]
+    moments = {"exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
+    check_one_device(a, "a", grad=grad, weight=weight, active=active, **moments, cost=cost, mask=mask)
+    for name, t in {"grad": grad, "weight": weight, **moments}.items():
+        if t is not None and (t.shape != a.shape or t.dtype != a.dtype):
+            raise ValueError(
+                f"expected {name} of the shape and dtype of a, {tuple(a.shape)} {a.dtype}, found "
+                f"{tuple(t.shape)} {t.dtype}"
+            )
 
 
 torch.library.register_fake("nasp_ext::nasp_step_")(_fake_step)

@@ -13,16 +13,12 @@ from torch.optim.optimizer import Optimizer
 
 from nasp_ext import ops
 from nasp_ext.gates import Gates
-from nasp_ext.optim.groups import FROM_PRESET, RelativeCosts, complete_group
+from nasp_ext.optim.groups import FROM_PRESET, complete_group
 from nasp_ext.optim.guard import GUARD, refuse_shared
-from nasp_ext.optim.selection import (
-    Selection,
-    check_finite,
-    mark,
-    selection_options,
-    still_holds,
-    tie_generator,
-)
+from nasp_ext.optim.saved import check_saved
+from nasp_ext.optim.selection import Selection, mark, still_holds
+from nasp_ext.optim.stepper import Matrix, Stepper
+from nasp_ext.optim.ties import SEEDED, Generator, TieBreaks
 
 
 class NASP(Optimizer):
@@ -31,7 +27,8 @@ class NASP(Optimizer):
     Each step takes the gradient g at Ā (plus 2·eta·(p_k/p̄)·ā_k and weight decay), moves A by Adam
     (``preset="official"``, the authors' code) or by plain descent (``preset="paper"``), clips A to [0, 1]
     and selects the next Ā: per row the largest entry, per node the best ``edges_per_node`` rows. One fused
-    call does all of it. Do not write to the parameters through ``.data``: such a write goes unseen.
+    call does all of it. A parameter may be written to between steps, in any way on the CPU; elsewhere a write
+    through ``.data`` goes unseen. The state follows a conversion (``module.double()``, ``.to(device)``).
 
     Args:
         params: architecture matrices, each (R, K), float32 or float64; or parameter groups. Every option
@@ -43,15 +40,20 @@ class NASP(Optimizer):
         weight_decay: * added to g as weight_decay·A; None = the preset's.
         eta: weight of the complexity regulariser; needs ``cost``.
         cost: (K,) or (R, K) numbers >= 0, e.g. parameters per option; divided by their row sum p̄ internally.
-        nodes: rows entering each node, e.g. (2, 3, 4, 5); inferred for DARTS-shaped matrices.
+        nodes: rows entering each node, e.g. (2, 3, 4, 5), or "darts" for the rows of DARTS cells: 14 for each
+            cell, or one cell of 2 + 3 + 4 + … rows. Needed wherever ``edges_per_node`` may drop a row.
         edges_per_node: * rows kept per node; None keeps all.
-        mask: bool, (K,) or (R, K); False = the option does not exist.
+        options: names of the K options; then "none" is not selected, unless there is a ``mask``.
+        mask: bool, (K,) or (R, K); False = the option does not exist. Each row keeps one or more.
         keep_value: * Ā holds the clipped a_k instead of 1; None = the preset's.
-        generator: CPU generator that breaks exact ties at random; None = lowest index.
+        generator: what breaks exact ties: "seeded" = at random, the same in every run; a CPU generator; or
+            None = the lowest index, which at a constant start is the first option in every row.
         weight_optimizer: the other optimizer, only to check that it holds none of ``params``. Any optimizer
             that does is also stopped at its first step.
     Raises:
         ValueError, TypeError: an option or a parameter that cannot be used.
+    Warns:
+        UserWarning: a matrix got nothing but zeros in its first steps (on the CPU).
 
     >>> a = torch.full((2, 3), 0.5, requires_grad=True)
     >>> optimizer = NASP([a], lr=0.1, preset="paper")
@@ -76,19 +78,16 @@ class NASP(Optimizer):
         weight_decay: float | None = None,
         eta: float = 0.0,
         cost: Tensor | None = None,
-        nodes: Sequence[int] | None = None,
+        nodes: Sequence[int] | Literal["darts"] | None = None,
         edges_per_node: int | Literal["preset"] | None = "preset",
+        options: Sequence[str] | None = None,
         mask: Tensor | None = None,
         keep_value: bool | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generator = SEEDED,
         weight_optimizer: Optimizer | None = None,
     ) -> None:
-        if generator is not None and generator.device.type != "cpu":
-            raise ValueError(f"expected generator to be a CPU torch.Generator, got one on {generator.device}")
-        self._generator = generator
-        self._selections: dict[Tensor, Selection] = {}
-        self._costs = RelativeCosts()
-        self._continuous: dict[Tensor, Tensor] | None = None  # A, while the parameters are Ā
+        self._names = options
+        self._forget(TieBreaks(generator))
         super().__init__(
             params,
             {
@@ -111,17 +110,26 @@ class NASP(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters with its own options; checked before it is added."""
-        super().add_param_group(complete_group(param_group, self.defaults))
+        defaults = {**self.defaults, "options": self._names}
+        super().add_param_group(complete_group(param_group, defaults))
+        for p in self.param_groups[-1]["params"]:
+            self._stepper.trust(self.param_groups[-1], p)
+
+    def _forget(self, ties: TieBreaks) -> None:
+        """Drop what follows from parameters, options and state."""
+        self._stepper = Stepper(ties)
+        self._continuous: dict[Tensor, Tensor] | None = None  # A, while the parameters are Ā
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step on every parameter that has a gradient; none is touched if one holds a NaN.
+        """One step on every parameter that has a gradient; where one is refused, none is touched.
 
         Args:
             closure: evaluates the model again, calls backward and returns the loss.
         Returns:
             What ``closure`` returned, or None.
         Raises:
-            ValueError: a NaN in a parameter or gradient (on CUDA: found at the next ``gates()``).
+            ValueError, TypeError: an option, a state or a gradient that no step can be made of; numbers that
+                are not finite, or overflow (on CUDA: found at the next ``gates()``).
             RuntimeError: called inside ``discrete()``.
         """
         # The step of a subclass is wrapped by torch.optim, hooks and all, before it calls this one.
@@ -136,72 +144,46 @@ class NASP(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        pairs = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if len(pairs) > 1:  # the fused call looks at its own matrix before it writes
-            for group, p in pairs:
-                check_finite(p, group["mask"])
-        for group, p in pairs:
-            self._update(group, p)
+        due = self._matrices(with_gradient=True)
+        if len(due) == 1:
+            self._stepper.update(*due[0])
+        else:
+            self._stepper.update_all(due)
         return loss
 
     _hooked_step = Optimizer.profile_hook_step(_step)  # with everybody's hooks, as a range of the profiler
 
-    def _update(self, group: dict[str, Any], p: Tensor) -> None:
-        selection, state, grad = self._select(group, p), self.state[p], p.grad
-        assert grad is not None
-        if group["adam"] and "exp_avg" not in state:
-            state["exp_avg"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
-            state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
-        step, cost = state["step"] + 1, self._costs(group, p) if group["eta"] else None
-        before = None if self._generator is None else self._generator.get_state()
-        seed = self._draw_seed()
-        try:
-            selection.step(group, p, grad, state, cost, step, seed)
-        except Exception:
-            if self._generator is not None and before is not None:
-                self._generator.set_state(before)
-            raise
-        state["step"], state["tie_seed"] = step, seed
+    def _matrices(self, with_gradient: bool = False) -> list[Matrix]:
+        """The parameters, or those of them that have a gradient."""
+        found, number = [], 0
+        for group in self.param_groups:
+            for p in group["params"]:
+                if not with_gradient or p.grad is not None:
+                    found.append((group, p, self.state[p], number))
+                number += 1
+        return found
 
-    def _select(self, group: dict[str, Any], p: Tensor) -> Selection:
-        """The present Ā of ``p``: from the last step, or made anew if ``p`` was changed since."""
-        state = self.state[p]
-        if not state:
-            state.update(step=0, tie_seed=self._draw_seed())
-        selection = self._selections.get(p)
-        if selection is None or selection.made_from != mark(p):
-            ties = tie_generator(state["tie_seed"])
-            weight, active = ops.select_active(p.detach(), generator=ties, **selection_options(group, p))
-            selection = self._selections[p] = Selection(weight, active, mark(p))
-        return selection
-
-    def _draw_seed(self) -> int | None:
-        if self._generator is None:
-            return None
-        return int(torch.randint(2**63 - 1, (), generator=self._generator))
-
-    def _pairs(self) -> list[tuple[dict[str, Any], Tensor]]:
-        return [(group, p) for group in self.param_groups for p in group["params"]]
+    def _select(self) -> dict[Tensor, tuple[Selection, bool]]:
+        """The present Ā of each parameter, and whether its kept entries are 1."""
+        return {m[1]: (self._stepper.select(*m), not m[0]["keep_value"]) for m in self._matrices()}
 
     def gates(self) -> tuple[Gates, ...]:
         """The present Ā of every parameter, with one device-to-host copy in all.
 
         Raises:
-            ValueError: a parameter holds a NaN.
+            ValueError: a parameter holds a NaN, or no numbers (on meta).
         """
         self._refuse_inside_discrete("gates()")
-        selections = [self._select(group, p) for group, p in self._pairs()]
-        actives = [s.active for s in selections]
+        selections = self._select().values()
+        actives = [s.active for s, _ in selections]
         host: list[int] = (actives[0] if len(actives) == 1 else torch.cat(actives)).tolist()
         ops.check_selection(host)
         bounds = [0]
         for active in actives:
             bounds.append(bounds[-1] + active.shape[0])
         return tuple(
-            Gates(s.weight.clone(), tuple(host[low:high]), unit=not group["keep_value"])
-            for s, low, high, (group, _) in zip(
-                selections, bounds[:-1], bounds[1:], self._pairs(), strict=True
-            )
+            Gates(s.weight.clone(), tuple(host[low:high]), unit=unit)
+            for (s, unit), low, high in zip(selections, bounds[:-1], bounds[1:], strict=True)
         )
 
     @contextmanager
@@ -214,7 +196,7 @@ class NASP(Optimizer):
             RuntimeError: entered twice, or a parameter was changed inside (A is restored all the same).
         """
         self._refuse_inside_discrete("discrete()")
-        selections = {p: self._select(group, p) for group, p in self._pairs()}
+        selections = {p: selection for p, (selection, _) in self._select().items()}
         self._continuous = {p: p.detach().clone() for p in selections}
         marks: dict[Tensor, tuple[int, int]] = {}
         try:
@@ -228,7 +210,7 @@ class NASP(Optimizer):
         finally:
             for p, a in self._continuous.items():
                 p.detach().copy_(a)
-                selections[p].made_from = mark(p)
+                selections[p].renew(p)
             self._continuous = None
         if changed:
             raise RuntimeError(
@@ -244,50 +226,32 @@ class NASP(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs besides the parameters; loads with weights_only=True."""
         state = super().state_dict()
-        state["generator"] = None if self._generator is None else self._generator.get_state()
+        state["generator"] = self._stepper.ties.state()
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue as the optimizer that gave ``state_dict``.
+        """Continue as the optimizer that gave ``state_dict``; moments are cast to the dtype of their matrix.
 
         Raises:
-            ValueError: the state is of matrices of another shape, or only one side has a generator.
+            ValueError, TypeError: not a state that this optimizer could have saved; it goes on as before.
         """
         self._refuse_inside_discrete("load_state_dict()")
-        saved = state_dict.get("generator")
-        if (saved is None) != (self._generator is None):
-            has, needs = ("no", "a") if saved is None else ("a", "no")
-            raise ValueError(
-                f"expected a state with {needs} tie-break generator, as this NASP, found {has} one"
-            )
-        held = dict(enumerate(p for _, p in self._pairs()))
-        for i, state in state_dict["state"].items():
-            for name, value in state.items():
-                if isinstance(value, Tensor) and i in held and value.shape != held[i].shape:
-                    raise ValueError(
-                        f"expected {name} of parameter {i} to be {tuple(held[i].shape)}, found "
-                        f"{tuple(value.shape)}: the state is of another search space"
-                    )
+        check_saved(state_dict, self.param_groups, self._stepper.ties)
         super().load_state_dict(state_dict)
-        if self._generator is not None:
-            self._generator.set_state(state_dict["generator"])
+        self._stepper.ties.restore(state_dict["generator"])
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_inside_discrete("copying or pickling")
         state = super().__getstate__()
-        state["_generator_state"] = None if self._generator is None else self._generator.get_state()
+        state["_copied"] = self._stepper.ties.state(), self._names
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        if "_generator_state" in state:  # a copy; load_state_dict comes here too and has none
-            saved = state.pop("_generator_state")
-            self._generator = None
-            if saved is not None:
-                self._generator = torch.Generator()
-                self._generator.set_state(saved)
-        self._selections = {}
-        self._costs = RelativeCosts()
-        self._continuous = None
+        if "_copied" in state:  # a copy; load_state_dict comes here too and has none
+            kept, self._names = state.pop("_copied")
+            self._forget(TieBreaks.from_state(kept))
+        else:
+            self._forget(self._stepper.ties)
         super().__setstate__(state)
         GUARD.add(self)

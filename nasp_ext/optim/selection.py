@@ -1,96 +1,151 @@
 # SPDX-License-Identifier: MIT
-"""The discretised matrix Ā that an optimizer keeps beside A, and what it looks at before a step."""
+"""The discretised matrix Ā that an optimizer keeps beside A, and the step from one to the next."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nasp_ext import ops
-from nasp_ext.ops._native import seed_of
-from nasp_ext.ops.direct import DirectStep, all_finite
-from nasp_ext.optim.groups import node_offsets
+from nasp_ext.ops.direct import DirectStep
+from nasp_ext.optim.moments import Moments
+from nasp_ext.optim.nodes import node_offsets
+
+_is_compiling = torch.compiler.is_compiling
+STARTED = 3  # steps after which a gradient that was always zero is no accident
 
 
-@dataclass
 class Selection:
-    """Ā of one parameter, valid while the parameter is the one it was made from."""
+    """Ā of one parameter, with what it was made from: A itself on the CPU, its version elsewhere.
 
-    weight: Tensor  # (R, K)
-    active: Tensor  # (R,) int32
-    made_from: tuple[int, int]  # mark() of the parameter
-    _direct: DirectStep | None = field(default=None, init=False)
-    _inputs: tuple[object, ...] = field(default=(None,) * 7, init=False)  # what _direct was made with
+    Args:
+        group: the options of the parameter.
+        p: A, (R, K).
+        seed: breaks the ties, None: the lowest index.
+    Raises:  ValueError: A holds a NaN, or is no matrix of numbers at all.
+    """
 
-    def step(
+    def __init__(self, group: dict[str, Any], p: Tensor, seed: int | None) -> None:
+        if p.is_meta:
+            raise ValueError(
+                f"expected an architecture matrix that holds numbers, found {tuple(p.shape)} on meta: give "
+                "it memory first, e.g. by module.to_empty(device=...) and a start value"
+            )
+        a, mask = p.detach(), group["mask"]
+        self.weight, self.active = ops.select_active(a, generator=seed, **selection_options(group, p))
+        self._seen, self._seen_mask = _copy_on_cpu(a), None if mask is None else _copy_on_cpu(mask)
+        self._options = _options(group)
+        self._inputs: tuple[object, ...] = ()  # what _direct was made with
+        self._direct: DirectStep | None = None
+        self.renew(p)
+
+    def renew(self, p: Tensor) -> None:
+        """Remember that ``p`` is what this selection was made from, though it was written to."""
+        self._version, self._address = mark(p)
+
+    def holds(self, group: dict[str, Any], p: Tensor) -> bool:
+        """Whether it is that of ``p`` as it is now, however ``p`` and its mask were written to.
+
+        Outside the CPU a write through ``.data`` goes unseen: to look would be to wait for the device.
+        """
+        return (
+            self.fits(p)
+            and self._options == _options(group)
+            and (self._seen_mask is None or _equal(group["mask"], self._seen_mask))
+            and (mark(p) == (self._version, self._address) if self._seen is None else p.equal(self._seen))
+        )
+
+    def fits(self, p: Tensor) -> bool:
+        """Whether ``p`` still has the shape, dtype and device that it had."""
+        w = self.weight
+        return (w.shape, w.dtype, w.device) == (p.shape, p.dtype, p.device)
+
+    def repeats(
         self,
         group: dict[str, Any],
         p: Tensor,
         grad: Tensor,
-        state: dict[str, Any],
-        cost: Tensor | None,
-        step: int,
-        seed: int | None,
-    ) -> None:
-        """Step number ``step`` of ``p`` along ``grad``; this selection is then that of the new ``p``."""
-        exp_avg, exp_avg_sq = state.get("exp_avg"), state.get("exp_avg_sq")
-        lr, betas, eps = group["lr"], group["betas"], group["eps"]
-        weight_decay, eta = group["weight_decay"], group["eta"]
-        direct = self._direct_step(group, p, exp_avg, exp_avg_sq, cost)
-        if direct is not None and direct.still_fits(p, grad):
-            ties = None if seed is None else seed_of(tie_generator(seed))
-            direct(grad, step, lr, betas, eps, weight_decay, eta, ties)
-        elif grad.is_sparse:
-            raise TypeError("expected a dense gradient, got a sparse one")
-        else:
-            ops.nasp_step_(
-                p.detach(),
-                grad,
-                self.weight,
-                self.active,
-                exp_avg,
-                exp_avg_sq,
-                step=step,
-                lr=float(lr),
-                betas=betas,
-                eps=eps,
-                weight_decay=weight_decay,
-                cost=cost,
-                eta=eta,
-                generator=tie_generator(seed),
-                **selection_options(group, p),
-            )
-        self.made_from = mark(p)
-
-    def _direct_step(
-        self,
-        group: dict[str, Any],
-        p: Tensor,
         exp_avg: Tensor | None,
         exp_avg_sq: Tensor | None,
         cost: Tensor | None,
-    ) -> DirectStep | None:
-        """The way past the dispatcher, made anew if an option or a tensor is another; None: there is none."""
-        if torch.compiler.is_compiling():
-            return None
-        was = self._inputs
-        if not (
-            exp_avg is was[0]
+    ) -> bool:
+        """Whether the next step can go past the dispatcher with the addresses of the last one."""
+        was, direct = self._inputs, self._direct
+        return (
+            direct is not None
+            and p._version == self._version
+            and p.data_ptr() == self._address
+            and exp_avg is was[0]
             and exp_avg_sq is was[1]
             and cost is was[2]
             and group["mask"] is was[3]
             and group["nodes"] is was[4]
             and group["edges_per_node"] is was[5]
             and group["keep_value"] is was[6]
-        ):
-            names = ("mask", "nodes", "edges_per_node", "keep_value")
-            self._inputs = exp_avg, exp_avg_sq, cost, *(group[name] for name in names)
-            tensors = (p, self.weight, self.active, exp_avg, exp_avg_sq)
-            self._direct = DirectStep.make(*tensors, cost=cost, **selection_options(group, p))
-        return self._direct
+            and direct.still_fits(p, grad, exp_avg, exp_avg_sq)
+            and not _is_compiling()
+        )
+
+    def prepare(
+        self, group: dict[str, Any], p: Tensor, grad: Tensor, moments: Moments, cost: Tensor | None
+    ) -> None:
+        """Look for the way past the dispatcher, for the next step and those like it."""
+        names = ("mask", "nodes", "edges_per_node", "keep_value")
+        self._inputs = *moments, cost, *(group[name] for name in names)
+        tensors = (p, self.weight, self.active, *moments, cost, self._seen, self._seen_mask)
+        self._direct = None
+        if not _is_compiling():
+            direct = DirectStep.make(*tensors, **selection_options(group, p))
+            if direct is not None and direct.still_fits(p, grad, *moments):
+                self._direct = direct
+
+    def step(
+        self,
+        group: dict[str, Any],
+        p: Tensor,
+        grad: Tensor,
+        moments: Moments,
+        cost: Tensor | None,
+        step: int,
+        seed: int | None,
+    ) -> bool | None:
+        """Step number ``step`` of ``p`` along ``grad``; this selection is then that of the new ``p``.
+
+        Returns:
+            Whether ``grad`` is not zero everywhere (assumed where that is no use or a wait); None if this is
+            not the selection of ``p``, which the regulariser needs: nothing was done.
+        """
+        lr, betas, eps = group["lr"], group["betas"], group["eps"]
+        weight_decay, eta = group["weight_decay"], group["eta"]
+        if self._direct is not None:
+            moves = self._direct(grad, step, lr, betas, eps, weight_decay, eta, seed)
+            self._version += moves is not None
+            return moves
+        moves = step > STARTED or p.device.type != "cpu" or not grad.equal(torch.zeros_like(grad))
+        ops.nasp_step_(
+            p.detach(),
+            grad,
+            self.weight,
+            self.active,
+            *moments,
+            step=step,
+            lr=float(lr),
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            cost=cost,
+            eta=eta,
+            generator=seed,
+            **selection_options(group, p),
+        )
+        if self._seen is not None:
+            self._seen.copy_(p.detach())
+        if self._seen_mask is not None:
+            self._seen_mask.copy_(group["mask"])
+        self.renew(p)
+        return moves
 
 
 def mark(p: Tensor) -> tuple[int, int]:
@@ -100,42 +155,30 @@ def mark(p: Tensor) -> tuple[int, int]:
 
 def still_holds(p: Tensor, expected: Tensor) -> bool:
     """Whether ``p`` equals ``expected``; sees writes through ``.data``. On a GPU, assumed: no sync."""
-    return p.device.type != "cpu" or torch.equal(p.detach(), expected)
-
-
-def tie_generator(seed: int | None) -> torch.Generator | None:
-    """What breaks the ties of one selection, from the number that the state keeps."""
-    return None if seed is None else torch.Generator().manual_seed(seed)
+    return p.device.type != "cpu" or _equal(p, expected)
 
 
 def selection_options(group: dict[str, Any], p: Tensor) -> dict[str, Any]:
     """Keyword arguments that ``ops.select_active`` and ``ops.nasp_step_`` share, but for the generator."""
     keep, mask = group["edges_per_node"], group["mask"]
     return {
-        "node_offsets": None if keep is None else node_offsets(group["nodes"], p.shape[0]),
+        "node_offsets": None if keep is None else node_offsets(group["nodes"], p.shape[0], keep),
         "edges_per_node": keep,
         "mask": None if mask is None else mask.to(p.device),
         "keep_value": group["keep_value"],
     }
 
 
-def check_finite(p: Tensor, mask: Tensor | None) -> None:
-    """Raise ValueError if the parameter or its gradient holds a NaN or an infinity where an option exists.
+def _options(group: dict[str, Any]) -> tuple[object, ...]:
+    """What a selection depends on besides A; a mask on the CPU by its entries, which are kept beside."""
+    mask = group["mask"]
+    by_version = None if mask is None or mask.device.type == "cpu" else (id(mask), mask._version)
+    return mask is None, by_version, *(group[name] for name in ("nodes", "edges_per_node", "keep_value"))
 
-    On a GPU this would cost a sync; there the kernel marks the row and ``NASP.gates()`` raises.
-    """
-    assert p.grad is not None
-    if p.device.type != "cpu":
-        return
-    for name, value in (("gradient", p.grad), ("architecture matrix", p)):
-        if all_finite(value):
-            continue
-        bad = ~value.isfinite()
-        if mask is not None:
-            bad = bad & mask
-        if bool(bad.any()):
-            raise ValueError(
-                f"expected finite numbers, found NaN or infinity in row {int(bad.any(-1).nonzero()[0])} of "
-                f"the {name} {tuple(value.shape)}; the matrix is left as it was: "
-                "look at the loss, lower lr or clip"
-            )
+
+def _copy_on_cpu(t: Tensor) -> Tensor | None:
+    return t.clone(memory_format=torch.contiguous_format) if t.device.type == "cpu" else None
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.device == other.device and one.equal(other)

@@ -6,13 +6,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from nasp_ext.layered import AnyGenotype, checked_genotype
 from nasp_ext.plots.layout import Layout, Place, layout
 from nasp_ext.plots.svg import INK, MONOSPACE, MUTED, PAPER, document, element, monospace_width, text
-
-if TYPE_CHECKING:
-    from nasp_ext.layered import AnyGenotype
 
 _INPUTS = ("c_{k-2}", "c_{k-1}")  # of a cell with one input, the second
 _OUTPUT = "c_{k}"
@@ -74,7 +71,7 @@ def cell_svg(
 def write_cell_svgs(genotype: AnyGenotype, folder: str | os.PathLike[str]) -> list[Path]:
     """Write cell_<name>.svg of each cell into a folder: normal and reduce, or 01, 02 …; their paths."""
     drawings = {}
-    for cell in genotype.cells:
+    for cell in checked_genotype(genotype).cells:
         edges, concat = genotype.pairs(cell), genotype.output(cell)
         title = "Cell" if genotype.inputs == 1 else _TITLES.get(cell, f"Cell {cell}")
         drawings[f"cell_{cell}.svg"] = cell_svg(edges, concat, genotype.nodes(cell), title, genotype.inputs)

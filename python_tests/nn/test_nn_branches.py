@@ -73,7 +73,10 @@ def test_state_dict_has_the_names_of_darts_code():
     [
         (torch.zeros(7), r"shape \(8,\).*got \(7,\)"),
         (torch.zeros(1, 8), r"shape \(8,\).*got \(1, 8\)"),
-        (torch.zeros(8, dtype=torch.float64), "dtype of x, torch.float32, got torch.float64"),
+        (
+            torch.zeros(8, dtype=torch.float64),
+            "dtype of the branches' outputs, torch.float32, got torch.float64",
+        ),
         (torch.zeros(8, dtype=torch.int64), "got torch.int64"),
         (torch.zeros(8, device="meta"), "device of x, cpu, got meta"),
         (torch.tensor([1.0] + [float("nan")] * 7), "NaN"),

@@ -9,7 +9,7 @@ from nn_fused import compared, images, shuffled
 from nasp_ext import ops
 from nasp_ext.gates import Gates
 from nasp_ext.genotypes import GENOTYPES
-from nasp_ext.nn import MixedOp, derived_network, plain_modules, supernet
+from nasp_ext.nn import MixedOp, derived_network, supernet
 from nasp_ext.space import space
 
 DARTS = space("darts")
@@ -92,26 +92,6 @@ def test_retained_graph_gives_its_gradients_twice(net, gates):
     torch.testing.assert_close(first, second, rtol=0, atol=0)
     with pytest.raises(RuntimeError, match="backward through the graph a second time"):
         torch.autograd.grad(loss, wanted, allow_unused=True)
-
-
-@pytest.mark.parametrize("wanted", ["gates", "weights"])
-def test_second_differentiation_is_refused(net, gates, wanted):
-    of = gates.weight if wanted == "gates" else net.stem[0].weight
-    (grad,) = torch.autograd.grad(loss_of(net, gates), of, create_graph=True)
-    with pytest.raises(RuntimeError, match=r"at most one backward.*plain_modules\(\)"):
-        grad.sum().backward()
-
-
-def test_derived_network_is_differentiated_twice_by_plain_modules():
-    net = shuffled(derived_network(GENOTYPES["DARTS_V2"], 2, 3, 4)).eval()
-    x = images(2, 3, 8, 8).requires_grad_()
-    (grad,) = torch.autograd.grad(net(x).pow(2).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="at most one backward"):
-        grad.sum().backward()
-    with plain_modules():
-        (grad,) = torch.autograd.grad(net(x).pow(2).sum(), x, create_graph=True)
-    grad.sum().backward()
-    assert x.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize("training", [True, False])

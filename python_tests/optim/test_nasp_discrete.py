@@ -14,7 +14,7 @@ def a():
 
 def test_parameters_are_one_hot_inside_and_restored_bit_for_bit(a):
     before = a.detach().clone()
-    optimizer = NASP([a])
+    optimizer = NASP([a], nodes="darts")
     expected = optimizer.gates()[0].weight
     with optimizer.discrete():
         assert torch.equal(a, expected)
@@ -26,7 +26,7 @@ def test_parameters_are_one_hot_inside_and_restored_bit_for_bit(a):
 
 def test_an_exception_inside_passes_and_restores(a):
     before = a.detach().clone()
-    optimizer = NASP([a])
+    optimizer = NASP([a], nodes="darts")
     with pytest.raises(ZeroDivisionError), optimizer.discrete():
         raise ZeroDivisionError
     assert torch.equal(a, before)
@@ -37,7 +37,7 @@ def test_an_exception_inside_passes_and_restores(a):
 
 def test_nested_use_is_refused_and_restores(a):
     before = a.detach().clone()
-    optimizer = NASP([a])
+    optimizer = NASP([a], nodes="darts")
     with pytest.raises(RuntimeError, match="inside discrete"), optimizer.discrete(), optimizer.discrete():
         pass
     assert torch.equal(a, before)
@@ -46,7 +46,7 @@ def test_nested_use_is_refused_and_restores(a):
 @pytest.mark.parametrize("through_data", [False, True])
 def test_a_parameter_changed_inside_is_an_error_and_restored(a, through_data):
     before = a.detach().clone()
-    optimizer = NASP([a])
+    optimizer = NASP([a], nodes="darts")
     with pytest.raises(RuntimeError, match="1 of 1 changed"), optimizer.discrete(), torch.no_grad():
         (a.data if through_data else a).fill_(0.25)
     assert torch.equal(a, before)
@@ -62,14 +62,14 @@ def test_a_parameter_changed_inside_is_an_error_and_restored(a, through_data):
     ],
 )
 def test_what_needs_the_continuous_matrix_is_refused_inside(a, use):
-    optimizer = NASP([a])
+    optimizer = NASP([a], nodes="darts")
     with optimizer.discrete(), pytest.raises(RuntimeError, match="inside discrete"):
         use(optimizer)
 
 
 def test_restoring_keeps_the_seeded_selection():
     a = torch.full((14, 8), 0.5, requires_grad=True)
-    optimizer = NASP([a], generator=torch.Generator().manual_seed(3))
+    optimizer = NASP([a], nodes="darts", generator=torch.Generator().manual_seed(3))
     before = optimizer.gates()[0].active
     for _ in range(2):
         with optimizer.discrete():
@@ -78,7 +78,7 @@ def test_restoring_keeps_the_seeded_selection():
 
 
 def test_leaving_does_not_make_the_selection_anew(a, monkeypatch):
-    optimizer = NASP([a])
+    optimizer = NASP([a], nodes="darts")
     optimizer.gates()
     monkeypatch.setattr("nasp_ext.ops.select_active", None)  # a call would fail
     for _ in range(2):

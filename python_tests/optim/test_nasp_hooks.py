@@ -12,7 +12,7 @@ from nasp_ext.optim import NASP
 def optimizer():
     a = torch.full((14, 8), 0.5, requires_grad=True)
     a.grad = torch.ones_like(a)
-    optimizer = NASP([a], 0.1)
+    optimizer = NASP([a], 0.1, nodes="darts")
     optimizer.step()  # the hooks come after the first step, which chose the short way
     return optimizer
 
@@ -57,7 +57,7 @@ def test_step_is_a_range_of_the_profiler(optimizer):
 def test_second_optimizer_of_the_same_matrix_is_refused(optimizer):
     (a,) = optimizer.param_groups[0]["params"]
     before = a.detach().clone()
-    second = NASP([a])
+    second = NASP([a], nodes="darts")
     with pytest.raises(ValueError, match="also in NASP"):
         second.step()
     with pytest.raises(ValueError, match="also in NASP"):
@@ -73,7 +73,7 @@ def test_step_of_a_subclass_runs_the_hooks_once():
     seen = []
     a = torch.full((14, 8), 0.5, requires_grad=True)
     a.grad = torch.ones_like(a)
-    optimizer = Counting([a])
+    optimizer = Counting([a], nodes="darts")
     optimizer.register_step_post_hook(lambda *_: seen.append("after"))
     optimizer.step()
     assert seen == ["after"]

@@ -15,8 +15,8 @@ def make(seed=7, dtype=torch.float32, **options):
     torch.manual_seed(0)
     # Few different values, so that ties are broken all the time.
     a = (torch.randint(0, 3, (14, 8)).to(dtype) / 4).requires_grad_()
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
-    return a, NASP([a], lr=0.25, generator=generator, **options)
+    generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
+    return a, NASP([a], lr=0.25, generator=generator, nodes="darts", **options)
 
 
 def walk(a, optimizer, steps):
@@ -68,7 +68,7 @@ def test_copies_go_on_as_the_original(duplicate):
 def test_state_of_another_shape_is_refused():
     a, optimizer = make(seed=None)
     walk(a, optimizer, 1)
-    other = NASP([torch.rand(5, 8, requires_grad=True)])
+    other = NASP([torch.rand(5, 8, requires_grad=True)], nodes=(2, 3), generator=None)
     with pytest.raises(
         ValueError, match=r"expected exp_avg of parameter 0 to be \(5, 8\).*another search space"
     ):

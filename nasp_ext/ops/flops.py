@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: MIT
+"""The convolutions that the fused operators compute, read from the arguments of a call.
+
+By the convention of torch.utils.flop_counter a convolution is two operations for each multiply-add, padding
+included, forward and for each of its gradients; pools, norms, sums and inner products count nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from torch import Tensor
+
+from .reference_lists import Option, Program, Reader, cut
+
+Shape = tuple[int, ...]  # (N, C, H, W)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One run of a convolution.
+
+    Args:
+        images: (N, C, H, W); weight: (O, C / groups, kh, kw).
+        geometry: stride, padding, dilation, each height before width.
+    """
+
+    images: Shape
+    weight: Shape
+    geometry: Shape
+    groups: int = 1
+
+    def out(self) -> Shape:
+        """(N, O, H', W')."""
+        stride, padding, dilation = (self.geometry[i : i + 2] for i in (0, 2, 4))
+        sizes = [
+            (self.images[2 + i] + 2 * padding[i] - dilation[i] * (self.weight[2 + i] - 1) - 1) // stride[i]
+            + 1
+            for i in (0, 1)
+        ]
+        return (self.images[0], self.weight[0], *sizes)
+
+    def flops(self) -> int:
+        """Also of the gradient of its images, and of its weight: each pairs the same numbers."""
+        return 2 * prod(self.out()) * prod(self.weight[1:])
+
+
+@dataclass
+class Work:
+    """What a call computes: convolutions forward, and those of which it computes one gradient each."""
+
+    forward: list[Convolution] = field(default_factory=list)
+    gradients: list[Convolution] = field(default_factory=list)
+
+    def flops(self) -> int:
+        return sum(convolution.flops() for convolution in (*self.forward, *self.gradients))
+
+    def add(self, convolutions: Sequence[Convolution]) -> None:
+        self.forward += convolutions
+
+    def add_gradients(self, block: Sequence[Convolution], images: bool, weights: bool) -> None:
+        """The gradients of a block; a depthwise convolution is not kept, its product reads it anew."""
+        if not (images or weights):
+            return
+        for convolution in block:
+            behind_depthwise = convolution is not block[0] and block[0].groups > 1
+            self.gradients += [convolution] * ((images or behind_depthwise) + weights)
+        if weights and block[0].groups > 1:
+            self.forward.append(block[0])
+
+
+def block_convolutions(
+    images: Sequence[int], depthwise: Tensor | None, products: Sequence[Tensor], geometry: Sequence[int]
+) -> list[Convolution]:
+    """Those of a block: the depthwise one and its product, a plain one, or the two of a FactorizedReduce."""
+    around = tuple(geometry[2:])
+    if depthwise is None:
+        return [Convolution(tuple(images), tuple(product.shape), around) for product in products]
+    first = Convolution(tuple(images), tuple(depthwise.shape), around, groups=depthwise.shape[0])
+    return [first, *(Convolution(first.out(), tuple(p.shape), (1, 1, 0, 0, 1, 1)) for p in products)]
+
+
+def _option_blocks(option: Option, images: Shape) -> tuple[list[list[Convolution]], Shape]:
+    """The convolutions of each block of an option, and the shape of its output."""
+    if option.pool is not None:
+        stride = option.pool[2]
+        return [], (*images[:2], *((size - 1) // stride + 1 for size in images[2:]))
+    blocks = []
+    for block in option.chain:
+        blocks.append(block_convolutions(images, block.depthwise, block.products, block.geometry))
+        channels = sum(product.shape[0] for product in block.products)
+        images = (images[0], channels, *blocks[-1][-1].out()[2:])
+    return blocks, images
+
+
+def _flat(blocks: Sequence[Sequence[Convolution]]) -> list[Convolution]:
+    return [convolution for block in blocks for convolution in block]
+
+
+class _CellShapes:
+    """The blocks of a cell's options, and the shape of each state.
+
+    Args:    empty: the shape of a node into which no edge runs.
+    """
+
+    def __init__(self, cell: Program, inputs: Sequence[Tensor], empty: Shape) -> None:
+        self.states: list[Shape] = []
+        self.of_input: list[list[list[Convolution]]] = []
+        for option, x in zip(cell.preprocess, inputs, strict=True):
+            blocks, shape = _option_blocks(option or Option(), tuple(x.shape))
+            self.of_input.append(blocks)
+            self.states.append(shape)
+        self.of_edge: list[list[list[Convolution]]] = []
+        for node in range(cell.nodes):
+            shape = empty
+            for i in cell.numbers_of(node):
+                _, source, _, option = cell.edges[i]
+                blocks, shape = _option_blocks(option, self.states[source])
+                self.of_edge.append(blocks)
+            self.states.append(shape)
+
+
+def block_forward(
+    x: Tensor,
+    _: Any,
+    depthwise: Tensor | None,
+    products: Sequence[Tensor],
+    geometry: Sequence[int],
+    *rest: Any,
+) -> Work:
+    return Work(block_convolutions(x.shape, depthwise, products, geometry))
+
+
+def block_backward(*arguments: Any) -> Work:
+    x, _, depthwise, products, geometry, _, need_weights, out, _ = arguments[6:]
+    work = Work()
+    block = block_convolutions(x.shape, depthwise, products, geometry)
+    work.add_gradients(block, out is not None, need_weights)
+    return work
+
+
+def source_dots(
+    x: Tensor,
+    _: Any,
+    program: Sequence[int],
+    weights: Sequence[Tensor],
+    statistics: Any,
+    numbers: Sequence[float],
+) -> Work:
+    return Work(_source_convolutions(tuple(x.shape), program, weights, numbers))
+
+
+def _source_convolutions(
+    state: Shape, program: Sequence[int], weights: Sequence[Tensor], numbers: Sequence[float]
+) -> list[Convolution]:
+    options = Reader(program, weights, None, numbers).options()
+    return [c for _, option in options for c in _flat(_option_blocks(option, state)[0])]
+
+
+def cell_forward(
+    inputs: Sequence[Tensor],
+    program: Sequence[int],
+    weights: Sequence[Tensor],
+    _: Any,
+    numbers: Sequence[float],
+    factors: Any,
+    size: Sequence[int],
+) -> Work:
+    cell = Reader(program, weights, None, numbers).program()
+    shapes = _CellShapes(cell, inputs, (len(inputs[0]), *size))
+    return Work([c for blocks in (*shapes.of_input, *shapes.of_edge) for c in _flat(blocks)])
+
+
+def cell_backward(
+    grad: Tensor,
+    inputs: Sequence[Tensor],
+    _: Any,
+    program: Sequence[int],
+    weights: Sequence[Tensor],
+    numbers: Sequence[float],
+    factors: Any,
+    weighted: bool,
+    need_weights: bool,
+    need_inputs: Sequence[int],
+    sources: Sequence[int],
+    source_weights: Sequence[Tensor],
+    source_statistics: Sequence[Tensor],
+    source_numbers: Sequence[float],
+) -> Work:
+    """As csrc/cell/cell_backward.h goes: from the last node to the first, then the inputs."""
+    cell = Reader(program, weights, None, numbers).program()
+    batch, channels, *size = grad.shape
+    shapes = _CellShapes(cell, inputs, (batch, channels // len(cell.concat), *size))
+    of_sources = cut(sources, (source_weights, source_statistics, source_numbers))
+    known, first = set(cell.concat), len(inputs)  # states of which there is a gradient
+    wanted = {
+        i
+        for i, needed in enumerate(need_inputs)
+        if needed or (need_weights and cell.preprocess[i] is not None)
+    }
+    wanted |= set(range(first, first + cell.nodes))
+    work = Work()
+    for state in reversed(range(first + cell.nodes)):
+        if of_sources:
+            nodes, own, own_weights, _, own_numbers = of_sources[state]
+            if known & {first + node for node in nodes}:
+                work.add(_source_convolutions(shapes.states[state], own, own_weights, own_numbers))
+        if state not in known:
+            continue
+        for i in cell.numbers_of(state - first):
+            _, source, mixed, _ = cell.edges[i]
+            if mixed:  # its output was not kept
+                work.add(_flat(shapes.of_edge[i]))
+            for number, block in enumerate(shapes.of_edge[i]):
+                if source in wanted or need_weights:
+                    work.add_gradients(block, number > 0 or source in wanted, need_weights)
+            if source in wanted:
+                known.add(source)
+    for i, blocks in enumerate(shapes.of_input):
+        if i in known & wanted:
+            for number, block in enumerate(blocks):
+                work.add_gradients(block, number > 0 or bool(need_inputs[i]), need_weights)
+    return work
+
+
+# By the operator of torch.ops.nasp_ext whose arguments they take.
+COUNTED: dict[str, Callable[..., Work]] = {
+    function.__name__: function
+    for function in (block_forward, block_backward, source_dots, cell_forward, cell_backward)
+}
+
+
+def flops_of(name: str) -> Callable[..., int]:
+    """The formula of an operator in the form of ``register_flop_formula(..., get_raw=True)``."""
+
+    def formula(*arguments: Any, out_val: Any = None) -> int:
+        return COUNTED[name](*arguments).flops()
+
+    return formula
