@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import MOST_CHANNELS, MOST_OF, check_whole
 from ..gates import Choice, Gates
 from ..layered import AnyGenotype, LayeredGenotype, LayeredSpace, checked_genotype, reduction_cells
 from ..space import SearchSpace, Space, WiredSpace
@@ -44,8 +45,7 @@ class NetworkSizes:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
-                raise ValueError(f"expected {name} >= 1, got {value}")
+            check_whole(name, value, 1, MOST_OF.get(name, MOST_CHANNELS))
 
     def reduces(self, cell: int) -> bool:
         """Reductions stand at 1/3 and 2/3 of the depth."""
