@@ -217,6 +217,8 @@ class RetrainConfig(TrainingConfig):
     """Probability of dropping a path in the last epoch, growing linearly from 0."""
     cutout: int = 16
     """Side of the square that is blanked in each training image; 0 = none."""
+    fused_on_cuda: bool = False
+    """Run the fused operators on CUDA too, where PyTorch's own kernels are faster for a derived network."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,8 +9,8 @@ from torch import Tensor
 from .gates import MIXED, PRUNED, Gates
 from .genotypes import Genotype
 from .layered import AnyGenotype, LayeredGenotype, LayeredSpace
+from .nn import Network, derived_network
 from .nn.cell import Cell
-from .nn.network import Network, derived_network
 from .nn.wired import WiredCell
 from .space import SearchSpace, Space, WiredSpace, check_made_for
 

@@ -94,7 +94,11 @@ class SearchState:
         train_means, searched = train.means(), time.perf_counter()  # reading them waits for the device
         if warm and isinstance(self._strategy, AttentionStrategy):
             self._strategy.select(partial(self._attention, batches=batches))
-        line = {"epoch": number + 1, "iterations": (number + 1) * len(batches.train), "lr": lr}
+        line: dict[str, Any] = {
+            "epoch": number + 1,
+            "iterations": (number + 1) * len(batches.train),
+            "lr": lr,
+        }
         line |= self._line(train_means, steer, batches, proposals)
         line["search_seconds"] = round(searched - start, 3)
         line["seconds"] = round(time.perf_counter() - start, 3)
