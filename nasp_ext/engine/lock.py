@@ -21,20 +21,20 @@ _READS = 40  # of the owner, who may have the lock but not yet have said who it 
 # What a file system says that has no locks at all, such as some network mounts.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
-try:
-    from fcntl import LOCK_EX, LOCK_NB, flock
+_FAR = 1 << 30  # on Windows a locked byte cannot be read: lock one that is not there
 
-    def _lock(descriptor: int) -> None:
-        flock(descriptor, LOCK_EX | LOCK_NB)
 
-except ImportError:  # Windows
-    import msvcrt
+def _lock(descriptor: int) -> None:
+    """Raises:  OSError: somebody else has the lock, or the file system has none."""
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, flock
+    except ImportError:  # Windows
+        import msvcrt
 
-    _FAR = 1 << 30  # a locked byte cannot be read: lock one that is not there
-
-    def _lock(descriptor: int) -> None:
         os.lseek(descriptor, _FAR, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]  # there on Windows
+    else:
+        flock(descriptor, LOCK_EX | LOCK_NB)
 
 
 @contextmanager

@@ -32,6 +32,8 @@ def supernet(
         cells: in all, with the two that reduce; see ``NetworkSizes``. A LayeredSpace says how many.
         stem_multiplier: None = 3, or 1 for cells of one input; pool_norm: None = as the space says.
 
+    >>> import torch
+    >>> from nasp_ext.gates import Gates
     >>> from nasp_ext.space import space
     >>> net = supernet(space("nasp"), channels=2, cells=3)
     >>> net(torch.zeros(2, 3, 8, 8), Gates(torch.eye(28, 8), tuple(range(8)) + (-1,) * 20)).shape
