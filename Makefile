@@ -2,6 +2,7 @@
 # make demo   set up, search on the embedded digits, retrain what was found, show the accuracy and the cells
 # make test   set up and run the tests
 # make check  format, lint, types, C++ tests, tests
+# make torture   10^5 damaged calls of each operator, an hour; the tests make 10^3
 # make sanitize  the CPU operators under the address and undefined-behaviour sanitizers; CI runs both
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ BIN = $(VENV)/bin
 CXX_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 SOURCES = pyproject.toml setup.py $(CXX_FILES) $(shell find build_backend nasp_ext -name '*.py')
 
-.PHONY: demo test check format lint types ctest sanitize install benchmark report clean
+.PHONY: demo test check format lint types ctest torture sanitize install benchmark report clean
 
 demo: $(VENV)/installed
 	$(BIN)/nasp-ext search --out $(RUN) --overwrite
@@ -41,6 +42,9 @@ ctest: $(VENV)/torch
 	cmake -S . -B build/cmake -DPython_EXECUTABLE=$(abspath $(BIN))/python $(CMAKE_OPTIONS)
 	cmake --build build/cmake --parallel 2
 	ctest --test-dir build/cmake --output-on-failure --parallel 2
+
+torture: $(VENV)/installed-dev
+	$(BIN)/python python_tests/ops/torture.py --calls 100000
 
 # The sources of setup.py by the same globs, in a folder that Python finds before site-packages. libstdc++ is loaded
 # early as well, or the sanitizer does not find the exceptions. Leaks: Python and PyTorch have their own.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What every wrapper does around a native operator: arguments in, errors out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -14,11 +14,13 @@ _SEED_BOUND = 2**63 - 1
 
 
 def call(operator: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a native operator; an argument of a wrong type, or a device without its kernels, is explained."""
+    """Run a native operator; what it raises for a wrong type, device or want of memory is explained."""
     try:
         return operator(*arguments)
     except NotImplementedError as error:
         raise NotImplementedError(_no_kernel(operator, arguments)) from error
+    except MemoryError as error:
+        raise RuntimeError(f"{operator}: not enough memory for what it makes; use a smaller batch") from error
     except RuntimeError as error:
         if "Expected a value of type" in str(error):  # the dispatcher's words
             raise TypeError(str(error)) from error
@@ -33,11 +35,41 @@ def record(function: Any, *arguments: Any) -> Any:
 def _no_kernel(operator: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
     from .._info import cuda_reason  # asks the installation; only needed for this message
 
-    tensors = [x for x in arguments if isinstance(x, Tensor)]
-    tensors += [x for items in arguments if isinstance(items, (list, tuple)) for x in items]
-    found = sorted({x.device.type for x in tensors if isinstance(x, Tensor)} - {"cpu"})
+    tensors = list(tensors_in(arguments))
+    layouts = sorted({str(x.layout) for x in tensors} - {"torch.strided"})
+    if layouts:
+        return f"{operator}: no kernel for tensors in {', '.join(layouts)}. Convert them with .to_dense()."
+    found = sorted({x.device.type for x in tensors} - {"cpu"})
     reason = cuda_reason() if found == ["cuda"] else "only cpu and cuda have kernels"
     return f"{operator}: no kernel for tensors on {', '.join(found)}: {reason}. Move them with .cpu()."
+
+
+def tensors_in(arguments: Iterable[object]) -> Iterator[Tensor]:
+    """The tensors among the arguments and in the lists among them."""
+    for x in arguments:
+        if isinstance(x, Tensor):
+            yield x
+        elif isinstance(x, (list, tuple)):
+            yield from (item for item in x if isinstance(item, Tensor))
+
+
+def register_fake(name: str, fake: Callable[..., Any]) -> None:
+    """Register the fake kernel of an operator.
+
+    One tensor on ``meta`` is enough for the dispatcher to take it, and what it gives is memory without
+    contents: so all tensors must be there.
+    """
+
+    def checked(*arguments: Any) -> Any:
+        devices = sorted({str(t.device) for t in tensors_in(arguments)})
+        if len(devices) > 1:
+            raise ValueError(
+                f"nasp_ext::{name}: expected all tensors on one device, found {' and '.join(devices)}; "
+                "move them with .to()"
+            )
+        return fake(*arguments)
+
+    torch.library.register_fake(f"nasp_ext::{name}")(checked)
 
 
 def check_tensor(value: object, name: str) -> None:

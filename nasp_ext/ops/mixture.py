@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
-from ._native import call, check_tensor, differentiable, record
+from ._native import call, check_tensor, differentiable, record, register_fake
 
 _BRANCH_DOTS = torch.ops.nasp_ext.branch_dots.default
 _MIXED_SUM = torch.ops.nasp_ext.mixed_sum.default
@@ -137,6 +137,6 @@ def _dense_like(first: Tensor, others: list[Tensor]) -> Tensor:
     return layout if shared else torch.empty_like(first, memory_format=torch.contiguous_format)
 
 
-torch.library.register_fake("nasp_ext::branch_dots")(_fake_dots)
-torch.library.register_fake("nasp_ext::mixed_sum")(_fake_mixture)
-torch.library.register_fake("nasp_ext::mixed_sum_backward")(_fake_mixture_backward)
+register_fake("branch_dots", _fake_dots)
+register_fake("mixed_sum", _fake_mixture)
+register_fake("mixed_sum_backward", _fake_mixture_backward)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
-from ._native import call, check_tensor, differentiable, record, row_mask, seed_of
+from ._native import call, check_tensor, differentiable, record, register_fake, row_mask, seed_of
 
 _PROX_C = torch.ops.nasp_ext.prox_c.default
 _PROX_C1 = torch.ops.nasp_ext.prox_c1.default
@@ -184,7 +184,7 @@ def _fake_selection(a: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     return a.new_empty(a.shape), a.new_empty(a.shape[:1], dtype=torch.int32)
 
 
-torch.library.register_fake("nasp_ext::prox_c")(_fake_projection)
-torch.library.register_fake("nasp_ext::prox_c1")(_fake_projection)
-torch.library.register_fake("nasp_ext::prox_c2")(_fake_clip)
-torch.library.register_fake("nasp_ext::select_active")(_fake_selection)
+register_fake("prox_c", _fake_projection)
+register_fake("prox_c1", _fake_projection)
+register_fake("prox_c2", _fake_clip)
+register_fake("select_active", _fake_selection)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
-from ._native import call, check_tensor, differentiable, mark_changed, row_mask, seed_of
+from ._native import call, check_tensor, differentiable, mark_changed, register_fake, row_mask, seed_of
 
 _NASP_STEP = torch.ops.nasp_ext.nasp_step_.default
 
@@ -77,4 +77,4 @@ def _fake_step(*arguments: Any) -> None:
     return None
 
 
-torch.library.register_fake("nasp_ext::nasp_step_")(_fake_step)
+register_fake("nasp_step_", _fake_step)
