@@ -10,7 +10,7 @@ from torch import Tensor
 
 NUMBERS = [-(2**63), -(2**31), -1, 0, 1, 2, 3, 7, 2**31 - 1, 2**31, 2**32, 2**62, 2**63 - 1, 2**64]
 FLOATS = [float("nan"), float("inf"), -1.0, 0.0, 0.5, 2.0]
-TYPES = [None, 1.5, True, "x", [], {}]
+TYPES = [None, 1.5, "x", [], {}]  # a bool is a number to Python and to PyTorch's dispatcher
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int32, torch.int64, torch.bool]
 DTYPES.append(torch.complex64)
 
@@ -133,7 +133,7 @@ TENSOR_DAMAGES: list[tuple[str, TensorDamage]] = [
     ("expanded", _expanded),
     ("with gaps", _wide),
     ("on meta", lambda t, _, random: t.to("meta")),
-    ("sparse", lambda t, _, random: t if t.is_sparse else t.detach().to_sparse()),
+    ("sparse", lambda t, _, random: t if t.is_meta else t.detach().to_sparse()),
     ("with a lazy sign", lambda t, _, random: torch._neg_view(t) if t.is_floating_point() else t),
     ("conjugated", lambda t, _, random: t.to(torch.complex64).conj()),
     ("a leaf", lambda t, _, random: t.detach().clone().requires_grad_() if t.is_floating_point() else t),

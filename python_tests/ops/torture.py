@@ -28,6 +28,7 @@ from torch import Tensor
 VALID_CALLS = 30
 MOST_REPORTS = 5
 MEMORY = 6 << 30  # of the child's addresses, so that absurd sizes fail instead of filling the machine
+# Of the sum of magnitudes; of the coarsest type among the tensors, which are computed from one another.
 TOLERANCES = {torch.float64: 1e-7, torch.float32: 2e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 REFUSALS = (ValueError, TypeError, RuntimeError)
 NOTE = 200  # bytes in which the child says what it is about to do
@@ -54,6 +55,7 @@ def unequal(found: Any, expected: Any) -> str:
     ours, theirs = list(tensors_in(found)), list(tensors_in(expected))
     if len(ours) != len(theirs):
         return f"{len(ours)} tensors instead of {len(theirs)}"
+    tolerance = max([TOLERANCES.get(t.dtype, 0.0) for t in ours], default=0.0)
     for number, (one, two) in enumerate(zip(ours, theirs, strict=True)):
         one, two = one.detach().resolve_neg(), two.detach().resolve_neg()
         if one.device != two.device or one.shape != two.shape or one.dtype != two.dtype:
@@ -63,7 +65,7 @@ def unequal(found: Any, expected: Any) -> str:
             continue
         wide = torch.complex128 if one.is_complex() else torch.float64
         a, b = one.to(wide), two.to(wide)
-        limit = TOLERANCES.get(one.dtype, 0.0) * (1.0 + float(b[b.isfinite()].abs().sum()))
+        limit = tolerance * (1.0 + float(b[b.isfinite()].abs().sum())) if one.is_floating_point() else 0.0
         if not torch.allclose(a, b, rtol=0, atol=limit, equal_nan=True):
             return f"tensor {number} of {tuple(one.shape)}: differs by {float((a - b).abs().max())}"
     return ""
