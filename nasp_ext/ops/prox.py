@@ -172,15 +172,31 @@ class _Select(torch.autograd.Function):
         )
 
 
+def _check_rows(a: Tensor, mask: Tensor | None) -> None:
+    if not a.is_floating_point() or a.dim() == 0 or a.shape[-1] == 0:
+        raise ValueError(
+            f"expected numbers of shape (..., R, K), K >= 1, found {tuple(a.shape)} in {a.dtype}"
+        )
+    if mask is not None and mask.dtype != torch.bool:
+        raise ValueError(f"expected mask to be bool (True = the option exists), found {mask.dtype}")
+
+
 def _fake_projection(a: Tensor, mask: Tensor | None, seed: int | None) -> tuple[Tensor, Tensor]:
+    _check_rows(a, mask)
     return a.new_empty(a.shape), a.new_empty(a.shape[:-1], dtype=torch.int64)
 
 
 def _fake_clip(a: Tensor, mask: Tensor | None) -> Tensor:
+    _check_rows(a, mask)
     return a.new_empty(a.shape)
 
 
-def _fake_selection(a: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+def _fake_selection(
+    a: Tensor, offsets: Any, edges: int | None, mask: Tensor | None, *rest: Any
+) -> tuple[Tensor, Tensor]:
+    _check_rows(a, mask)
+    if a.dim() != 2:
+        raise ValueError(f"expected a of shape (R, K), found {tuple(a.shape)}")
     return a.new_empty(a.shape), a.new_empty(a.shape[:1], dtype=torch.int32)
 
 

@@ -227,6 +227,8 @@ def test_output_in_the_memory_of_an_input_is_refused():
         ops.node_sum_(whole[1:], [whole[:2]], [NONE])
     with pytest.raises(ValueError, match=r"node_sum_: .* overlaps with base"):
         ops.node_sum_(whole[1:], [X], [NONE], None, whole[:2])
+    with pytest.raises(ValueError, match=r"node_sum_: .* overlaps with terms"):
+        ops.node_sum_(whole, [whole], [NONE])
     behind = X, None, NONE.double(), X, NONE, False
     with pytest.raises(ValueError, match=r"pool_backward_: .* overlaps with x"):
         ops.pool_backward_(*behind, whole[:2], True, 3, 1, whole[:2], None)
@@ -238,7 +240,7 @@ def test_output_in_the_memory_of_an_input_is_refused():
 def test_slices_of_the_channels_of_one_tensor_do_not_overlap():
     whole = images(2, 8, 5, 5)
     expected = whole[:, :4] + whole[:, 4:]
-    ops.node_sum_(whole[:, :4], [whole[:, :4], whole[:, 4:]], [NONE, NONE])
+    ops.node_sum_(whole[:, :4], [whole[:, 4:]], [NONE], None, whole[:, :4])
     torch.testing.assert_close(whole[:, :4], expected)
 
 

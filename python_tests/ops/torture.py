@@ -90,6 +90,8 @@ def fault(name: str, arguments: Arguments) -> str:
         kept = all(same_bits(a, b) for a, b in pairs)
         return "" if kept else f"changed its arguments, then raised {error}"
     expected, error = attempt(operator.twin, theirs)
+    if isinstance(error, NotImplementedError) and all(t.is_meta for t in tensors_in([found, ours])):
+        return ""  # shapes alone; the twin reads numbers
     if error is not None:
         return f"answered where the twin raised {type(error).__name__}: {error}"
     return unequal([found, ours], [expected, theirs])
@@ -150,7 +152,7 @@ def in_child(names: list[str], calls: int, seed: int = 0, timeout: float = 7200,
 def child(order: str) -> int:
     names, calls, seed, path, limited = json.loads(order)
     warnings.simplefilter("ignore")
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # small tensors: a second thread would wait more than it works
     if limited:
         limit_memory()
     with open(path, "r+b") as file, mmap(file.fileno(), NOTE) as note:
