@@ -103,7 +103,7 @@ class OptionReader {
     const bool affine = flag();
     n.batch = flag();
     n.updates = flag();
-    if (!n.exists) return n;
+    if (!n.exists) return {};  // whatever its other flags say: it has no tensors
     n.place = next_weight_;
     if (affine) {
       n.arguments.weight = weight();

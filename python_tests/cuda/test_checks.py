@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A batch of no images on the CUDA side: what the CPU's operators answer, or their refusal."""
+"""Calls at the edge of what makes sense, on the CUDA side: no images, and norms that are not there."""
 
 import pytest
 import torch
@@ -77,3 +77,10 @@ def test_no_statistic_moves_if_the_norm_of_one_is_empty(device):
         ops.update_statistics_(means, variances, batches, norms, [9, 9], [0.1, 0.1])
     assert all(t.eq(1).all() for t in (*means, *variances))
     assert all(t == 3 for t in batches)
+
+
+def test_norm_that_is_not_there_moves_nothing(device):
+    """A pool of one pixel whose NORM says that it does not exist, and that it moves its statistics."""
+    x = images(device, 2, 4)
+    dots = ops.source_dots(x, [x], [0, 1, 1, 1, 1, 0, 0, 0, 1], [], [], [])
+    torch.testing.assert_close(dots, x.square().sum().view(1))
