@@ -51,7 +51,7 @@ torture: $(VENV)/installed-dev
 SANITIZED = $(abspath build/sanitize)
 SANITIZE_FLAGS = -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS
 SANITIZE_ENV = LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
-  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$(SANITIZED)
+  ASAN_OPTIONS=detect_leaks=0:max_allocation_size_mb=6144:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$(SANITIZED)
 sanitize: $(VENV)/installed-dev
 	cmake -S . -B $(SANITIZED) -DPython_EXECUTABLE=$(abspath $(BIN))/python -DNASP_CUDA=0 -DCMAKE_BUILD_TYPE=None \
 	  -DCMAKE_CXX_FLAGS="$(SANITIZE_FLAGS)" -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(SANITIZED)/nasp_ext

@@ -174,10 +174,6 @@ def _empty_images(data: Any) -> Arguments:
     return torch.ones(2), [data.draw(st.integers(1, 5)) for _ in range(4)]
 
 
-def _zeroed(images: torch.Tensor) -> torch.Tensor:
-    return images.zero_()  # new memory holds anything
-
-
 OPERATORS = {
     function.__name__: _operator(function)
     for function in (
@@ -196,10 +192,8 @@ OPERATORS["nasp_step_"] = Operator(
 )
 OPERATORS["empty_images"] = Operator(
     _empty_images,
-    lambda like, size: _zeroed(ops.empty_images(like, size)),
-    lambda like, size: torch.zeros(size, dtype=like.dtype, device=like.device).contiguous(
-        memory_format=torch.channels_last
-    ),
+    lambda like, size: ops.empty_images(like, size).to("meta"),  # new memory holds anything
+    lambda like, size: torch.empty(size, dtype=like.dtype, device="meta", memory_format=torch.channels_last),
 )
 
 
