@@ -255,7 +255,7 @@ namespace {
 
 // PyTorch's allocator keeps memory by itself.
 Tensor empty_images_like(const Tensor& like, const std::vector<int64_t>& size) {
-  check_image_size(size, "empty_images");
+  check_image_size(like, size, "empty_images");
   const DeviceScope device(like);
   return empty_images(like, size[0], size[1], size[2], size[3]);
 }

@@ -50,10 +50,12 @@ inline void check_pixels(const Images& images, const char* op, const char* name)
   check_sizes({images.channels, images.height, images.width}, sizeof(double), op);
 }
 
-// (N, C, H, W) of new images; the widest type is complex128.
-inline void check_image_size(const std::vector<int64_t>& size, const char* op) {
+// (N, C, H, W) of new images in the dtype of `like`.
+inline void check_image_size(const Tensor& like,  // any
+                             const std::vector<int64_t>& size, const char* op) {
   if (size.size() != 4) fail(op, ": expected a size (N, C, H, W), found ", size.size(), " numbers");
-  check_sizes({size[0], size[1], size[2], size[3]}, 16, op);
+  const auto element = static_cast<int64_t>(like.element_size());
+  check_sizes({size[0], size[1], size[2], size[3]}, element, op);
 }
 
 // What is written must not be read as something else.

@@ -137,7 +137,7 @@ Memory& memory() {
 void give_back(void* data) { memory().give(data); }
 
 Tensor empty_images_like(const Tensor& like, const std::vector<int64_t>& size) {
-  check_image_size(size, "empty_images");
+  check_image_size(like, size, "empty_images");
   return kept_images(like, size[0], size[1], size[2], size[3]);
 }
 
