@@ -169,6 +169,14 @@ def selection_options(group: dict[str, Any], p: Tensor) -> dict[str, Any]:
     }
 
 
+def restore(p: Tensor, a: Tensor) -> None:
+    """Write ``a`` to ``p``, which may have been converted since, or given another shape by ``.data``."""
+    if p.shape == a.shape:
+        p.detach().copy_(a)
+    else:
+        p.data = a.to(p.device, p.dtype)
+
+
 def _options(group: dict[str, Any]) -> tuple[object, ...]:
     """What a selection depends on besides A; a mask on the CPU by its entries, which are kept beside."""
     mask = group["mask"]
