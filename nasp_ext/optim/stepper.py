@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nasp_ext.optim.costs import RelativeCosts
+from nasp_ext.optim.costs import RelativeCosts, Seen
 from nasp_ext.optim.groups import check_options, check_parameter, check_tables
 from nasp_ext.optim.moments import Moments, check_count, check_gradient, fitted_moments
 from nasp_ext.optim.selection import STARTED, Selection
@@ -29,14 +29,12 @@ class Stepper:
         self.ties = ties
         self._selections: dict[Tensor, Selection] = {}
         self._costs = RelativeCosts()
-        self._tables: dict[
-            Tensor, tuple[Tensor | None, Tensor | None]
-        ] = {}  # mask and cost that were checked
+        self._tables: dict[Tensor, tuple[Seen, Seen]] = {}  # mask and cost that were checked
         self._still: dict[Tensor, int] = {}  # steps along gradients of zeros
 
     def trust(self, group: dict[str, Any], p: Tensor) -> None:
         """Remember that the entries of mask and cost were looked at: on a GPU that is a wait."""
-        self._tables[p] = group["mask"], group["cost"]
+        self._tables[p] = Seen(group["mask"]), Seen(group["cost"])
 
     def update_all(self, matrices: list[Matrix]) -> None:
         """A step of each of them; none has changed if one is refused."""
@@ -62,14 +60,14 @@ class Stepper:
         assert grad is not None
         try:
             moments: Moments = state.get("exp_avg"), state.get("exp_avg_sq")
-            cost = self._costs(group, p) if group["eta"] else None
+            cost = self._costs.last(p) if group["eta"] else None
             selection = self._selections.get(p)
             usual = selection is not None and selection.repeats(group, p, grad, *moments, cost)
             if selection is None or not usual:
                 selection, moments, cost = self._prepare(group, p, state, number)
             step, seed = state["step"] + 1, self.ties.next(state["tie_seed"])
             moves = selection.step(group, p, grad, moments, cost, step, self.ties.of(seed))
-            if moves is None:  # A was changed behind its version counter
+            if moves is None:  # A, mask or costs were changed behind their version counters
                 selection, moments, cost = self._prepare(group, p, state, number)
                 moves = selection.step(group, p, grad, moments, cost, step, self.ties.of(seed))
         except BaseException as error:
@@ -89,15 +87,19 @@ class Stepper:
         """Raise for all that a step cannot be made of, but for the entries of A, gradient and moments."""
         check_options(group)
         check_parameter(p, group)
-        mask, cost = self._tables.get(p, (None, None))
-        if mask is not group["mask"] or cost is not group["cost"]:
-            check_tables(p, group)
-            self.trust(group, p)
+        self._check_tables(group, p)
         check_gradient(p)
         if state:
             check_count(state)
             self.ties.check_seed(state.get("tie_seed"))
             fitted_moments(state, p, group["adam"])
+
+    def _check_tables(self, group: dict[str, Any], p: Tensor) -> None:
+        """Raise for entries of mask and cost that cannot be, unless they are those that were checked."""
+        checked = self._tables.get(p)
+        if checked is None or not (checked[0].holds(group["mask"]) and checked[1].holds(group["cost"])):
+            check_tables(p, group)
+            self.trust(group, p)
 
     def _prepare(
         self, group: dict[str, Any], p: Tensor, state: dict[str, Any], number: int
@@ -107,17 +109,19 @@ class Stepper:
         grad, cost = p.grad, self._costs(group, p) if group["eta"] else None
         assert grad is not None
         selection = self._selections.get(p)
-        if selection is None or cost is not None or not selection.fits(p):
+        known = selection is not None and selection.fits(p) and selection.knows_mask(group)
+        if selection is None or cost is not None or not known:
             selection = self.select(group, p, state, number)
         self._begin(state, number)
         moments = fitted_moments(state, p, group["adam"])
-        selection.prepare(group, p, grad, moments, cost)
+        selection.prepare(group, p, grad, moments, cost, None if cost is None else self._costs.seen(p))
         return selection, moments, cost
 
     def select(self, group: dict[str, Any], p: Tensor, state: dict[str, Any], number: int) -> Selection:
         """The present Ā: from the last step, or made anew if A, its mask or its options changed since."""
         selection = self._selections.get(p)
         if selection is None or not selection.holds(group, p):
+            self._check_tables(group, p)
             self._begin(state, number)
             seed = self.ties.of(state["tie_seed"])
             selection = self._selections[p] = Selection(group, p, seed)
