@@ -264,3 +264,11 @@ def test_a_generator_on_another_device_is_refused():
 
     with pytest.raises(ValueError, match=r"CPU torch\.Generator"):
         NASP([matrix()], nodes="darts", generator=OnGpu())
+
+
+@pytest.mark.parametrize("group", [{}, {"params": None}, {"params": {torch.rand(2, 3)}}, {"params": 3}])
+def test_params_that_are_no_list_of_matrices_are_refused(group):
+    optimizer = NASP([torch.rand(2, 3)])
+    with pytest.raises(TypeError, match="params of a group to be a matrix or a list of them"):
+        optimizer.add_param_group(group)
+    assert len(optimizer.param_groups) == 1
