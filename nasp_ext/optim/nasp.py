@@ -53,7 +53,7 @@ class NASP(Optimizer):
     Raises:
         ValueError, TypeError: an option or a parameter that cannot be used.
     Warns:
-        UserWarning: a matrix got nothing but zeros in its first steps (on the CPU).
+        UserWarning: a matrix got nothing but zeros in its first steps (on the CPU), or none got a gradient.
 
     >>> a = torch.full((2, 3), 0.5, requires_grad=True)
     >>> optimizer = NASP([a], lr=0.1, preset="paper")
@@ -147,8 +147,10 @@ class NASP(Optimizer):
         due = self._matrices(with_gradient=True)
         if len(due) == 1:
             self._stepper.update(*due[0])
-        else:
+        elif due:
             self._stepper.update_all(due)
+        else:
+            self._stepper.note_idle(self.state.values())
         return loss
 
     _hooked_step = Optimizer.profile_hook_step(_step)  # with everybody's hooks, as a range of the profiler

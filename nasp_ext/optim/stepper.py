@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
 
 from nasp_ext.optim.costs import RelativeCosts, Seen
 from nasp_ext.optim.groups import check_options, check_parameter, check_tables
-from nasp_ext.optim.moments import Moments, check_count, check_gradient, fitted_moments
+from nasp_ext.optim.moments import Moments, check_count, check_gradient, check_memory, fitted_moments
 from nasp_ext.optim.selection import STARTED, Selection
 from nasp_ext.optim.ties import TieBreaks
 from nasp_ext.optim.undo import Undo
@@ -30,6 +31,7 @@ class Stepper:
         self._selections: dict[Tensor, Selection] = {}
         self._costs = RelativeCosts()
         self._tables: dict[Tensor, tuple[Seen, Seen]] = {}  # mask and cost that were checked
+        self._idle = 0  # steps without a gradient
         self._still: dict[Tensor, int] = {}  # steps along gradients of zeros
 
     def trust(self, group: dict[str, Any], p: Tensor) -> None:
@@ -87,6 +89,7 @@ class Stepper:
         """Raise for all that a step cannot be made of, but for the entries of A, gradient and moments."""
         check_options(group)
         check_parameter(p, group)
+        check_memory(p, "an architecture matrix")
         self._check_tables(group, p)
         check_gradient(p)
         if state:
@@ -119,6 +122,7 @@ class Stepper:
 
     def select(self, group: dict[str, Any], p: Tensor, state: dict[str, Any], number: int) -> Selection:
         """The present Ā: from the last step, or made anew if A, its mask or its options changed since."""
+        check_memory(p, "an architecture matrix")
         selection = self._selections.get(p)
         if selection is None or not selection.holds(group, p):
             self._check_tables(group, p)
@@ -131,10 +135,21 @@ class Stepper:
         if not state:
             state.update(step=0, tie_seed=self.ties.first(number))
 
+    def note_idle(self, states: Iterable[dict[str, Any]]) -> None:
+        """A step in which no matrix had a gradient: say so if it was the same in all of the first steps."""
+        self._idle += 1
+        if self._idle == STARTED and not any(state.get("step") for state in states):
+            warnings.warn(
+                f"no architecture matrix had a gradient in the first {STARTED} steps (all .grad are None): "
+                "run forward and backward inside discrete(), on the tensors that NASP was given, and let "
+                "them require a gradient",
+                stacklevel=4,
+            )
+
     def _note_still(self, group: dict[str, Any], p: Tensor) -> None:
         """Say so if nothing has ever reached ``p``; the regulariser moves A on its own."""
         still = self._still[p] = self._still.get(p, 0) + 1
-        if still == STARTED and not group["eta"]:
+        if still == STARTED and not group["eta"] and p.numel():
             warnings.warn(
                 f"the gradient of an architecture matrix, {tuple(p.shape)}, was exactly zero in its first "
                 f"{STARTED} steps: nothing of the loss reaches it. If an option is `none`, pass "

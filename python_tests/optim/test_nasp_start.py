@@ -167,3 +167,39 @@ def test_example_of_the_readme_finds_the_option_that_fits():
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 2
     assert edge.primitives[optimizer.gates()[0].active[0]] == "skip_connect"
+
+
+def test_no_gradient_in_the_first_steps_is_said_once():
+    a, b = half(14, 8), torch.rand(2, 3)  # b does not even require one
+    optimizer = NASP([{"params": [a], "nodes": "darts"}, {"params": [b]}])
+    optimizer.step()
+    optimizer.step()
+    with pytest.warns(
+        UserWarning, match="no architecture matrix had a gradient in the first 3 steps"
+    ) as said:
+        optimizer.step()
+    assert said[0].filename == __file__
+    optimizer.step()  # warnings are errors here
+
+
+def test_steps_without_a_gradient_are_no_matter_after_one_that_had_it():
+    a = half(14, 8)
+    optimizer = NASP([a], nodes="darts")
+    a.grad = torch.ones(14, 8)
+    optimizer.step()
+    b = half(14, 8)
+    again = NASP([b], nodes="darts")
+    again.load_state_dict(optimizer.state_dict())
+    a.grad = None
+    for _ in range(4):  # warnings are errors here
+        optimizer.step()
+        again.step()
+
+
+def test_matrix_without_a_row_steps_in_silence():
+    a = torch.zeros(0, 8, requires_grad=True)
+    optimizer = NASP([a])
+    for _ in range(4):
+        a.grad = torch.zeros(0, 8)
+        optimizer.step()
+    assert optimizer.gates()[0].active == ()
