@@ -3,6 +3,7 @@
 # make test   set up and run the tests
 # make check  format, lint, types, C++ tests, tests
 # make clang  every C++ source past clang's front end, warnings as errors; GCC compiles them in all other targets
+# make torture   10^5 damaged calls of each operator, an hour; the tests make 10^3
 # make sanitize  the CPU operators under the address and undefined-behaviour sanitizers; CI runs both
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +13,7 @@ BIN = $(VENV)/bin
 CXX_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 SOURCES = pyproject.toml setup.py $(CXX_FILES) $(shell find build_backend nasp_ext -name '*.py')
 
-.PHONY: demo test check format lint types ctest clang sanitize install benchmark report clean
+.PHONY: demo test check format lint types ctest clang torture sanitize install benchmark report clean
 
 demo: $(VENV)/installed
 	$(BIN)/nasp-ext search --out $(RUN) --overwrite
@@ -54,12 +55,15 @@ clang: $(VENV)/torch
 	  print('-isystem', p('purelib') + '/torch/include', '-isystem', p('include'))") && \
 	printf '%s\n' $(CLANG_FILES) | xargs -P 2 -n 1 $(CLANG) $(CLANG_FLAGS) $$headers -x c++
 
+torture: $(VENV)/installed-dev
+	$(BIN)/python python_tests/ops/torture.py --calls 100000
+
 # The sources of setup.py by the same globs, in a folder that Python finds before site-packages. libstdc++ is loaded
 # early as well, or the sanitizer does not find the exceptions. Leaks: Python and PyTorch have their own.
 SANITIZED = $(abspath build/sanitize)
 SANITIZE_FLAGS = -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS
 SANITIZE_ENV = LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
-  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$(SANITIZED)
+  ASAN_OPTIONS=detect_leaks=0:max_allocation_size_mb=6144:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$(SANITIZED)
 sanitize: $(VENV)/installed-dev
 	cmake -S . -B $(SANITIZED) -DPython_EXECUTABLE=$(abspath $(BIN))/python -DNASP_CUDA=0 -DCMAKE_BUILD_TYPE=None \
 	  -DCMAKE_CXX_FLAGS="$(SANITIZE_FLAGS)" -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(SANITIZED)/nasp_ext

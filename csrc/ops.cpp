@@ -5,7 +5,7 @@
 //
 // mask: contiguous bool, (M, K) where M divides the number of rows of `a`: row r reads mask row r %
 // M. seed: None breaks exact ties by the lowest index, a number by a hash (csrc/prox/prox_math.h).
-#include <torch/csrc/stable/library.h>
+#include "common/tensors.h"
 
 STABLE_TORCH_LIBRARY(nasp_ext, m) {
   // (..., R, K) -> values (..., R, K), index (..., R) int64.
@@ -90,4 +90,28 @@ STABLE_TORCH_LIBRARY(nasp_ext, m) {
       "float[] numbers, Tensor? factors, bool weighted, bool need_weights, int[] need_inputs, "
       "int[] sources, Tensor[] source_weights, Tensor(a!)[] source_statistics, "
       "float[] source_numbers) -> Tensor[]");
+}
+
+// PyTorch would hand a tensor with a lazy sign to an operator as a copy, and what the operator
+// writes would be lost.
+namespace nasp_ext {
+namespace {
+
+void refuse_lazy_sign(StableIValue*, uint64_t, uint64_t) {
+  fail("expected tensors without a lazy negative sign where an operator changes its arguments, ",
+       "found one; call .resolve_neg()");
+}
+
+}  // namespace
+}  // namespace nasp_ext
+
+STABLE_TORCH_LIBRARY_IMPL(nasp_ext, Negative, m) {
+  m.impl("nasp_step_", &nasp_ext::refuse_lazy_sign);
+  m.impl("block_backward", &nasp_ext::refuse_lazy_sign);
+  m.impl("pool_backward_", &nasp_ext::refuse_lazy_sign);
+  m.impl("node_sum_", &nasp_ext::refuse_lazy_sign);
+  m.impl("source_dots", &nasp_ext::refuse_lazy_sign);
+  m.impl("update_statistics_", &nasp_ext::refuse_lazy_sign);
+  m.impl("cell_forward", &nasp_ext::refuse_lazy_sign);
+  m.impl("cell_backward", &nasp_ext::refuse_lazy_sign);
 }

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: MIT
+# ruff: noqa: E402  something has to come before the imports that take seconds
 """Neural architecture search by proximal iterations, with fused C++ and CUDA kernels for PyTorch."""
 
 from pkgutil import extend_path as _extend_path
 
 __path__ = _extend_path(__path__, __name__)  # in a source tree after a plain install: find the installed _C
+
+from ._command import quiet_interrupts as _quiet_interrupts
+
+_quiet_interrupts()
 
 import torch as _torch
 

@@ -12,29 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from nasp_ext import config as settings
+from nasp_ext._command import loud_interrupts
+from nasp_ext.checks import shown
 from nasp_ext.commands.compare import compare
 from nasp_ext.commands.count import count
 from nasp_ext.commands.info import Info, info
 from nasp_ext.commands.lookup import lookup, print_lookup, table_for
 from nasp_ext.commands.parsing import parse, value_of
+from nasp_ext.commands.plot import Plot, plot
 from nasp_ext.commands.reproduce import reproduce
 from nasp_ext.data import load_data
-from nasp_ext.engine import (
-    ClassificationTask,
-    derive_run,
-    existing_folder,
-    read_genotype,
-    retrain,
-    search,
-)
-from nasp_ext.engine.architecture import architecture_maps
-from nasp_ext.engine.attention import attention_svg
+from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retrain, search
 from nasp_ext.engine.build import build_strategy, search_space
-from nasp_ext.engine.folder import CONFIG, HISTORY, check_output, read_history
+from nasp_ext.engine.folder import CONFIG, check_output
 from nasp_ext.genotypes import Genotype
-from nasp_ext.layered import AnyGenotype, LayeredGenotype, LayeredSpace
-from nasp_ext.plots import heatmaps_svg, history_svg, write_cell_svgs
+from nasp_ext.layered import AnyGenotype, LayeredGenotype
 
 _R = TypeVar("_R", bound=settings.TrainingConfig)
 
@@ -77,17 +72,6 @@ class Derive:
     """Folder of the search."""
     out: str | None = None
     """Folder for genotype.json, derived.pt (weights) and the cell drawings; None only prints."""
-
-
-@dataclass(frozen=True)
-class Plot:
-    """Draw the cells of a genotype, and of a run its history and architecture, as SVG files."""
-
-    genotype: str = "runs/search"
-    """A file (JSON, Python code, a log; FILE:NAME and FILE:LINE choose one of several), the folder of a run,
-    a published name, or the text of a genotype: Genotype(normal=[…], …) or |op~0|+|op~0|op~1|…"""
-    out: str = "."
-    """Folder for cell_normal.svg, cell_reduce.svg, history.svg and architecture.svg."""
 
 
 def _task(run: settings.SearchRun | settings.RetrainRun) -> ClassificationTask:
@@ -155,37 +139,6 @@ def _derive(command: Derive) -> None:
     print(f"test accuracy with the weights of the search: {result.test_accuracy:.2%}")
 
 
-def _plot(command: Plot) -> None:
-    genotype = read_genotype(command.genotype)
-    folder = Path(command.out)
-    run = existing_folder(command.genotype)
-    drawings = {} if run is None else _run_drawings(run)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = list(write_cell_svgs(genotype, folder))
-    for name, drawing in drawings.items():
-        files.append(folder / name)
-        files[-1].write_text(drawing, encoding="utf-8")
-    _print_files(files)
-
-
-def _run_drawings(run: Path) -> dict[str, str]:
-    """What can be drawn of a run: its curves, and of a search its architecture over the epochs."""
-    if not (run / HISTORY).is_file():
-        return {}
-    history = read_history(run / HISTORY)
-    drawings = {"history.svg": history_svg(history)}
-    configuration = run / CONFIG
-    if history and "scores" in history[0] and '"space"' in configuration.read_text(encoding="utf-8"):
-        searched = search_space(settings.SearchRun.from_file(configuration))
-        drawings["architecture.svg"] = heatmaps_svg(
-            architecture_maps(searched, history), "Scores and derived options over the epochs"
-        )
-        if isinstance(searched, LayeredSpace) and searched.attention:
-            last = history[-1]
-            drawings["attention.svg"] = attention_svg(searched, last["scores"], last["active"])
-    return drawings
-
-
 def _print_genotype(genotype: AnyGenotype) -> None:
     print(f"genotype: {genotype.to_json()}")
     if isinstance(genotype, Genotype) and genotype.inputs == 1:
@@ -202,7 +155,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "search": (Search, _search),
     "derive": (Derive, _derive),
     "retrain": (Retrain, _retrain),
-    "plot": (Plot, _plot),
+    "plot": (Plot, plot),
 }
 GROUPS: dict[str, Callable[[Sequence[str]], None]] = {
     "compare": compare,
@@ -256,16 +209,42 @@ def _usage() -> str:
     return "\n".join([*lines, "", "nasp-ext COMMAND --help lists the options of one command"])
 
 
+_LONGEST = 1000  # characters of an error
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a user's error is one line on stderr and status 2."""
+    loud_interrupts()
+    if sys.stdout is None:  # closed: files that a run opens would get its number, and what is printed
+        return _refuse("expected an open standard output, found it closed: end the command with > /dev/null")
+    status = 2
     try:
         try:
-            return _run(list(sys.argv[1:] if argv is None else argv))
+            status = _run(list(sys.argv[1:] if argv is None else argv))
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough: nasp-ext info | head -1
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        _drop_output()
         return 128 + 13  # the status of a command that SIGPIPE ends
+    except OSError as error:
+        _drop_output()
+        return _refuse(f"cannot write to the standard output: {error.strerror}")
+    return status
+
+
+def _drop_output() -> None:
+    """Let nothing that is still to be printed fail again, in the flush at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _refuse(text: str) -> int:
+    """Tell an error in one line; the status of a user's error."""
+    if sys.stderr is not None:
+        words = "; ".join(line.strip() for line in text.splitlines() if line.strip())
+        if len(words) > _LONGEST:  # of a value that was given, the start is enough to know it again
+            words = f"{words[: _LONGEST // 2]} … {words[-_LONGEST // 2 :]}"
+        print(f"nasp-ext: error: {words}", file=sys.stderr)
+    return 2
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -279,7 +258,7 @@ def _run(arguments: Sequence[str]) -> int:
             return 0
         if name not in COMMANDS:
             known = ", ".join([*COMMANDS, *GROUPS])
-            raise ValueError(f"expected a command, one of {known}, got {name!r}")
+            raise ValueError(f"expected a command, one of {known}, got {shown(name)}")
         kind, call = COMMANDS[name]
         call(parse(kind, name, arguments[1:], _defaults(kind, arguments[1:])))
     except KeyboardInterrupt:
@@ -291,7 +270,18 @@ def _run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-        print(f"nasp-ext: error: {text}", file=sys.stderr)
-        return 2
+        return _refuse(str(error) or type(error).__name__)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _refuse(
+            "out of memory: take fewer channels or cells, a smaller batch, or fewer images (--limit)"
+        )
     return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """PyTorch raises its own error for a GPU's memory, and a RuntimeError for the other."""
+    texts = ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or any(text in str(error) for text in texts)

@@ -5,18 +5,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
+from nasp_ext.checks import (
+    LARGEST_ARCH_RATE,
+    LARGEST_ETA,
+    LARGEST_RATE,
+    MOST_CELLS,
+    MOST_CHANNELS,
+    MOST_EPOCHS,
+    MOST_IMAGES,
+    MOST_PIXELS,
+    MOST_SEED,
+    MOST_THREADS,
+    check,
+    check_range,
+    shown,
+    typed,
+)
+
 _C = TypeVar("_C", bound="TrainingConfig")
-
-
-def _check(holds: bool, name: str, expected: str, found: object) -> None:
-    if not holds:
-        raise ValueError(f"expected {name} to be {expected}, got {found!r}")
 
 
 @dataclass(frozen=True)
@@ -51,15 +64,26 @@ class TrainingConfig:
     """Run cells with the fused operators where they can; else always as plain PyTorch modules."""
 
     def __post_init__(self) -> None:
-        for name in ("cells", "channels", "epochs", "batch"):
-            _check(getattr(self, name) >= 1, name, ">= 1", getattr(self, name))
-        _check(0 <= self.seed < 2**63, "seed", "in [0, 2**63)", self.seed)
-        for name in ("lr", "lr_min", "weight_decay"):
-            _check(getattr(self, name) >= 0, name, ">= 0", getattr(self, name))
-        _check(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
-        _check(self.clip > 0, "clip", "> 0", self.clip)
-        _check(self.threads is None or self.threads >= 1, "threads", ">= 1 or None", self.threads)
+        for field in dataclasses.fields(self):
+            object.__setattr__(
+                self, field.name, typed(field.name, str(field.type), getattr(self, field.name))
+            )
+        self._check_ranges(1, cells=MOST_CELLS, channels=MOST_CHANNELS, epochs=MOST_EPOCHS)
+        self._check_ranges(1, batch=MOST_IMAGES, threads=MOST_THREADS)
+        check(0 <= self.seed <= MOST_SEED, "seed", "in [0, 2**63)", self.seed)
+        self._check_ranges(0, lr=LARGEST_RATE, lr_min=LARGEST_RATE, weight_decay=LARGEST_RATE)
+        check(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
+        check(self.clip > 0, "clip", "> 0", self.clip)
+        self._check_ranges(0, clip=LARGEST_RATE)
         self.torch_device()
+
+    def _check_ranges(self, low: int, **highest: float) -> None:
+        """Raise ValueError unless each of these fields is in [low, highest], or None where it may be."""
+        optional = {field.name for field in dataclasses.fields(self) if "None" in str(field.type)}
+        for name, high in highest.items():
+            value = getattr(self, name)
+            if value is not None:
+                check_range(name, value, low, high, " or None" if name in optional else "")
 
     def torch_device(self) -> torch.device:
         """The device to run on.
@@ -68,12 +92,9 @@ class TrainingConfig:
         """
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-        except RuntimeError as error:
-            raise ValueError(
-                f"expected device to be auto, cpu, cuda or cuda:<n>, got {self.device!r}"
-            ) from error
+        if re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", self.device) is None:
+            raise ValueError(f"expected device to be auto, cpu, cuda or cuda:<n>, got {shown(self.device)}")
+        device = torch.device(self.device)
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise ValueError(
                 f"expected device to be one of the {torch.cuda.device_count()} GPUs that PyTorch sees, "
@@ -93,7 +114,7 @@ class TrainingConfig:
         """
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"expected a configuration as JSON, got text that is none: {error}") from error
         if not isinstance(values, dict):
             raise ValueError(f"expected a configuration as a JSON object, got {type(values).__name__}")
@@ -101,9 +122,6 @@ class TrainingConfig:
         unknown = [name for name in values if name not in known]
         if unknown:
             raise ValueError(f"expected the fields {', '.join(known)}, got {', '.join(unknown)}")
-        for name, value in values.items():
-            _check_type(name, str(known[name].type), value)
-            values[name] = tuple(value) if isinstance(value, list) else value
         return cls(**values)
 
     @classmethod
@@ -122,26 +140,14 @@ class TrainingConfig:
         Fields that ``other`` lacks, being of an older version, have their default.
         """
         mine, other = dataclasses.asdict(self), {**dataclasses.asdict(type(self)()), **other}
-        names = [name for name in {**mine, **other} if mine.get(name) != other.get(name)]
-        return ", ".join(f"{name} {other.get(name)!r} → {mine.get(name)!r}" for name in names)
+        names = [name for name in {**mine, **other} if name not in mine or not _same(mine[name], other[name])]
+        return ", ".join(f"{name} {shown(other[name])} → {shown(mine.get(name))}" for name in names)
 
 
-_JSON_TYPES: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "str": (str,),
-    "bool": (bool,),
-    "None": (type(None),),
-    "tuple[str, ...]": (list,),
-}
-
-
-def _check_type(name: str, annotation: str, value: Any) -> None:
-    parts = [part.strip() for part in annotation.split("|")]
-    allowed = tuple(t for part in parts for t in _JSON_TYPES[part])
-    words = not isinstance(value, list) or all(isinstance(word, str) for word in value)
-    if not words or not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise ValueError(f"expected {name} to be {annotation}, got {value!r}")
+def _same(mine: object, other: object) -> bool:
+    """Equal, and neither true nor false for a number."""
+    plain = other is None or isinstance(other, bool | int | float | str | tuple | list)
+    return plain and isinstance(mine, bool) == isinstance(other, bool) and bool(mine == other)
 
 
 @dataclass(frozen=True)
@@ -156,8 +162,8 @@ class SearchConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(0 <= self.warmup_epochs < self.epochs, "warmup_epochs", "in [0, epochs)", self.warmup_epochs)
-        _check(self.bn_batches >= 0, "bn_batches", ">= 0", self.bn_batches)
+        check(0 <= self.warmup_epochs < self.epochs, "warmup_epochs", "in [0, epochs)", self.warmup_epochs)
+        self._check_ranges(0, bn_batches=MOST_IMAGES)
 
 
 @dataclass(frozen=True)
@@ -189,13 +195,11 @@ class SearchRun(SearchConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(self.arch_lr is None or self.arch_lr >= 0, "arch_lr", ">= 0", self.arch_lr)
-        _check(self.eta >= 0, "eta", ">= 0", self.eta)
-        part = self.partial_channels
-        _check(part is None or part >= 1, "partial_channels", ">= 1 or None", part)
+        self._check_ranges(0, arch_lr=LARGEST_ARCH_RATE, eta=LARGEST_ETA)
+        self._check_ranges(1, partial_channels=MOST_CHANNELS)
         edges = self.edges_per_node
-        known = edges >= 1 if isinstance(edges, int) else edges in ("preset", "all")
-        _check(known, "edges_per_node", "a number >= 1, 'all' or 'preset'", edges)
+        known = 1 <= edges <= MOST_CHANNELS if isinstance(edges, int) else edges in ("preset", "all")
+        check(known, "edges_per_node", "a number >= 1, 'all' or 'preset'", edges)
 
 
 @dataclass(frozen=True)
@@ -213,12 +217,13 @@ class RetrainConfig(TrainingConfig):
     """Probability of dropping a path in the last epoch, growing linearly from 0."""
     cutout: int = 16
     """Side of the square that is blanked in each training image; 0 = none."""
+    fused_on_cuda: bool = False
+    """Run the fused operators on CUDA too, where PyTorch's own kernels are faster for a derived network."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(self.auxiliary >= 0, "auxiliary", ">= 0", self.auxiliary)
-        _check(0 <= self.drop_path < 1, "drop_path", "in [0, 1)", self.drop_path)
-        _check(self.cutout >= 0, "cutout", ">= 0", self.cutout)
+        self._check_ranges(0, auxiliary=LARGEST_RATE, cutout=MOST_PIXELS)
+        check(0 <= self.drop_path < 1, "drop_path", "in [0, 1)", self.drop_path)
 
 
 @dataclass(frozen=True)

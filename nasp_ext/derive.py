@@ -9,10 +9,10 @@ from torch import Tensor
 from .gates import MIXED, PRUNED, Gates
 from .genotypes import Genotype
 from .layered import AnyGenotype, LayeredGenotype, LayeredSpace
+from .nn import Network, derived_network
 from .nn.cell import Cell
-from .nn.network import Network, derived_network
 from .nn.wired import WiredCell
-from .space import SearchSpace, Space, WiredSpace
+from .space import SearchSpace, Space, WiredSpace, check_made_for
 
 
 class Chooser(Protocol):
@@ -72,13 +72,20 @@ def derive(supernet: Network, gates: Gates | Chooser, *, inherit_weights: bool =
     scale, pools have none, every factor is 1, all channels go through the operations.
 
     Args:
-        gates: discrete gates, or a strategy, which is asked for its best.
+        gates: discrete gates, or a strategy made for the space of the supernet, which is asked for its best.
     Raises:
-        ValueError: if ``supernet`` is none, or as ``genotype_of`` raises.
+        ValueError: if ``supernet`` is a derived network, the strategy is of another space, or as
+            ``genotype_of`` raises.
+        TypeError: an argument of another type.
     """
+    if not isinstance(supernet, Network):
+        raise TypeError(f"expected a supernet to derive from, got {type(supernet).__name__}")
+    if not isinstance(gates, Gates) and not callable(getattr(gates, "best", None)):
+        raise TypeError(f"expected Gates, or a strategy, which has best(), got {type(gates).__name__}")
     if supernet.space is None:
         raise ValueError("expected a supernet to derive from, got a derived network")
     if not isinstance(gates, Gates):
+        check_made_for(getattr(gates, "space", None), supernet.space)
         gates = gates.best()
     genotype = genotype_of(supernet.space, gates)
     sizes, norms = supernet.sizes, supernet.norms

@@ -2,6 +2,7 @@
 """The architecture as a value: what a strategy hands to a network."""
 
 from dataclasses import dataclass
+from operator import index
 from typing import NamedTuple
 
 from torch import Tensor
@@ -41,6 +42,10 @@ class Gates:
     unit: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.weight, Tensor):
+            raise TypeError(f"expected Gates.weight to be a tensor (R, K), got {type(self.weight).__name__}")
+        if not isinstance(self.unit, bool):
+            raise TypeError(f"expected Gates.unit to be a bool, got {type(self.unit).__name__}")
         if self.weight.dim() != 2 or not self.weight.is_floating_point():
             found = f"{tuple(self.weight.shape)} of {self.weight.dtype}"
             raise ValueError(f"expected Gates.weight to be (R, K), floating point, got {found}")
@@ -49,7 +54,11 @@ class Gates:
                 raise ValueError("expected unit=True only beside Gates.active, got active=None")
             return
         rows, options = self.weight.shape
-        object.__setattr__(self, "active", tuple(self.active))
+        try:
+            object.__setattr__(self, "active", tuple(map(index, self.active)))
+        except TypeError as error:
+            found = f"{self.active!r:.80}"
+            raise TypeError(f"expected Gates.active to be whole numbers or None, got {found}") from error
         if len(self.active) != rows:
             raise ValueError(f"expected {rows} options in Gates.active, got {len(self.active)}")
         for row, option in enumerate(self.active):

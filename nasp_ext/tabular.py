@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -162,7 +163,7 @@ def read_table(path: Path | str, operations: Sequence[str] | None = None) -> Tab
         names = [name for name in header if name != _ARCHITECTURE]
         numbers = {name: [values[i] for _, values in read] for i, name in enumerate(names)}
         return Table(texts, numbers, operations)
-    except (OSError, EOFError, csv.Error, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: expected a readable CSV file: {error}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -226,8 +226,8 @@ NASP_INLINE void depthwise_input_gradient(const BlockShape& s, const BackwardIma
       for (int64_t h = 0; h < s.height; ++h)
         depthwise_row<kernel.value>(
             static_cast<const T*>(b.spread.data) + block * b.spread.block + h * b.spread.row,
-            b.spread.row, 1, s.dilation_h, b.flipped + block * s.taps() * kLanes<T>, s.width,
-            [&](int64_t w, auto& sum, auto tile) __attribute__((always_inline)) {
+            s.dilation_h * b.spread.row, 1, s.dilation_w, b.flipped + block * s.taps() * kLanes<T>,
+            s.width, [&](int64_t w, auto& sum, auto tile) __attribute__((always_inline)) {
               input.template finish<tile.value>(
                   h * s.width + w, block * kLanes<T>,
                   [&](int t) __attribute__((always_inline)) { return sum[t]; });

@@ -47,6 +47,11 @@ inline GradientTensors check_gradient_tensors(const GradientArguments& a, const 
   };
   t.out = like_x(a.out, "out");
   t.base = like_x(a.base, "base");
+  if (!a.out) return t;
+  check_apart(*a.out, t.out, x, in, op, "x");
+  check_apart(*a.out, t.out, a.grad, t.grad, op, "grad");
+  check_apart(*a.out, t.out, a.z, t.z, op, "z");
+  if (a.base) check_apart_or_same(*a.out, t.out, *a.base, t.base, op, "base");
   return t;
 }
 

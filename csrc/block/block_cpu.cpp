@@ -19,15 +19,15 @@ std::tuple<Tensor, Tensor> Operators<OnCpu>::block_forward(
     const std::optional<Tensor>& bias, const std::optional<Tensor>& mean,
     const std::optional<Tensor>& var, double eps) {
   const char* op = "block_forward";
-  const Images in = as_images(x, op, "x");
+  const Images in = as_first_images(x, op, "x");
   BlockWeights weights{depthwise, std::move(products)};
   const BlockShape s = block_shape(in, weights, check_geometry(geometry, op), relu, x, op);
   const NormArguments bn{weight, bias, mean, var, eps};
   check_norm_arguments(bn, s.out_channels, x, op);
+  check_batch(norm, bn, in.count, op);
   check_in_norm(in_norm, s.in_channels, x, op);
   Tensor z = kept_images(x, in.count, s.out_channels, s.out_height, s.out_width);
   Tensor rows = empty_matrix(x, norm ? kNormRows : 0, s.out_channels, x.scalar_type());
-  if (in.count == 0 || s.out_channels == 0) return {z, rows};
   dispatch_single_double(x.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
     const Kernels<T>& kernel = kernels<T>();
@@ -85,7 +85,7 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> Operators<OnCpu>::block_backward
     const std::optional<Tensor>& base)  // (N, C, H, W), added to it; may be `out`
 {
   const char* op = "block_backward";
-  const Images in = as_images(x, op, "x");
+  const Images in = as_first_images(x, op, "x");
   BlockWeights weights{depthwise, std::move(products)};
   const BlockShape s = block_shape(in, weights, check_geometry(geometry, op), relu, x, op);
   const GradientTensors t =

@@ -51,7 +51,7 @@ class ForwardLaunch {
  public:
   void add(ForwardCall& call) {
     const char* op = "block_forward";
-    const Images in = as_images(call.x, op, "x");
+    const Images in = as_first_images(call.x, op, "x");
     const ProgramBlock& block = *call.block;
     BlockWeights weights = block.weights;
     const BlockShape s = block_shape(in, weights, block.geometry.data(), block.relu, call.x, op);
@@ -59,9 +59,9 @@ class ForwardLaunch {
     check_norm_arguments(bn, s.out_channels, call.x, op);
     check_in_norm(call.in_norm, s.in_channels, call.x, op);
     const bool norm = block.norm.exists && !call.without_norm, batch = norm && !bn.mean;
+    check_batch(norm, bn, in.count, op);
     call.z = empty_images(call.x, in.count, s.out_channels, s.out_height, s.out_width);
     call.norm = empty_matrix(call.x, norm ? kNormRows : 0, s.out_channels, call.x.scalar_type());
-    if (in.count == 0 || s.out_channels == 0) return;
     BlockForward<T> f{};
     f.shape = geometry_of(s, in.count, op);
     const int64_t tiles = tiles_of(f.shape.out_pixels(), kTilePixels);
@@ -72,7 +72,7 @@ class ForwardLaunch {
     f.in_norm = data_or_null<T>(call.in_norm);
     f.z = mutable_data_of<T>(call.z);
     f.sums = batch ? mutable_data_of<T>(sums_.back()) : nullptr;
-    forwards_.push_back(f);
+    if (in.count > 0) forwards_.push_back(f);
     weights_.push_back(std::move(weights));
     if (norm)
       finishes_.push_back(finish_of(bn, data_of<T>(sums_.back()), f.shape.out_pixels(), kTilePixels,
@@ -99,7 +99,7 @@ class BackwardLaunch {
     const char* op = "block_backward";
     const ProgramBlock& block = *call.block;
     const Tensor& x = call.x;
-    const Images in = as_images(x, op, "x");
+    const Images in = as_first_images(x, op, "x");
     BlockWeights weights = block.weights;
     const BlockShape s = block_shape(in, weights, block.geometry.data(), block.relu, x, op);
     const bool batch = block.norm.batch;
@@ -162,7 +162,7 @@ class BackwardLaunch {
                         BlockBackward<T>& b) {
     const BlockGeometry& g = b.shape;
     const int64_t part = s.part_channels() * s.in_channels * g.product_taps(), all = s.parts * part;
-    b.product_splits = product_splits<T>(g);
+    b.product_splits = g.images > 0 ? product_splits<T>(g) : 0;
     b.grad_products = pieces_.room(call.x, b.product_splits, all);
     for (int64_t i = 0; i < s.parts; ++i) {
       const Tensor& product = weights.products[static_cast<size_t>(i)];
@@ -173,7 +173,7 @@ class BackwardLaunch {
     if (!s.depthwise) return;
     const int64_t size = s.in_channels * s.taps();
     call.grad_depthwise = torch::stable::empty_like(*weights.depthwise);
-    b.depthwise_splits = depthwise_splits<T>(g);
+    b.depthwise_splits = g.images > 0 ? depthwise_splits<T>(g) : 0;
     b.grad_depthwise = pieces_.room(call.x, b.depthwise_splits, size);
     pieces_.add_to(mutable_data_of<T>(call.grad_depthwise), b.grad_depthwise, b.depthwise_splits,
                    size, size);
@@ -255,8 +255,7 @@ namespace {
 
 // PyTorch's allocator keeps memory by itself.
 Tensor empty_images_like(const Tensor& like, const std::vector<int64_t>& size) {
-  if (size.size() != 4)
-    fail("empty_images: expected a size (N, C, H, W), found ", size.size(), " numbers");
+  check_image_size(like, size, "empty_images");
   const DeviceScope device(like);
   return empty_images(like, size[0], size[1], size[2], size[3]);
 }

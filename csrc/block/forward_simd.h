@@ -54,9 +54,9 @@ NASP_INLINE void depthwise_rows(const BlockShape& s, const Blocked<const T>& inp
       for (int64_t h = 0; h < rows; ++h) {
         T* const to = out + b * block + h * s.out_width * kLanes<T>;
         depthwise_row<kernel.value>(
-            input.data + b * input.block + (row + h) * s.stride_h * input.row, input.row,
-            s.stride_w, s.dilation_h, weights + b * s.taps() * kLanes<T>, s.out_width,
-            [&](int64_t w, auto& sum, auto tile) __attribute__((always_inline)) {
+            input.data + b * input.block + (row + h) * s.stride_h * input.row,
+            s.dilation_h * input.row, s.stride_w, s.dilation_w, weights + b * s.taps() * kLanes<T>,
+            s.out_width, [&](int64_t w, auto& sum, auto tile) __attribute__((always_inline)) {
 #pragma GCC unroll 8
               for (int t = 0; t < tile.value; ++t) store(to + (w + t) * kLanes<T>, sum[t]);
             });

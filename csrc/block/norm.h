@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "../common/tensors.h"
+#include "../common/checks.h"
 #include "block.h"
 
 namespace nasp_ext {
@@ -34,12 +34,12 @@ T* mutable_data_of(const Tensor& t) {
 
 inline void check_vector(const Tensor& t, int64_t channels, const Tensor& like, const char* op,
                          const char* name) {
+  check_device(t, like, op, name);
   if (t.dim() != 1 || t.size(0) != channels || t.scalar_type() != like.scalar_type() ||
       !t.is_contiguous())
     fail(op, ": expected ", name, " of shape (", channels, ",) in ",
          torch::headeronly::toString(like.scalar_type()), ", contiguous, found ", shape_text(t),
          " in ", torch::headeronly::toString(t.scalar_type()));
-  check_device(t, like, op, name);
 }
 
 inline void check_norm_arguments(const NormArguments& norm, int64_t channels, const Tensor& like,
@@ -53,34 +53,47 @@ inline void check_norm_arguments(const NormArguments& norm, int64_t channels, co
   if (norm.var) check_vector(*norm.var, channels, like, op, "var");
 }
 
+// The statistics of a batch need a batch.
+inline void check_batch(bool norm, const NormArguments& arguments, int64_t values, const char* op) {
+  if (norm && !arguments.mean && values < 1)
+    fail(op, ": expected at least one value per channel for the statistics of the batch, found ",
+         "none; give mean and var, or an image");
+}
+
 // A (5, C) tensor of a BN, or an empty one where no BN is.
 inline const Tensor& check_norm(const Tensor& norm, int64_t channels, const Tensor& like,
                                 const char* op, const char* name) {
+  check_device(norm, like, op, name);
   const bool fits = norm.dim() == 2 && norm.size(0) == kNormRows && norm.size(1) == channels;
   if (norm.numel() && (!fits || norm.scalar_type() != like.scalar_type() || !norm.is_contiguous()))
     fail(op, ": expected ", name, " of shape (5, ", channels, ") in ",
          torch::headeronly::toString(like.scalar_type()), ", contiguous, or empty, found ",
          shape_text(norm), " in ", torch::headeronly::toString(norm.scalar_type()));
-  check_device(norm, like, op, name);
   return norm;
+}
+
+// The same of a BN that is there.
+inline void check_some_norm(const Tensor& norm, int64_t channels, const Tensor& like,
+                            const char* op, const char* name) {
+  if (check_norm(norm, channels, like, op, name).numel() == 0)
+    fail(op, ": expected ", name, " of shape (5, ", channels, "), found ", shape_text(norm));
 }
 
 // The norm of the BN in front of a block, if there is one.
 inline void check_in_norm(const std::optional<Tensor>& norm, int64_t channels, const Tensor& like,
                           const char* op) {
-  if (norm && check_norm(*norm, channels, like, op, "in_norm").numel() == 0)
-    fail(op, ": expected in_norm of shape (5, ", channels, ") or none, found ", shape_text(*norm));
+  if (norm) check_some_norm(*norm, channels, like, op, "in_norm");
 }
 
 // Sums over a batch that the gradient of a BN needs: of grad and of grad * xhat, see
 // node_gradient_sums.
 inline void check_sums(const Tensor& sums, int64_t channels, bool needed, const Tensor& like,
                        const char* op) {
+  check_device(sums, like, op, "sums");
   const bool fits = sums.dim() == 2 && sums.size(0) == 2 && sums.size(1) == channels;
   if (needed && (!fits || sums.scalar_type() != ScalarType::Double || !sums.is_contiguous()))
     fail(op, ": expected sums of shape (2, ", channels, ") in Double, contiguous, found ",
          shape_text(sums), " in ", torch::headeronly::toString(sums.scalar_type()));
-  check_device(sums, like, op, "sums");
 }
 
 inline Tensor empty_matrix(const Tensor& like, int64_t rows, int64_t columns, ScalarType dtype) {

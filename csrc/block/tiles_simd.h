@@ -58,10 +58,10 @@ NASP_INLINE void depthwise_tile(const T* input, int64_t tap_row, int64_t stride,
 }
 
 // One vector of channels of a row of output pixels; finish(first pixel, sums, Count<pixels>).
+// tap_row: from a row of taps to the next; stride and dilation: of the columns.
 template <int kKernel, class T, class Finish>
-NASP_INLINE void depthwise_row(const T* input, int64_t row, int64_t stride, int64_t dilation,
+NASP_INLINE void depthwise_row(const T* input, int64_t tap_row, int64_t stride, int64_t dilation,
                                const T* weights, int64_t width, const Finish& finish) {
-  const int64_t tap_row = dilation * row;
   const auto tiles = [&](auto most, const auto& sums) __attribute__((always_inline)) {
     for_tiles<most.value>(width, [&](int64_t w, auto tile) __attribute__((always_inline)) {
       Vec<T> sum[tile.value];

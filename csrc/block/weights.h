@@ -29,19 +29,33 @@ inline Tensor contiguous_weights(const Tensor& t) {
   return t.is_contiguous() ? t : torch::stable::contiguous(t);
 }
 
+// The padded image is stored, so that an absurd padding would take absurd memory.
+constexpr int64_t kMostPaddedTimes = 256, kMostPaddedPixels = int64_t(1) << 16;
+
+inline void check_padded(const BlockShape& s, const char* op) {
+  const int64_t pixels = s.height * s.width;
+  if (s.reach_h() > (pixels * kMostPaddedTimes + kMostPaddedPixels) / s.reach_w())
+    fail(op, ": expected padding and dilation in proportion to an image of ", s.height, " x ",
+         s.width, ", found that the kernel reaches over ", s.reach_h(), " x ", s.reach_w());
+}
+
 // The shape of a block from its input and weights; what the kernels cannot run is refused.
 inline BlockShape block_shape(const Images& x, BlockWeights& weights, const int64_t* geometry,
                               bool relu, const Tensor& like, const char* op) {
+  check_pixels(x, op, "x");
   BlockShape s{};
   s.in_channels = x.channels;
   s.height = x.height;
   s.width = x.width;
   int64_t* const fields[kGeometry] = {&s.kernel_h, &s.kernel_w, &s.stride_h,   &s.stride_w,
                                       &s.pad_h,    &s.pad_w,    &s.dilation_h, &s.dilation_w};
-  for (int64_t i = 0; i < kGeometry; ++i) *fields[i] = geometry[i];
-  if (s.kernel_h < 1 || s.kernel_w < 1 || s.stride_h < 1 || s.stride_w < 1 || s.dilation_h < 1 ||
-      s.dilation_w < 1 || s.pad_h < 0 || s.pad_w < 0)
-    fail(op, ": expected kernel, stride and dilation >= 1 and padding >= 0 in geometry");
+  for (int64_t i = 0; i < kGeometry; ++i) {
+    *fields[i] = geometry[i];
+    const bool padding = fields[i] == &s.pad_h || fields[i] == &s.pad_w;
+    if (!fits_window(geometry[i], padding ? 0 : 1))
+      fail(op, ": expected kernel, stride and dilation >= 1 and padding >= 0 in geometry, below ",
+           kMostOfWindow, ", found ", geometry[i]);
+  }
   s.depthwise = weights.depthwise.has_value();
   s.relu = relu;
   s.parts = static_cast<int64_t>(weights.products.size());
@@ -79,6 +93,8 @@ inline BlockShape block_shape(const Images& x, BlockWeights& weights, const int6
     fail(op, ": expected an input no smaller than the kernel, found ", s.height, " x ", s.width);
   s.out_height = room_h / s.stride_h + 1;
   s.out_width = room_w / s.stride_w + 1;
+  check_padded(s, op);
+  check_sizes({x.count, s.out_channels, s.out_height, s.out_width}, sizeof(double), op);
   return s;
 }
 

@@ -23,6 +23,8 @@ struct CellEdge {
   ProgramOption option;
 };
 
+constexpr int64_t kMostNodes = 4096;  // one without edges takes memory, but no line of a program
+
 struct CellProgram {
   int64_t inputs, nodes;
   std::vector<int64_t> concat;
@@ -44,10 +46,11 @@ inline CellProgram read_cell(const char* op, size_t inputs, const std::vector<in
   CellProgram cell;
   cell.inputs = reader.number();
   cell.nodes = reader.number();
-  if (cell.inputs < 1 || cell.inputs != static_cast<int64_t>(inputs) || cell.nodes < 1)
-    fail(op, ": expected the program of a cell with ", inputs,
-         " inputs and at least one node, found one with ", cell.inputs, " and ", cell.nodes);
-  const int64_t length = reader.number();
+  if (cell.inputs < 1 || cell.inputs != static_cast<int64_t>(inputs) || cell.nodes < 1 ||
+      cell.nodes > kMostNodes)
+    fail(op, ": expected the program of a cell with ", inputs, " inputs and 1 to ", kMostNodes,
+         " nodes, found one with ", cell.inputs, " and ", cell.nodes);
+  const int64_t length = reader.count("nodes in concat");
   for (int64_t i = 0; i < length; ++i) {
     const int64_t state = reader.number();
     if (state < cell.inputs || state >= cell.states() || cell.position(state) >= 0)
@@ -63,7 +66,7 @@ inline CellProgram read_cell(const char* op, size_t inputs, const std::vector<in
     if (cell.preprocess.back()->kind != OptionKind::kChain)
       fail(op, ": expected a chain in front of an input, found another kind");
   }
-  const int64_t edges = reader.number();
+  const int64_t edges = reader.count("edges");
   for (int64_t i = 0, last = 0; i < edges; ++i) {
     const int64_t node = reader.number(), source = reader.number();
     if (node < last || node >= cell.nodes || source < 0 || source >= cell.inputs + node)
@@ -104,9 +107,11 @@ inline MaybeTensor factor_rows(MaybeTensor factors, size_t first, size_t end) {
 
 inline void check_factors(const MaybeTensor& factors, const CellProgram& cell, const Tensor& like,
                           const char* op) {
+  if (!factors) return;
+  check_like(*factors, like, op, "factors");
   const auto edges = static_cast<int64_t>(cell.edges.size());
-  if (factors && (factors->dim() != 2 || factors->size(0) != edges || !factors->is_contiguous() ||
-                  factors->size(1) != like.size(0)))
+  if ((factors->dim() != 2 || factors->size(0) != edges || !factors->is_contiguous() ||
+       factors->size(1) != like.size(0)))
     fail(op, ": expected factors of shape (", edges, ", ", like.size(0), "), contiguous, found ",
          shape_text(*factors));
 }

@@ -5,6 +5,7 @@
 // takes no graph, no gradient of the weights and the memory of one path.
 #pragma once
 
+#include "cell_shapes.h"
 #include "cell_sources.h"
 #include "cell_sums.h"
 #include "cell_tape.h"
@@ -14,22 +15,19 @@ namespace nasp_ext {
 template <class Device>
 class CellBackward {
  public:
-  CellBackward(const CellProgram& cell, const CellBackwardArguments& arguments, size_t weights,
-               std::vector<StateSource> sources)
+  CellBackward(const CellProgram& cell, const CellBackwardArguments& arguments,
+               const CellTape& tape, size_t weights, std::vector<StateSource> sources)
       : cell_(cell),
         a_(arguments),
         sources_(std::move(sources)),
         none_(empty_vector(arguments.grad, 0, arguments.grad.scalar_type())),
-        tape_(cell, arguments.inputs, arguments.kept, kOp),
+        tape_(tape),
         states_(tape_.states),
         grads_(static_cast<size_t>(cell.states())),
         owned_(grads_.size(), false),
         dots_(grads_.size(), none_),
         sums_(static_cast<size_t>(cell.nodes), none_),
         weight_grads_(weights, none_) {
-    if (a_.need_inputs.size() != a_.inputs.size())
-      fail(kOp, ": expected a flag for each input, found ", a_.need_inputs.size());
-    check_factors(a_.factors, cell, a_.inputs[0], kOp);
     for (int64_t state = cell.inputs; state < cell.states(); ++state)
       if (cell.position(state) >= 0)
         grads_[static_cast<size_t>(state)] = state_slice(a_.grad, cell, state);
@@ -267,9 +265,9 @@ class CellBackward {
 
   const CellProgram& cell_;
   const CellBackwardArguments& a_;
-  const std::vector<StateSource> sources_;
+  std::vector<StateSource> sources_;
   const Tensor none_;
-  const CellTape tape_;
+  const CellTape& tape_;
   const Tensors& states_;
   std::vector<MaybeTensor> grads_;
   std::vector<bool> owned_;  // gradients that may be written to
@@ -284,13 +282,17 @@ Tensors cell_backward(const Tensor& grad, const Tensors& inputs, const Tensors& 
                       const std::vector<int64_t>& sources, const Tensors& source_weights,
                       const Tensors& source_statistics, const std::vector<double>& source_numbers) {
   const char* op = "cell_backward";
-  const CellProgram cell = read_cell(op, inputs.size(), program, weights, nullptr, numbers);
+  CellProgram cell = read_cell(op, inputs.size(), program, weights, nullptr, numbers);
   const CellBackwardArguments arguments = {grad,     inputs,       kept,       factors,
                                            weighted, need_weights, need_inputs};
-  return CellBackward<Device>(
-             cell, arguments, weights.size(),
-             read_sources(cell, sources, source_weights, source_statistics, source_numbers, op))
-      .run();
+  if (need_inputs.size() != inputs.size())
+    fail(op, ": expected a flag for each input, found ", need_inputs.size());
+  const CellTape tape(cell, inputs, kept, op);
+  const std::vector<Images> shapes = backward_shapes(cell, arguments, tape, op);
+  check_factors(factors, cell, inputs[0], op);
+  std::vector<StateSource> of_states = read_sources(
+      cell, shapes, inputs[0], sources, source_weights, source_statistics, source_numbers, op);
+  return CellBackward<Device>(cell, arguments, tape, weights.size(), std::move(of_states)).run();
 }
 
 }  // namespace nasp_ext

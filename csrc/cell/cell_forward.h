@@ -2,7 +2,7 @@
 // One pass through a cell: the options that run, node sums written into the output.
 #pragma once
 
-#include "cell_run.h"
+#include "cell_shapes.h"
 
 namespace nasp_ext {
 
@@ -12,11 +12,7 @@ class CellForward {
   // size: channels, height, width of a node, for cells in which no edge runs.
   CellForward(const CellProgram& cell, const Tensors& inputs, const MaybeTensor& factors,
               const std::vector<int64_t>& size)
-      : cell_(cell), inputs_(inputs), factors_(factors), size_(size) {
-    if (size.size() != 3)
-      fail(kOp, ": expected size as channels, height, width, found ", size.size(), " numbers");
-    check_factors(factors, cell, inputs[0], kOp);
-  }
+      : cell_(cell), inputs_(inputs), factors_(factors), size_(size) {}
 
   // The output, then what is kept.
   Tensors run() {
@@ -95,9 +91,7 @@ class CellForward {
     for (size_t i = 0; i < r.kept.size(); ++i) {
       const Kept& k = r.kept[i];
       const ProgramNorm& norm = o.kind == OptionKind::kPool ? o.norm : o.blocks[i].norm;
-      const int64_t count = k.z.numel() / std::max<int64_t>(k.z.size(1), 1);
-      if (norm.exists && norm.batch && count < 2)
-        fail("expected more than 1 value per channel when training, got ", shape_text(k.z));
+      const int64_t count = k.z.numel() / k.z.size(1);
       if (norm.exists && norm.updates) moved_.push_back({&norm, k.norm, count});
       if (!norms_alone) kept_.push_back(k.z);
       kept_.push_back(k.norm);
@@ -150,8 +144,10 @@ Tensors cell_forward(const Tensors& inputs,  // (N, C_i, H_i, W_i), channels_las
                      const Tensors& statistics, const std::vector<double>& numbers,
                      const MaybeTensor& factors,  // (edges, N)
                      const std::vector<int64_t>& size) {
-  const CellProgram cell =
-      read_cell("cell_forward", inputs.size(), program, weights, &statistics, numbers);
+  const char* op = "cell_forward";
+  CellProgram cell = read_cell(op, inputs.size(), program, weights, &statistics, numbers);
+  forward_shapes(cell, inputs, size, op);
+  check_factors(factors, cell, inputs[0], op);
   return CellForward<Device>(cell, inputs, factors, size).run();
 }
 

@@ -2,25 +2,27 @@
 // The options of a cell that do not run, by the state that their edges leave.
 #pragma once
 
+#include "../source/program.h"
 #include "cell.h"
 
 namespace nasp_ext {
 
 // The options of the edges out of one state, see Operators::source_dots.
 struct StateSource {
-  std::vector<int64_t> nodes, program;  // nodes: whose gradient each edge of the program takes
-  Tensors weights, statistics;
-  std::vector<double> numbers;
+  std::vector<int64_t> nodes;  // whose gradient each edge of the program takes
+  std::vector<SourceOption> options;
 };
 
 // sources: for each state how many nodes, entries, weights, statistics and numbers there are, then
-// the nodes and the entries; empty if no gradient of the options is asked for.
+// the nodes and the entries; empty if no gradient of the options is asked for. shapes: of each
+// state.
 inline std::vector<StateSource> read_sources(const CellProgram& cell,
+                                             const std::vector<Images>& shapes, const Tensor& like,
                                              const std::vector<int64_t>& sources,
                                              const Tensors& weights, const Tensors& statistics,
                                              const std::vector<double>& numbers, const char* op) {
   std::vector<StateSource> found;
-  if (sources.empty()) return found;
+  if (sources.empty() && weights.empty() && statistics.empty() && numbers.empty()) return found;
   size_t next = 0, weight = 0, statistic = 0, number = 0;
   const auto cut = [op](const auto& list, size_t& from, int64_t count) {
     if (count < 0 || from + static_cast<size_t>(count) > list.size())
@@ -34,22 +36,36 @@ inline std::vector<StateSource> read_sources(const CellProgram& cell,
     const std::vector<int64_t> counts = cut(sources, next, 5);
     StateSource s;
     s.nodes = cut(sources, next, counts[0]);
-    s.program = cut(sources, next, counts[1]);
-    s.weights = cut(weights, weight, counts[2]);
-    s.statistics = cut(statistics, statistic, counts[3]);
-    s.numbers = cut(numbers, number, counts[4]);
     for (const int64_t node : s.nodes)
       if (node < 0 || node >= cell.nodes || cell.inputs + node <= state)
         fail(op, ": expected edges to nodes behind state ", state, ", found node ", node);
+    const auto behind = [&](size_t edge) -> const Images& {
+      return shapes[static_cast<size_t>(cell.inputs + s.nodes[edge])];
+    };
+    for (size_t edge = 1; edge < s.nodes.size(); ++edge)
+      check_same_images(behind(edge), behind(0), op, "the gradients of a state's edges");
+    const std::vector<int64_t> program = cut(sources, next, counts[1]);
+    const Tensors of_state = cut(weights, weight, counts[2]),
+                  moved = cut(statistics, statistic, counts[3]);
+    const std::vector<double> floats = cut(numbers, number, counts[4]);
+    const Images& x = shapes[static_cast<size_t>(state)];
+    s.options = read_source_options(
+        {op, x, s.nodes.empty() ? x : behind(0), static_cast<int64_t>(s.nodes.size()), like},
+        program, of_state, moved, floats);
     found.push_back(std::move(s));
   }
+  if (next != sources.size() || weight != weights.size() || statistic != statistics.size() ||
+      number != numbers.size())
+    fail(op, ": expected the lists of the sources to end with the last state, found ",
+         sources.size() - next, ", ", weights.size() - weight, ", ", statistics.size() - statistic,
+         " and ", numbers.size() - number, " items more");
   return found;
 }
 
 // The dots of the options of a source at one state; none if no node behind it has a gradient.
 // of_states: the gradient of each state, where it has one; the nodes follow `inputs` others.
 template <class Device>
-MaybeTensor dots_of(const StateSource& source, const Tensor& state,
+MaybeTensor dots_of(StateSource& source, const Tensor& state,
                     const std::vector<MaybeTensor>& of_states, int64_t inputs) {
   const auto grad_of = [&](int64_t node) -> const MaybeTensor& {
     return of_states[static_cast<size_t>(inputs + node)];
@@ -68,8 +84,7 @@ MaybeTensor dots_of(const StateSource& source, const Tensor& state,
                                                   like.size(3)));
     torch::stable::zero_(grads.back());
   }
-  return Operators<Device>::source_dots(state, grads, source.program, source.weights,
-                                        source.statistics, source.numbers);
+  return Operators<Device>::option_dots(state, grads, source.options);
 }
 
 }  // namespace nasp_ext

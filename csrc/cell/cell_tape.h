@@ -39,6 +39,9 @@ struct CellTape {
       return found;
     };
     const Tensor& output = take();
+    const int64_t nodes = static_cast<int64_t>(cell.concat.size());
+    if (as_images(output, op, "kept output").channels % nodes != 0)
+      fail(op, ": expected the kept output of ", nodes, " nodes, found ", shape_text(output));
     for (size_t i = 0; i < inputs.size(); ++i) {
       of_input.emplace_back();
       if (!cell.preprocess[i]) continue;

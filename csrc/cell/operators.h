@@ -19,6 +19,8 @@ struct OnCuda {
   static constexpr size_t kEdgesAtOnce = 64;
 };
 
+struct SourceOption;  // csrc/source/program.h
+
 using Tensors = std::vector<Tensor>;
 using MaybeTensor = std::optional<Tensor>;
 
@@ -105,6 +107,9 @@ struct Operators {
                             const Tensors& grads,  // one for each edge
                             const std::vector<int64_t>& program, const Tensors& weights,
                             const Tensors& statistics, const std::vector<double>& numbers);
+  // The same of options that are read and checked.
+  static Tensor option_dots(const Tensor& x, const Tensors& grads,
+                            std::vector<SourceOption>& options);
   // Of weight and bias of a BN, in the dtype of `like`, from its sums (2, C).
   static std::tuple<Tensor, Tensor> norm_gradients(const Tensor& sums, const Tensor& like);
 };

@@ -55,6 +55,11 @@ class OptionReader {
   bool at_end() const { return next_ >= program_.size(); }
   int64_t number() { return take(program_, next_, "entries in the program"); }
   bool flag() { return number() != 0; }
+  int64_t count(const char* what) {
+    const int64_t found = number();
+    if (found < 0) fail(op_, ": expected a number of ", what, " >= 0, found ", found);
+    return found;
+  }
 
   ProgramOption option(int64_t kind) {
     if (kind < 0 || kind >= kOptionKinds)
@@ -98,7 +103,7 @@ class OptionReader {
     const bool affine = flag();
     n.batch = flag();
     n.updates = flag();
-    if (!n.exists) return n;
+    if (!n.exists) return {};  // whatever its other flags say: it has no tensors
     n.place = next_weight_;
     if (affine) {
       n.arguments.weight = weight();
@@ -122,6 +127,8 @@ class OptionReader {
     ProgramBlock b;
     const bool depthwise = flag();
     const int64_t parts = number();
+    if (parts < 1 || parts > 2)
+      fail(op_, ": expected 1 or 2 tensors of product weights in a block, found ", parts);
     if (next_ + kGeometry > program_.size()) fail(op_, ": expected the geometry of a block");
     const auto geometry = program_.begin() + static_cast<std::ptrdiff_t>(next_);
     b.geometry.assign(geometry, geometry + kGeometry);

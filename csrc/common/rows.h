@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "../prox/prox_math.h"
-#include "tensors.h"
+#include "checks.h"
 
 namespace nasp_ext {
 
@@ -50,11 +50,12 @@ struct RowMask {
 
 inline RowMask as_row_mask(const std::optional<Tensor>& mask,  // (..., R, K), as a or its last dims
                            const Rows& rows, const char* op) {
-  if (!mask || rows.count == 0) return {};
+  if (!mask) return {};
   if (mask->scalar_type() != ScalarType::Bool)
     fail(op, ": expected mask to be bool (True = the option exists), found ",
          torch::headeronly::toString(mask->scalar_type()));
   check_device(*mask, rows.tensor, op, "mask");
+  if (rows.count == 0) return {};
   const int64_t count = mask->dim() ? mask->numel() / rows.options : 0;
   const bool fits = count > 0 && mask->size(mask->dim() - 1) == rows.options;
   if (!fits || rows.count % count)

@@ -27,6 +27,7 @@ template <class... Parts>
 }
 
 inline std::string shape_text(const Tensor& t) {
+  if (!t.defined()) return "None";
   std::string text = "(";
   for (int64_t i = 0; i < t.dim(); ++i) text += (i ? ", " : "") + std::to_string(t.size(i));
   return text + (t.dim() == 1 ? ",)" : ")");
@@ -87,13 +88,6 @@ inline Tensor product(const Tensor& a, const Tensor& b) {
 // The dtype in which sums over elements of `dtype` are kept.
 inline ScalarType arithmetic_dtype(ScalarType dtype) {
   return dtype == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
-inline void check_device(const Tensor& t, const Tensor& expected, const char* op,
-                         const char* name) {
-  if (t.is_cpu() != expected.is_cpu() || t.get_device_index() != expected.get_device_index())
-    fail(op, ": expected ", name, " on the device of the first tensor (",
-         expected.is_cpu() ? "cpu" : "cuda", "), found it elsewhere; move it with .to()");
 }
 
 constexpr int64_t kMaxDims = 64;  // of a PyTorch tensor

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "../common/tensors.h"
+#include "../common/checks.h"
 #include "mixture_math.h"
 
 namespace nasp_ext {

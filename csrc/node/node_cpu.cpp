@@ -20,7 +20,7 @@ struct Terms {
   Terms(const std::vector<Tensor>& terms, const std::vector<Tensor>& rows, int64_t channels,
         int64_t lanes, const char* op) {
     for (size_t e = 0; e < terms.size(); ++e) {
-      const Tensor& norm = check_norm(rows[e], channels, terms[e], op, "norms");
+      const Tensor& norm = rows[e];
       norms.push_back(norm.numel() ? PaddedNorm<T>(data_of<T>(norm), channels, 1, lanes)
                                    : PaddedNorm<T>());
       const Images images = as_images(terms[e], op, "terms");
@@ -56,6 +56,7 @@ void Operators<OnCpu>::node_sum_(const Tensor& out,                     // (N, C
   const char* op = "node_sum_";
   const Images images = check_terms(out, terms, norms, factors, op, "out");
   if (base) check_base(*base, out, images, op);
+  check_written(out, images, terms, base, op);
   if (out.numel() == 0) return;
   dispatch_single_double(out.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);

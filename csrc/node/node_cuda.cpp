@@ -15,7 +15,7 @@ NodeTerms<T> terms_on_device(const Images& node, const std::vector<Tensor>& term
                              const char* op) {
   NodeTerms<T> n{};
   for (size_t e = 0; e < terms.size(); ++e) {
-    const Tensor& norm = check_norm(norms[e], node.channels, terms[e], op, "norms");
+    const Tensor& norm = norms[e];
     n.term[e] = {data_of<T>(terms[e]), norm.numel() ? data_of<T>(norm) : nullptr,
                  as_images(terms[e], op, "terms").pitch};
   }
@@ -39,6 +39,7 @@ void Operators<OnCuda>::node_sum_(const Tensor& out,                     // (N, 
   const char* op = "node_sum_";
   const Images images = check_terms(out, terms, norms, factors, op, "out");
   if (base) check_base(*base, out, images, op);
+  check_written(out, images, terms, base, op);
   const DeviceScope device(out);
   if (out.numel() == 0) return;
   dispatch_single_double(out.scalar_type(), op, [&](auto zero) {
@@ -119,8 +120,6 @@ void Operators<OnCuda>::update_statistics_(
   Updates<float> singles(device.stream());
   Updates<double> doubles(device.stream());
   for (size_t b = 0; b < means.size(); ++b) {
-    check_device(means[b], means[0], op, "means");
-    check_device(batches[b], means[0], op, "batches");
     dispatch_single_double(means[b].scalar_type(), op, [&](auto zero) {
       using T = decltype(zero);
       const UpdateStatistics<T> update = {

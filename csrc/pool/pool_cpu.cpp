@@ -17,13 +17,13 @@ std::tuple<Tensor, Tensor> Operators<OnCpu>::pool_forward(
     const std::optional<Tensor>& bias, const std::optional<Tensor>& mean,
     const std::optional<Tensor>& var, double eps) {
   const char* op = "pool_forward";
-  const Images in = as_images(x, op, "x");
+  const Images in = as_first_images(x, op, "x");
   const PoolShape s = pool_shape(in, max, kernel_size, stride, op);
   const NormArguments bn{weight, bias, mean, var, eps};
   check_norm_arguments(bn, s.channels, x, op);
+  check_batch(norm, bn, in.count, op);
   Tensor z = kept_images(x, in.count, s.channels, s.out_height, s.out_width);
   Tensor rows = empty_matrix(x, norm ? kNormRows : 0, s.channels, x.scalar_type());
-  if (z.numel() == 0) return {z, rows};
   dispatch_single_double(x.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
     const Kernels<T>& kernel = kernels<T>();
@@ -65,7 +65,7 @@ void Operators<OnCpu>::pool_backward_(
     const std::optional<Tensor>& base)  // (N, C, H, W), added to it; may be `out`
 {
   const char* op = "pool_backward_";
-  const Images in = as_images(x, op, "x");
+  const Images in = as_first_images(x, op, "x");
   const PoolShape s = pool_shape(in, max, kernel_size, stride, op);
   const GradientTensors t =
       check_gradient_tensors({grad, factors, sums, z, norm, batch_stats, out, base}, in, x,

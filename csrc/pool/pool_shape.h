@@ -8,8 +8,10 @@ namespace nasp_ext {
 
 inline PoolShape pool_shape(const Images& x, bool max, int64_t kernel, int64_t stride,
                             const char* op) {
-  if (kernel < 1 || kernel % 2 == 0 || stride < 1)
-    fail(op, ": expected an odd kernel and a stride >= 1, found ", kernel, " and ", stride);
+  check_pixels(x, op, "x");
+  if (!fits_window(kernel, 1) || kernel % 2 == 0 || !fits_window(stride, 1))
+    fail(op, ": expected an odd kernel and a stride >= 1, below ", kMostOfWindow, ", found ",
+         kernel, " and ", stride);
   PoolShape s{};
   s.channels = x.channels;
   s.height = x.height;

@@ -137,8 +137,7 @@ Memory& memory() {
 void give_back(void* data) { memory().give(data); }
 
 Tensor empty_images_like(const Tensor& like, const std::vector<int64_t>& size) {
-  if (size.size() != 4)
-    fail("empty_images: expected a size (N, C, H, W), found ", size.size(), " numbers");
+  check_image_size(like, size, "empty_images");
   return kept_images(like, size[0], size[1], size[2], size[3]);
 }
 

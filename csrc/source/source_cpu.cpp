@@ -268,22 +268,26 @@ class SourceDots {
 }  // namespace
 
 template <>
+Tensor Operators<OnCpu>::option_dots(const Tensor& x, const std::vector<Tensor>& grads,
+                                     std::vector<SourceOption>& options) {
+  Tensor dots = empty_vector(x, static_cast<int64_t>(options.size()), x.scalar_type());
+  if (options.empty()) return dots;
+  dispatch_single_double(x.scalar_type(), "source_dots", [&](auto zero) {
+    using T = decltype(zero);
+    SourceDots<T>(x, grads, options, mutable_data_of<T>(dots)).run();
+  });
+  return dots;
+}
+
+template <>
 Tensor Operators<OnCpu>::source_dots(const Tensor& x,  // (N, C, H, W), channels_last
                                      const std::vector<Tensor>& grads,  // one for each edge
                                      const std::vector<int64_t>& program,
                                      const std::vector<Tensor>& weights,
                                      const std::vector<Tensor>& statistics,
                                      const std::vector<double>& numbers) {
-  auto options = SourceReader(x, grads, program, weights, statistics, numbers).read();
-  Tensor dots = empty_vector(x, static_cast<int64_t>(options.size()), x.scalar_type());
-  if (options.empty()) return dots;
-  if (x.numel() == 0)
-    fail("source_dots: expected at least one image, found x of shape ", shape_text(x));
-  dispatch_single_double(x.scalar_type(), "source_dots", [&](auto zero) {
-    using T = decltype(zero);
-    SourceDots<T>(x, grads, options, mutable_data_of<T>(dots)).run();
-  });
-  return dots;
+  auto options = read_source(x, grads, program, weights, statistics, numbers);
+  return option_dots(x, grads, options);
 }
 }  // namespace nasp_ext
 

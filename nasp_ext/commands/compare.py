@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import nasp_ext
+from nasp_ext.checks import MOST_EPOCHS, check_different, check_range, shown
 from nasp_ext.commands.lookup import arch_of, table_for
 from nasp_ext.commands.parsing import parse
 from nasp_ext.commands.results import Result, curves_svg, rows_of, to_json
@@ -25,6 +27,7 @@ from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retra
 from nasp_ext.engine.build import build_strategy, search_space
 from nasp_ext.engine.checkpoint import write_atomic
 from nasp_ext.engine.folder import HISTORY, read_history
+from nasp_ext.engine.lock import locked_folder
 from nasp_ext.layered import AnyGenotype, genotype_from_json
 from nasp_ext.reproduce.base import Say, table
 from nasp_ext.strategies.base import option_types
@@ -83,18 +86,20 @@ class Compare:
     """Folder for compare.svg, compare.json and a folder per search; what is in it is not run again."""
 
     def __post_init__(self) -> None:
-        for name in ("strategies", "seeds"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"expected different {name}, at least one, got {values}")
+        check_different("strategies", self.strategies)
+        check_different("seeds", self.seeds)
         if self.retrain < 0:
-            raise ValueError(f"expected retrain >= 0 epochs, got {self.retrain}")
+            raise ValueError(f"expected retrain >= 0 epochs, got {shown(self.retrain)}")
+        check_range("retrain", self.retrain, 0, MOST_EPOCHS)
         for word in self.strategy_options:
             if word.partition(":")[0] not in self.strategies:
                 known = ", ".join(self.strategies)
-                raise ValueError(f"expected strategy:name=value, the strategy one of {known}, got {word!r}")
+                raise ValueError(
+                    f"expected strategy:name=value, the strategy one of {known}, got {shown(word)}"
+                )
         for strategy in self.strategies:
-            self.search_run(strategy, self.seeds[0])
+            for seed in self.seeds:
+                self.search_run(strategy, seed)
 
     def search_run(self, strategy: str, seed: int) -> SearchRun:
         """The configuration of one search; an option that a strategy has not got stays at its default."""
@@ -127,8 +132,12 @@ class Compare:
         task, folder = ClassificationTask(load_data(self.data, self.data_dir, self.limit)), Path(self.out)
         for strategy in self.strategies:  # every mistake is told before the first search
             run = self.search_run(strategy, self.seeds[0])
-            build_strategy(run, search_space(run), task)
+            build_strategy(run, search_space(run), task).propose()
             task.search_batches(run, run.torch_device())
+        with locked_folder(folder):
+            return self._run_all(task, folder, say, truth)
+
+    def _run_all(self, task: ClassificationTask, folder: Path, say: Say, truth: Truth | None) -> list[Path]:
         results = []
         for seed in self.seeds:
             for strategy in self.strategies:
@@ -140,7 +149,7 @@ class Compare:
                 results.append(result)
         for line in table(rows_of(results)):
             say(line)
-        files = folder / "compare.svg", folder / "compare.json"
+        files = [folder / "compare.svg", folder / "compare.json"]
         title = (
             f"{Path(self.data).name}, {self.cells} cells of {self.channels} channels, {self.epochs} epochs"
         )
@@ -153,7 +162,7 @@ class Compare:
         folder = self._folder(run.strategy, run.seed)
         file, key = folder / "result.json", {"search": json.loads(run.to_json()), "retrain": self.retrain}
         if file.exists():
-            stored = json.loads(file.read_text(encoding="utf-8"))
+            stored = _stored(file)
             if stored["of"] == key:
                 return Result.from_json(stored["result"]), read_genotype(str(folder))
         for line in search_in_a_process_of_its_own(run, folder):
@@ -194,6 +203,23 @@ class Compare:
             drop_path=0.0,
             cutout=0,
         )
+
+
+def _stored(file: Path) -> dict[str, Any]:
+    """The result of an earlier call.
+
+    Raises:  ValueError: the file holds something else.
+    """
+    try:
+        stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if "of" not in stored:
+            raise ValueError("it does not say of which search")
+        Result.from_json(stored["result"])
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{file}: expected the result of a search ({error}): remove it to run again"
+        ) from error
+    return stored
 
 
 def search_in_a_process_of_its_own(run: SearchRun, folder: Path) -> Iterator[str]:

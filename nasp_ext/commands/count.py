@@ -10,6 +10,14 @@ from itertools import groupby
 
 import torch
 
+from nasp_ext.checks import (
+    MOST_CELLS,
+    MOST_CHANNELS,
+    MOST_CLASSES,
+    MOST_PIXELS,
+    check_range,
+    shown,
+)
 from nasp_ext.commands.parsing import parse
 from nasp_ext.engine import read_genotype
 from nasp_ext.layered import AnyGenotype, LayeredGenotype
@@ -39,7 +47,16 @@ class Count:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise ValueError(f"expected size >= 1, got {self.size}")
+            raise ValueError(f"expected size >= 1, got {shown(self.size)}")
+        for name, most in (
+            ("size", MOST_PIXELS),
+            ("cells", MOST_CELLS),
+            ("channels", MOST_CHANNELS),
+            ("classes", MOST_CLASSES),
+            ("in_channels", MOST_CHANNELS),
+        ):
+            if getattr(self, name) is not None:
+                check_range(name, getattr(self, name), 1, most)
 
 
 def count(argv: Sequence[str]) -> None:

@@ -29,6 +29,8 @@ def parse(kind: type[_T], command: str, argv: Sequence[str], default: _T | None 
         if stop.code in (0, None):
             raise
         raise ValueError(_one_line(output.getvalue()) + f" (see nasp-ext {command} --help)") from None
+    except (OverflowError, RecursionError) as error:
+        raise ValueError(f"an option has a value that cannot be read: {error}") from error
 
 
 def value_of(argv: Sequence[str], option: str) -> str | None:

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 
 from nasp_ext.commands.parsing import parse
+from nasp_ext.engine.lock import locked_folder
 from nasp_ext.reproduce import EXPERIMENTS
 
 
@@ -19,8 +22,10 @@ def reproduce(argv: Sequence[str]) -> None:
     if name not in EXPERIMENTS:
         raise ValueError(f"expected an experiment, one of {', '.join(EXPERIMENTS)}, got {name!r}")
     experiment = parse(EXPERIMENTS[name], f"reproduce {name}", argv[1:])
-    for file in experiment.run(partial(print, flush=True)):
-        print(f"wrote {file}")
+    out = getattr(experiment, "out", None)  # an experiment that only prints has none
+    with nullcontext() if out is None else locked_folder(Path(out)):
+        for file in experiment.run(partial(print, flush=True)):
+            print(f"wrote {file}")
 
 
 def _usage() -> str:

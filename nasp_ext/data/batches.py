@@ -32,8 +32,9 @@ class Batches:
         drop_last: leave out a last batch that is smaller than ``batch``.
 
     Raises:
-        ValueError: if no image is left, an index is out of range, or ``batch`` is not in [1, images] (with
-            ``drop_last=False`` it may be larger: evaluation then has one smaller batch).
+        ValueError: if no image is left, an index is out of range, ``batch`` is not in [1, images] (with
+            ``drop_last=False`` it may be larger: evaluation then has one smaller batch), or ``crop_padding``
+            or ``cutout`` is larger than an image.
 
     >>> images, labels = torch.zeros(5, 1, 2, 2, dtype=torch.uint8), torch.arange(5)
     >>> batches = Batches(images, labels, None, 2, (0.0,), (1.0,), shuffle=False, drop_last=False)
@@ -73,6 +74,10 @@ class Batches:
             )
         if crop_padding < 0 or cutout < 0:
             raise ValueError(f"expected crop_padding and cutout >= 0, got {crop_padding} and {cutout}")
+        side = max(images.shape[2:])
+        if cutout > side or crop_padding > side:  # nothing would be left of most images
+            name, value = ("cutout", cutout) if cutout > side else ("crop_padding", crop_padding)
+            raise ValueError(f"expected {name} <= {side}, the side of the images, got {value}")
         self.images = images.to(device)
         self.labels = labels.to(device)
         self.indices = indices.cpu()

@@ -8,13 +8,12 @@ import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nasp_ext.data.images import subset
+from nasp_ext.data.images import Part, limited, subset
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _SIDE = 32
@@ -26,8 +25,8 @@ def has_python_batches(folder: Path) -> bool:
     return any((folder / name).is_file() for names in _FILES.values() for name in names)
 
 
-def read_python_batches(folder: Path, part: str, limit: int | None) -> tuple[Tensor, Tensor]:
-    """Images (N, 3, 32, 32) uint8 and labels (N,) int64 of "train" or "test", ``limit`` of them.
+def read_python_batches(folder: Path, part: str, limit: int | None) -> Part:
+    """Images (N, 3, 32, 32) of "train" or "test", ``limit`` of them.
 
     The batches are pickles; only arrays, bytes and plain containers are unpickled, nothing else is imported.
 
@@ -41,11 +40,10 @@ def read_python_batches(folder: Path, part: str, limit: int | None) -> tuple[Ten
         pixels, classes = _read_batch(folder / name)
         images.append(pixels)
         labels.append(classes)
-    chosen = subset(sum(map(len, labels)), limit)
-    return torch.cat(images)[chosen], torch.cat(labels)[chosen]
+    return limited(torch.cat(images), torch.cat(labels), limit)
 
 
-def read_jpeg_npz(path: Path, part: str, limit: int | None) -> tuple[Tensor, Tensor]:
+def read_jpeg_npz(path: Path, part: str, limit: int | None) -> Part:
     """As ``read_python_batches``, from the arrays {part}_jpeg (one blob), _offsets (N + 1) and _labels."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -56,8 +54,15 @@ def read_jpeg_npz(path: Path, part: str, limit: int | None) -> tuple[Tensor, Ten
         raise ValueError(
             f"{path}: expected arrays {part}_jpeg, {part}_offsets and {part}_labels, {error}"
         ) from error
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except Exception as error:  # a damaged archive raises nearly anything
         raise ValueError(f"{path} is truncated or not an .npz file ({error}): fetch it again") from error
+    kinds = (("jpeg", blob, "u"), ("offsets", offsets, "iu"), ("labels", labels, "iu"))
+    for key, array, kind in kinds:
+        numbers = array.dtype.kind in kind and (key != "jpeg" or array.dtype == np.uint8)
+        if array.ndim != 1 or not (numbers or array.size == 0):
+            wanted = "bytes" if key == "jpeg" else "whole numbers"
+            found = f"{array.dtype} {array.shape}"
+            raise ValueError(f"{path}: expected {part}_{key} to be a list of {wanted}, got {found}")
     if len(offsets) != len(labels) + 1:
         raise ValueError(
             f"{path}: expected one more offset than labels, got {len(offsets)} and {len(labels)}"
@@ -70,13 +75,14 @@ def read_jpeg_npz(path: Path, part: str, limit: int | None) -> tuple[Tensor, Ten
     for place, i in enumerate(chosen):
         try:
             image = decode(blob[offsets[i] : offsets[i + 1]].tobytes())
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # as above
             raise ValueError(f"{path}: {part} image {i} is not a 32x32 RGB JPEG ({error})") from error
         if image.shape != pixels.shape[1:]:  # an assignment would repeat a smaller one
             raise ValueError(f"{path}: {part} image {i} is not a 32x32 RGB JPEG, but {image.shape}")
         pixels[place] = image
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-    return images, torch.from_numpy(labels[chosen].astype(np.int64))
+    known = torch.from_numpy(labels.astype(np.int64))
+    return Part(images, known[chosen], 1 + int(known.max()) if len(known) else 0)
 
 
 def _jpeg_decoder() -> Callable[[bytes], np.ndarray[Any, np.dtype[np.uint8]]]:
@@ -122,7 +128,11 @@ def _read_batch(path: Path) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"{path}: expected a pickled dict with b'data' and b'labels' (CIFAR-10, python version)"
         )
-    data, labels = content[b"data"], np.asarray(content[b"labels"])
+    data, found_labels = content[b"data"], content[b"labels"]
+    try:
+        labels = np.asarray(found_labels)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected labels in a list of integers ({error})") from error
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise ValueError(
             f"{path}: expected labels in a list of integers, got {labels.dtype} {tuple(labels.shape)}"

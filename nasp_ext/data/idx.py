@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nasp_ext.data.images import subset
+from nasp_ext.data.images import Part, limited
 
 # The third byte says "unsigned byte", the fourth the number of dimensions.
 _UINT8 = 0x08
@@ -23,8 +23,8 @@ def has_idx(folder: Path) -> bool:
     return any(_find(folder, part, what) is not None for part in ("train", "t10k") for what in _DIMENSIONS)
 
 
-def read_idx_part(folder: Path, part: str, limit: int | None) -> tuple[Tensor, Tensor]:
-    """Images (N, 1, H, W) uint8 and labels (N,) int64 of "train" or "test", ``limit`` of them.
+def read_idx_part(folder: Path, part: str, limit: int | None) -> Part:
+    """Images (N, 1, H, W) of "train" or "test", ``limit`` of them.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -43,8 +43,7 @@ def read_idx_part(folder: Path, part: str, limit: int | None) -> tuple[Tensor, T
         raise ValueError(
             f"{folder}: expected a label per image, got {len(images)} {prefix} images, {len(labels)} labels"
         )
-    chosen = subset(len(labels), limit)
-    return images[chosen, None], labels[chosen].long()
+    return limited(images[:, None], labels.long(), limit)
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:

@@ -4,11 +4,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nasp_ext.data.batches import Batches
+
+
+class Part(NamedTuple):
+    """What a reader finds of the training or the test part of a data set."""
+
+    images: Tensor  # (N, C, H, W) uint8
+    labels: Tensor  # (N,) int64
+    classes: int  # 1 + the largest label of the whole part, whatever a limit left of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +154,12 @@ def _check_part(name: str, part: str, images: Tensor, labels: Tensor, classes: i
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         raise ValueError(f"{where}: expected labels in [0, {classes}), found {low} to {high}")
+
+
+def limited(images: Tensor, labels: Tensor, limit: int | None) -> Part:
+    """A part with at most ``limit`` of its images."""
+    chosen = subset(len(labels), limit)
+    return Part(images[chosen], labels[chosen], 1 + int(labels.max()) if len(labels) else 0)
 
 
 def subset(count: int, limit: int | None) -> Tensor:

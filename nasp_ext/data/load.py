@@ -4,21 +4,22 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from nasp_ext.checks import check_whole, shown
 from nasp_ext.data.cifar import CIFAR10_CLASSES, has_python_batches, read_jpeg_npz, read_python_batches
 from nasp_ext.data.idx import has_idx, read_idx_part
-from nasp_ext.data.images import ImageData, channel_statistics, subset
+from nasp_ext.data.images import ImageData, Part, channel_statistics, limited
 
 DATA_NAMES = ("digits", "fashion-mnist", "cifar10")
 
-_Reader = Callable[[str], tuple[Tensor, Tensor]]
+_Reader = Callable[[str], Part]
 _FASHION_CLASSES = (
     "T-shirt/top",
     "trouser",
@@ -46,6 +47,10 @@ def load_data(
 ) -> ImageData:
     """Load a data set with its usual training and test parts.
 
+    The classes of IDX files and of CIFAR batches are those of the training labels, 0 to the largest one, with
+    the usual names where there are as many as usual, else with their numbers. A number between them that no
+    image has is a class without images: EMNIST's letters, 1 to 26, have 27 classes.
+
     Args:
         name_or_path: "digits" (comes with the package), "fashion-mnist", "cifar10", or a path: a folder of
             IDX files, a folder of CIFAR-10 python batches, or a CIFAR-10 .npz of JPEG copies.
@@ -53,15 +58,27 @@ def load_data(
         limit: at most this many images of each part, a fixed random choice (mean and std are then theirs).
 
     Raises:
-        FileNotFoundError: if the files are not there; the message lists the places and how to get them.
-        ValueError: if the name is unknown, ``limit`` is below 1, or a file is damaged.
+        FileNotFoundError: if the files or ``data_dir`` are not there; the message lists the places and how
+            to get them.
+        ValueError: if the name is unknown, ``limit`` is below 1, a file is damaged, there are fewer than two
+            classes, or a test label is none of the classes.
+        TypeError: if an argument is of another type.
         ImportError: if the files hold JPEG images and Pillow is not installed.
 
     >>> load_data("digits").train_images.shape
     torch.Size([1437, 1, 8, 8])
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"expected limit >= 1 image, got {limit}")
+    for what, value in (("name_or_path", name_or_path), ("data_dir", data_dir)):
+        if not isinstance(value, str | os.PathLike) and (value is not None or what == "name_or_path"):
+            raise TypeError(
+                f"expected {what} to be a name or a path, got {type(value).__name__}: {shown(value)}"
+            )
+    if limit is not None:
+        if isinstance(limit, int) and limit < 1:
+            raise ValueError(f"expected limit >= 1 image, got {shown(limit)}")
+        check_whole("limit", limit, 1, sys.maxsize)
+    if data_dir is not None and not _places(str(name_or_path), data_dir) and not Path(data_dir).is_dir():
+        raise FileNotFoundError(f"expected data_dir to be a folder, found none at {shown(str(data_dir))}")
     if name_or_path == "digits":
         return _build("digits", lambda part: _read_digits(part, limit), tuple("0123456789"), 1, False)
     places = _places(str(name_or_path), data_dir)
@@ -108,7 +125,7 @@ def _open(place: Path, name: str, limit: int | None) -> ImageData | None:
         )
     if has_idx(place):
         fashion = name == "fashion-mnist"
-        classes = _FASHION_CLASSES if fashion else tuple(map(str, range(10)))
+        classes = _FASHION_CLASSES if fashion else ()
         return _build(
             name, lambda part: read_idx_part(place, part, limit), classes, 4 if fashion else 2, fashion
         )
@@ -122,17 +139,22 @@ def _refuse(path: Path) -> ImageData:
     )
 
 
-def _build(name: str, read: _Reader, classes: tuple[str, ...], crop_padding: int, flip: bool) -> ImageData:
-    train_images, train_labels = read("train")
-    test_images, test_labels = read("test")
-    mean, std = channel_statistics(train_images)
+def _build(name: str, read: _Reader, names: tuple[str, ...], crop_padding: int, flip: bool) -> ImageData:
+    """Args:    names: of the classes, if there are as many; else they are called by their numbers."""
+    train, test = read("train"), read("test")
+    if train.classes == 1 or test.classes > train.classes > 0:
+        found = f"training labels of 0 to {train.classes - 1}, test labels of 0 to {test.classes - 1}"
+        raise ValueError(
+            f"{name}: expected two classes or more, and test labels among the training labels, found {found}"
+        )
+    classes = names if len(names) == train.classes else tuple(map(str, range(train.classes)))
+    mean, std = channel_statistics(train.images)
     return ImageData(
-        name, train_images, train_labels, test_images, test_labels, classes, mean, std, crop_padding, flip
+        name, train.images, train.labels, test.images, test.labels, classes, mean, std, crop_padding, flip
     )
 
 
-def _read_digits(part: str, limit: int | None) -> tuple[Tensor, Tensor]:
+def _read_digits(part: str, limit: int | None) -> Part:
     with as_file(files("nasp_ext.data") / "digits.npz") as path, np.load(path, allow_pickle=False) as archive:
         images, labels = archive[f"{part}_images"], archive[f"{part}_labels"]
-    chosen = subset(len(labels), limit)
-    return torch.from_numpy(images)[chosen, None], torch.from_numpy(labels.astype(np.int64))[chosen]
+    return limited(torch.from_numpy(images)[:, None], torch.from_numpy(labels.astype(np.int64)), limit)

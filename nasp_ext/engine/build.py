@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from typing import Any
 
 import torch
 
+from nasp_ext.checks import shown
 from nasp_ext.config import DIGITS_SEARCH, SearchRun
 from nasp_ext.engine.task import ClassificationTask
 from nasp_ext.layered import LayeredSpace
@@ -22,6 +24,8 @@ from nasp_ext.strategies.base import looks, option_types, partial_channels
 # Options that have a field of their own in the configuration, and those that follow from the run.
 _FIELDS = {"preset": "preset", "lr": "arch_lr", "eta": "eta", "edges_per_node": "edges_per_node"}
 _FOLLOWING = ("seed", "device", "dtype", "costs", "steps")
+_BEYOND = 10**300  # the least whole number that is not made a float
+_NONE_FITS = object()
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -94,18 +98,40 @@ def _own_options(run: SearchRun) -> dict[str, Any]:
         if not equals or name not in known:
             raise ValueError(
                 f"strategy {run.strategy!r} takes the options {', '.join(known) or 'none'} as name=value, "
-                f"got {word!r}"
+                f"got {shown(word)}"
             )
-        kinds, value = _kinds(option_types(run.strategy)[name]), _value(text)
-        if type(value) is int and int not in kinds and float in kinds:
-            value = float(value)
-        if type(value) not in kinds:
-            expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+        annotation = option_types(run.strategy)[name]
+        value = _fitting(annotation, _value(text))
+        if value is _NONE_FITS:
+            kinds = " or ".join(
+                "None" if kind is type(None) else kind.__name__ for kind in _kinds(annotation)
+            )
+            parts = [kind.__name__ for kind in typing.get_args(annotation) if kind in _PLAIN]
+            listed = f" [{', '.join(parts)}]" if kinds == "tuple" else ""
             raise ValueError(
-                f"expected the option {name} of strategy {run.strategy!r} to be {expected}, got {text!r}"
+                f"expected the option {name} of strategy {run.strategy!r} to be {kinds}{listed}"
+                f"{', finite' * ('float' in kinds + listed)}, got {shown(text)}"
             )
         options[name] = value
     return options
+
+
+def _fitting(annotation: Any, value: Any) -> Any:
+    """The value as an option of this annotation takes it, or ``_NONE_FITS``; floats are finite."""
+    kinds = _kinds(annotation)
+    if type(value) is int and int not in kinds and float in kinds and abs(value) < _BEYOND:
+        value = float(value)
+    if type(value) not in kinds or (isinstance(value, float) and not math.isfinite(value)):
+        return _NONE_FITS
+    if not isinstance(value, tuple):
+        return value
+    parts = typing.get_args(annotation)
+    if parts[-1] is ...:
+        parts = parts[:1] * len(value)
+    if len(parts) != len(value):
+        return _NONE_FITS
+    fitting = tuple(map(_fitting, parts, value))
+    return _NONE_FITS if _NONE_FITS in fitting else fitting
 
 
 def _value(text: str) -> Any:
@@ -113,7 +139,7 @@ def _value(text: str) -> Any:
         return {"None": None, "True": True, "False": False}[text]
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
     return tuple(value) if isinstance(value, list) else value
 

@@ -11,17 +11,19 @@ import torch
 
 from nasp_ext.config import SearchConfig
 from nasp_ext.derive import derive, genotype_of
+from nasp_ext.engine.arguments import check_arguments
 from nasp_ext.engine.checkpoint import load_checkpoint, write_atomic
 from nasp_ext.engine.evaluate import evaluate
 from nasp_ext.engine.folder import CHECKPOINT, GENOTYPE
-from nasp_ext.engine.search import SearchState
+from nasp_ext.engine.lock import locked_folder
+from nasp_ext.engine.search_state import SearchState
 from nasp_ext.engine.statistics import reestimate_
 from nasp_ext.engine.task import ClassificationTask
 from nasp_ext.engine.training import fixed_randomness
 from nasp_ext.layered import AnyGenotype
 from nasp_ext.nn import Network
 from nasp_ext.plots import write_cell_svgs
-from nasp_ext.space import Space
+from nasp_ext.space import Space, check_made_for
 from nasp_ext.strategies import Strategy
 
 WEIGHTS = "derived.pt"
@@ -43,8 +45,8 @@ def derive_run(
     strategy: Strategy,
     task: ClassificationTask,
     config: SearchConfig,
-    run: Path,
-    out: Path | None = None,
+    run: Path | str,
+    out: Path | str | None = None,
 ) -> DeriveResult:
     """Derive the network of a search, finished or not, from its checkpoint.
 
@@ -55,8 +57,12 @@ def derive_run(
         run: folder of the search.
         out: folder for genotype.json, derived.pt and the cell drawings; None writes nothing.
     Raises:
-        ValueError: the checkpoint is missing, damaged, or of another space or strategy.
+        ValueError: the checkpoint is missing, damaged, or of another space, strategy or configuration.
     """
+    check_arguments(space=(space, Space), strategy=(strategy, Strategy), task=(task, ClassificationTask))
+    check_arguments(config=(config, SearchConfig), run=(run, Path | str), out=(out, Path | str | None))
+    check_made_for(strategy.space, space)
+    run, out = Path(run), None if out is None else Path(out)
     device = config.torch_device()
     file = run / CHECKPOINT
     with fixed_randomness(config, device):
@@ -72,11 +78,11 @@ def derive_run(
         _, accuracy = evaluate(network, network, task, task.test_batches(config, device))
     files: list[Path] = []
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomic(out / GENOTYPE, (genotype.to_json() + "\n").encode())
-        buffer = io.BytesIO()
-        torch.save(network.state_dict(), buffer)
-        write_atomic(out / WEIGHTS, buffer.getvalue())
-        files = [out / GENOTYPE, out / WEIGHTS, *write_cell_svgs(genotype, out)]
+        with locked_folder(out):
+            write_atomic(out / GENOTYPE, (genotype.to_json() + "\n").encode())
+            buffer = io.BytesIO()
+            torch.save(network.state_dict(), buffer)
+            write_atomic(out / WEIGHTS, buffer.getvalue())
+            files = [out / GENOTYPE, out / WEIGHTS, *write_cell_svgs(genotype, out)]
     parameters = sum(p.numel() for p in network.parameters())
     return DeriveResult(genotype, network, parameters, accuracy, tuple(files))

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nasp_ext.config import TrainingConfig
 from nasp_ext.engine.checkpoint import load_checkpoint, save_checkpoint, write_atomic
+from nasp_ext.engine.lock import locked_folder
 
 CONFIG, HISTORY, CHECKPOINT, GENOTYPE = "config.json", "history.jsonl", "checkpoint.pt", "genotype.json"
 ATTENTION = "attention.svg"
@@ -35,59 +37,59 @@ def check_output(path: Path, *, resume: bool, overwrite: bool) -> None:
         raise ValueError(f"{path}: expected a folder to write to, found that {existing} is none")
 
 
-class RunFolder:
-    """config.json, checkpoint.pt, history.jsonl and whatever the run adds.
-
-    The checkpoint holds the history too and is the truth: history.jsonl is made equal to it on resuming, so
-    that no line is lost or doubled wherever the run was cut.
+@contextmanager
+def run_folder(
+    path: Path, kind: str, config: TrainingConfig, *, resume: bool = False, overwrite: bool = False
+) -> Iterator[RunFolder]:
+    """The folder of a run, which no other run writes to inside; nothing in it is touched yet.
 
     Args:
         path: made if it does not exist.
         kind: "search" or "retrain".
-        config: of the run; written to config.json.
+        config: of the run.
         resume: go on from the checkpoint, if there is one.
-        overwrite: remove the files of an earlier run.
+        overwrite: the files of an earlier run may be removed.
     Raises:
-        ValueError: another run is in there (and neither resume nor overwrite), the run to resume has another
-            configuration, or the folder cannot be written.
+        ValueError: another run is in there (and neither resume nor overwrite) or at work in there, the
+            checkpoint cannot be read, or the folder cannot be written.
     """
-
-    def __init__(
-        self, path: Path, kind: str, config: TrainingConfig, *, resume: bool = False, overwrite: bool = False
-    ) -> None:
-        self.path = path
-        self._kind = kind
-        check_output(path, resume=resume, overwrite=overwrite)
+    check_output(path, resume=resume, overwrite=overwrite)
+    with locked_folder(path):
+        check_output(path, resume=resume, overwrite=overwrite)  # another run may just have ended
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            self.checkpoint = self._load(config) if resume else None
-            if self.checkpoint is None:
-                for file in self.files():
-                    file.unlink()
-            self.write(CONFIG, config.to_json())
+            yield RunFolder(path, kind, config, resume=resume)
         except OSError as error:
+            if error.filename is None or not Path(str(error.filename)).is_relative_to(path):
+                raise
             raise ValueError(f"{path}: expected a folder to write to: {error.strerror}") from error
 
-    def _load(self, config: TrainingConfig) -> dict[str, Any] | None:
-        file = self.path / CHECKPOINT
-        if not file.exists():
-            return None
-        checkpoint = load_checkpoint(file, self._kind)
-        differences = config.differences(checkpoint["config"])
-        if differences:
-            raise ValueError(
-                f"{file}: expected the configuration of this run, found another ({differences}): "
-                "resume with the same options, or choose another folder"
-            )
-        return checkpoint
+
+class RunFolder:
+    """config.json, checkpoint.pt, history.jsonl and whatever the run adds; ``run_folder`` makes it.
+
+    The checkpoint holds the history too and is the truth: history.jsonl is made equal to it on resuming, so
+    that no line is lost or doubled wherever the run was cut.
+    """
+
+    def __init__(self, path: Path, kind: str, config: TrainingConfig, *, resume: bool) -> None:
+        self.path, self.file = path, path / CHECKPOINT
+        self._kind, self._config = kind, config
+        self.checkpoint = load_checkpoint(self.file, kind) if resume and self.file.exists() else None
+
+    def begin(self, history: Sequence[dict[str, Any]]) -> None:
+        """Write config.json and the history so far; without a checkpoint to go on from, remove other files.
+
+        Comes after the checkpoint was accepted: until then nothing is written.
+        """
+        if self.checkpoint is None:
+            for file in self.files():
+                file.unlink()
+        self.write(CONFIG, self._config.to_json())
+        self.write(HISTORY, "".join(json.dumps(line) + "\n" for line in history))
 
     def write(self, name: str, text: str) -> None:
         """Write one text file atomically."""
         write_atomic(self.path / name, text.encode("utf-8"))
-
-    def reset_history(self, history: Sequence[dict[str, Any]]) -> None:
-        """Make history.jsonl hold exactly these lines."""
-        self.write(HISTORY, "".join(json.dumps(line) + "\n" for line in history))
 
     def end_epoch(self, checkpoint: dict[str, Any], line: dict[str, Any]) -> None:
         """Save the checkpoint, then add the line of the epoch it ends."""
@@ -121,7 +123,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             history.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"{path}: expected a JSON object in line {number}, found {line[:40]!r}"
             ) from error

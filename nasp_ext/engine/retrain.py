@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from torch import Tensor
 
 from nasp_ext.config import RetrainConfig
 from nasp_ext.data import Batches
+from nasp_ext.engine.accept import check_body, check_head, check_history, naming
+from nasp_ext.engine.arguments import check_arguments
 from nasp_ext.engine.evaluate import evaluate
-from nasp_ext.engine.folder import GENOTYPE, RunFolder
+from nasp_ext.engine.folder import GENOTYPE, run_folder
+from nasp_ext.engine.history import check_retrain_line, read_stored
 from nasp_ext.engine.progress import Progress
 from nasp_ext.engine.task import ClassificationTask
 from nasp_ext.engine.training import Totals, WeightStep, fixed_randomness, random_state, set_random_state
-from nasp_ext.layered import AnyGenotype, genotype_from_json
+from nasp_ext.layered import AnyGenotype
 from nasp_ext.nn import Network
 from nasp_ext.plots import write_cell_svgs
 
@@ -61,17 +65,21 @@ def retrain(
     """
     if resume and out is None:
         raise ValueError("expected out, the folder to resume from, got None")
+    check_arguments(genotype=(genotype, AnyGenotype), task=(task, ClassificationTask))
+    check_arguments(config=(config, RetrainConfig), out=(out, Path | str | None))
     device = config.torch_device()
     train = task.training_batches(config, device)
     test = task.test_batches(config, device)
-    folder = None
-    with fixed_randomness(config, device):
+    with ExitStack() as stack:
+        stack.enter_context(fixed_randomness(config, device))
         run = _Retraining(genotype, task, config, device)
+        folder = None
         if out is not None:
-            folder = RunFolder(Path(out), "retrain", config, resume=resume, overwrite=overwrite)
+            chosen = run_folder(Path(out), "retrain", config, resume=resume, overwrite=overwrite)
+            folder = stack.enter_context(chosen)
             if folder.checkpoint is not None:
-                run.load_state_dict(folder.checkpoint, folder.path)
-            folder.reset_history(run.history)
+                run.load_state_dict(folder.checkpoint, folder.file)
+            folder.begin(run.history)
             folder.write(GENOTYPE, genotype.to_json() + "\n")
             write_cell_svgs(genotype, folder.path)
         with Progress("retrain", config.epochs * len(train), run.epoch * len(train), shown=progress) as shown:
@@ -80,12 +88,13 @@ def retrain(
                 if folder is not None:
                     folder.end_epoch(run.state_dict(), line)
                 shown.line(_summary(line, config.epochs))
+        files = () if folder is None else tuple(folder.files())
     return RetrainResult(
         test_accuracy=run.history[-1]["test_accuracy"],
         parameters=sum(p.numel() for p in run.network.parameters()),
         history=tuple(run.history),
         network=run.network,
-        files=() if folder is None else tuple(folder.files()),
+        files=files,
     )
 
 
@@ -156,11 +165,20 @@ class _Retraining:
         }
 
     def load_state_dict(self, state: dict[str, Any], where: Path) -> None:
-        if genotype_from_json(state["genotype"]) != self._genotype:
-            raise ValueError(
-                f"{where}: expected the checkpoint of this genotype, found one of another: "
-                "give the genotype that was trained there, or choose another folder"
-            )
+        """Go on from a checkpoint, all of which is looked at before any of it is taken.
+
+        Raises:  ValueError: it is none that this run could have written; names ``where`` and the entry.
+        """
+        with naming(where):
+            own = self.state_dict()
+            check_head(state, own, self._config)
+            if read_stored(state["genotype"], "genotype") != self._genotype:
+                raise ValueError(
+                    "expected the checkpoint of this genotype, found one of another: "
+                    "give the genotype that was trained there, or choose another folder"
+                )
+            check_history(state["history"], self._config, check_retrain_line)
+            check_body(state, own, self._weights.optimizer, self.network)
         self.history = list(state["history"])
         self.network.load_state_dict(state["network"])
         self._weights.optimizer.load_state_dict(state["weights"])

@@ -61,6 +61,7 @@ class ClassificationTask:
             classes=len(self.data.classes),
             in_channels=self.data.channels,
             auxiliary=config.auxiliary > 0,
+            fused=True if config.fused_on_cuda else None,
         )
 
     def search_batches(self, config: SearchConfig, device: torch.device) -> SearchBatches:

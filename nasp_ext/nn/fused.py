@@ -196,6 +196,8 @@ def _backward(
     functions = [function for function, _ in ctx.next_functions]
     sources = call.sources if wanted else None
     functions = functions[ctx.in_front :]
+    asked = [int(_runs(function)) for function in functions[:count]]
+    need_weights = any(_runs(function) for function in functions[count : count + 1])
     found = ops.cell_backward(
         grad,
         inputs,
@@ -205,8 +207,8 @@ def _backward(
         call.cell.numbers,
         call.factors,
         call.weighted,
-        any(_runs(function) for function in functions[count : count + 1]),
-        [int(_runs(function)) for function in functions[:count]],
+        need_weights,
+        asked,
         *(sources or ()),
     )
     states = count + call.plan.nodes
@@ -214,7 +216,14 @@ def _backward(
     gates_grad = None
     if sources is not None and gates is not None:
         gates_grad = _gates_grad(call, dots, sums, parameters, gates)
-    return [gates_grad, *(t if t.numel() else None for t in found[states + call.plan.nodes :])]
+    result = [t if t.numel() else None for t in found[states + call.plan.nodes :]]
+    if call.sources is not None:
+        # Options that do not run read these as well: a gradient of zero, as at their weight of zero.
+        flags = [*asked, *(int(need_weights) for _ in parameters)]
+        for i, (of, flag) in enumerate(zip([*inputs, *parameters], flags, strict=True)):
+            if result[i] is None and flag:
+                result[i] = torch.zeros_like(of)
+    return [gates_grad, *result]
 
 
 def _runs(function: Any) -> bool:

@@ -16,6 +16,8 @@ from .watch import classes_are_their_own
 Getter = tuple[Mapping[str, Tensor | None], str]  # a tensor of a module, looked up at each call
 
 _KERNELS = (3, 5, 7)  # of depthwise convolutions
+# The kernels store the padded image, and refuse one that is more than 256 times the image and 2^16 pixels.
+_MOST_PADDING, _MOST_REACH, _MOST_STRIDE = 64, 128, 2**30 - 1
 _POINTWISE_GEOMETRY = (1, 1, 2, 2, 0, 0, 1, 1)
 
 
@@ -151,6 +153,7 @@ def _pool(layers: Sequence[nn.Module]) -> Pool:
     assert isinstance(pool, nn.MaxPool2d | nn.AvgPool2d)
     kernel, stride, padding = (_single(v) for v in (pool.kernel_size, pool.stride, pool.padding))
     fits = kernel % 2 == 1 and padding == kernel // 2 and not pool.ceil_mode
+    fits = fits and max(kernel, stride) <= _MOST_STRIDE
     if isinstance(pool, nn.MaxPool2d):
         fits = fits and _single(pool.dilation) == 1 and not pool.return_indices
     else:
@@ -209,6 +212,11 @@ def _factorized(module: FactorizedReduce) -> Block:
 def _convolution(module: nn.Module) -> nn.Conv2d:
     if type(module) is not nn.Conv2d:
         raise NotFusedError(f"{type(module).__name__} is not among the fused layers")
+    reach = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+    if max(module.stride) > _MOST_STRIDE or max(reach) > _MOST_REACH:
+        raise NotFusedError(f"{module} reaches further than the fused kernels go")
+    if not isinstance(module.padding, str) and max(module.padding) > _MOST_PADDING:
+        raise NotFusedError(f"{module} is padded by more than the fused kernels store")
     if module.bias is not None or module.padding_mode != "zeros" or isinstance(module.padding, str):
         raise NotFusedError(f"{module} has a bias or a padding of another kind")
     return module

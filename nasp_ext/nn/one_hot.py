@@ -90,6 +90,7 @@ class _OneHot(Function):
         ctx.branches = branches
         ctx.leaf = weights.is_leaf
         ctx.place = 1 + (y is not None)  # of the weights among the tensors
+        ctx.leads_nowhere = y is None or isinstance(branches.modules[branches.active], Zero)
         ctx.save_for_backward(y, x, weights, *parameters)
         if branches.zeros is not None:
             shape, dtype = branches.zeros
@@ -114,13 +115,15 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     if graph_wanted(grad):
         grad_y, grad_x, grad_weights, *others = _with_graph(branches, y, x, weights, parameters, grad)
         return grad_y, grad_x, grad_weights, None, *others
-    grad_y = grad_weights = None
+    grad_y = grad_x = grad_weights = None
     with torch.no_grad():
+        if ctx.leads_nowhere and ctx.needs_input_grad[1]:
+            grad_x = torch.zeros_like(x)  # as 0 · O_k(x) gives, for whoever waits for one in front of it
         if y is not None and ctx.needs_input_grad[0]:
             grad_y = grad if branches.unit else grad * weights[branches.active]
         if asked:
             grad_weights = _dots(branches, grad, x, y).to(weights.dtype)
-    return grad_y, None, grad_weights, None, *(None for _ in parameters)
+    return grad_y, grad_x, grad_weights, None, *(None for _ in parameters)
 
 
 def _weights_asked_for(ctx: Any) -> bool:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What every wrapper does around a native operator: arguments in, errors out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -16,13 +16,15 @@ _SEED_BOUND = 2**63 - 1
 
 
 def call(operator: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a native operator; an argument of a wrong type, or a device without its kernels, is explained."""
+    """Run a native operator; what it raises for a wrong type, device or want of memory is explained."""
     if by_torch_alone():
         _refuse_followed(operator, arguments)
     try:
         return operator(*arguments)
     except NotImplementedError as error:
         raise NotImplementedError(_no_kernel(operator, arguments)) from error
+    except MemoryError as error:
+        raise RuntimeError(f"{operator}: not enough memory for what it makes; use a smaller batch") from error
     except RuntimeError as error:
         if "Expected a value of type" in str(error):  # the dispatcher's words
             raise TypeError(str(error)) from error
@@ -37,25 +39,46 @@ def record(function: Any, *arguments: Any) -> Any:
 def _no_kernel(operator: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
     from .._info import cuda_reason  # asks the installation; only needed for this message
 
-    found = sorted({x.device.type for x in _tensors(arguments)} - {"cpu"})
+    tensors = list(tensors_in(arguments))
+    layouts = sorted({str(x.layout) for x in tensors} - {"torch.strided"})
+    if layouts:
+        return f"{operator}: no kernel for tensors in {', '.join(layouts)}. Convert them with .to_dense()."
+    found = sorted({x.device.type for x in tensors} - {"cpu"})
     reason = cuda_reason() if found == ["cuda"] else "only cpu and cuda have kernels"
     return f"{operator}: no kernel for tensors on {', '.join(found)}: {reason}. Move them with .cpu()."
+
+
+def tensors_in(arguments: Iterable[object]) -> Iterator[Tensor]:
+    """The tensors among the arguments and in the lists among them."""
+    for x in arguments:
+        if isinstance(x, Tensor):
+            yield x
+        elif isinstance(x, (list, tuple)):
+            yield from (item for item in x if isinstance(item, Tensor))
+
+
+def register_fake(name: str, fake: Callable[..., Any]) -> None:
+    """Register the fake kernel of an operator.
+
+    One tensor on ``meta`` is enough for the dispatcher to take it, and what it gives is memory without
+    contents: so all tensors must be there.
+    """
+
+    def checked(*arguments: Any) -> Any:
+        devices = sorted({str(t.device) for t in tensors_in(arguments)})
+        if len(devices) > 1:
+            raise ValueError(
+                f"nasp_ext::{name}: expected all tensors on one device, found {' and '.join(devices)}; "
+                "move them with .to()"
+            )
+        return fake(*arguments)
+
+    torch.library.register_fake(f"nasp_ext::{name}")(checked)
 
 
 def check_tensor(value: object, name: str) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"expected {name} to be a torch.Tensor, found {type(value).__name__}")
-
-
-def check_one_device(first: Tensor, name: str, **others: Tensor | None) -> None:
-    """Raise if a tensor is on another device than the first; for fake kernels, which PyTorch also calls
-    for real tensors as soon as one of them is on ``meta``."""
-    for other, t in others.items():
-        if t is not None and t.device != first.device:
-            raise ValueError(
-                f"expected {other} on the device of {name}, {first.device}, found it on {t.device}; "
-                "move it with .to()"
-            )
 
 
 def differentiable(*tensors: Tensor) -> bool:
@@ -69,16 +92,11 @@ def differentiable(*tensors: Tensor) -> bool:
 
 def _refuse_followed(operator: Any, arguments: tuple[Any, ...]) -> None:
     """The kernels know no tangents, no batches and no traces: they would be lost without a word."""
-    if any(is_followed(t) for t in _tensors(arguments)):
+    if any(is_followed(t) for t in tensors_in(arguments)):
         raise RuntimeError(
             f"{operator} has neither a forward-mode derivative nor a batching rule: take the twin in "
             "nasp_ext.ops.reference, which is made of PyTorch's own operations"
         )
-
-
-def _tensors(arguments: tuple[Any, ...]) -> list[Tensor]:
-    lists = [x if isinstance(x, (list, tuple)) else (x,) for x in arguments]
-    return [x for items in lists for x in items if isinstance(x, Tensor)]
 
 
 def mark_changed(*tensors: Tensor | None) -> None:

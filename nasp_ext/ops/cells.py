@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
 from . import blocks
-from ._native import mark_changed
+from ._native import mark_changed, register_fake
 from .reference_cell import Cell
 
 _CELL_FORWARD = torch.ops.nasp_ext.cell_forward.default
@@ -84,5 +84,5 @@ def cell_backward(
     return result
 
 
-torch.library.register_fake("nasp_ext::cell_forward")(_FAKE.forward)
-torch.library.register_fake("nasp_ext::cell_backward")(_FAKE.backward)
+register_fake("cell_forward", _FAKE.forward)
+register_fake("cell_backward", _FAKE.backward)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
+from ._native import register_fake
+from .reference_lists import options_of
 
 _NORM_ROWS = 5
-_PROGRAM_NORM = 4  # numbers of a NORM in a program, see csrc/source/program.h
-_PROGRAM_POOL = 3 + _PROGRAM_NORM
-_PROGRAM_BLOCK = 2 + 8 + 1 + _PROGRAM_NORM
+_GEOMETRY = 8
 
 
 def _fake_block_forward(
@@ -24,7 +24,12 @@ def _fake_block_forward(
     norm: bool,
     *parts: Any,
 ) -> tuple[Tensor, Tensor]:
-    kernel, stride, padding, dilation = (geometry[i : i + 2] for i in range(0, 8, 2))
+    if len(geometry) != _GEOMETRY or min(*geometry[:4], *geometry[6:]) < 1 or min(geometry[4:6]) < 0:
+        raise ValueError(
+            f"expected 8 numbers in geometry: sizes >= 1 but for the padding, >= 0; found {geometry}"
+        )
+    _check_images(x)
+    kernel, stride, padding, dilation = (geometry[i : i + 2] for i in range(0, _GEOMETRY, 2))
     sizes = [
         (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)
     ]
@@ -51,6 +56,7 @@ def _fake_block_backward(
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     rows = 0 if out is None or in_norm is None else 2
     wanted = depthwise is not None and need_weights
+    _check_images(x)
     return (
         x.new_empty((rows, x.shape[1]), dtype=torch.float64),
         x.new_empty(depthwise.shape) if depthwise is not None and wanted else x.new_empty((0,)),
@@ -61,8 +67,16 @@ def _fake_block_backward(
 def _fake_pool_forward(
     x: Tensor, max: bool, kernel_size: int, stride: int, norm: bool, *parts: Any
 ) -> tuple[Tensor, Tensor]:
+    if kernel_size < 1 or kernel_size % 2 == 0 or stride < 1:
+        raise ValueError(f"expected an odd kernel and a stride >= 1, found {kernel_size} and {stride}")
+    _check_images(x)
     height, width = ((size - 1) // stride + 1 for size in x.shape[2:])
     return _fake_images(x, x.shape[1], height, width), x.new_empty((_NORM_ROWS if norm else 0, x.shape[1]))
+
+
+def _check_images(x: Tensor) -> None:
+    if x.dim() != 4:
+        raise ValueError(f"expected images of shape (N, C, H, W), found {tuple(x.shape)}")
 
 
 def _fake_images(x: Tensor, channels: int, height: int, width: int) -> Tensor:
@@ -71,6 +85,7 @@ def _fake_images(x: Tensor, channels: int, height: int, width: int) -> Tensor:
 
 
 def _fake_sums(grad: Tensor, terms: list[Tensor], *rest: Any) -> Tensor:
+    _check_images(grad)
     return grad.new_empty((len(terms), 2, grad.shape[1]), dtype=torch.float64)
 
 
@@ -79,32 +94,21 @@ def _fake_change(*arguments: Any) -> None:
 
 
 def _fake_dots(x: Tensor, grads: list[Tensor], program: list[int], *rest: Any) -> Tensor:
-    return x.new_empty((_options(program),))
-
-
-def _options(program: list[int]) -> int:
-    """How many options a program has, see csrc/source/program.h."""
-    count, position = 0, 0
-    while position < len(program):
-        kind, position = program[position + 1], position + 2
-        if kind == 1:
-            position += _PROGRAM_POOL
-        elif kind == 2:
-            position += 1 + program[position] * _PROGRAM_BLOCK
-        count += 1
-    return count
+    return x.new_empty((options_of(program),))
 
 
 def _fake_new_images(like: Tensor, size: list[int]) -> Tensor:
+    if len(size) != 4:
+        raise ValueError(f"expected a size (N, C, H, W), found {len(size)} numbers")
     return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
-torch.library.register_fake("nasp_ext::empty_images")(_fake_new_images)
-torch.library.register_fake("nasp_ext::block_forward")(_fake_block_forward)
-torch.library.register_fake("nasp_ext::block_backward")(_fake_block_backward)
-torch.library.register_fake("nasp_ext::pool_forward")(_fake_pool_forward)
-torch.library.register_fake("nasp_ext::pool_backward_")(_fake_change)
-torch.library.register_fake("nasp_ext::node_sum_")(_fake_change)
-torch.library.register_fake("nasp_ext::node_gradient_sums")(_fake_sums)
-torch.library.register_fake("nasp_ext::update_statistics_")(_fake_change)
-torch.library.register_fake("nasp_ext::source_dots")(_fake_dots)
+register_fake("empty_images", _fake_new_images)
+register_fake("block_forward", _fake_block_forward)
+register_fake("block_backward", _fake_block_backward)
+register_fake("pool_forward", _fake_pool_forward)
+register_fake("pool_backward_", _fake_change)
+register_fake("node_sum_", _fake_change)
+register_fake("node_gradient_sums", _fake_sums)
+register_fake("update_statistics_", _fake_change)
+register_fake("source_dots", _fake_dots)

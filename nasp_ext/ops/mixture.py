@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
 from . import reference
-from ._native import call, check_tensor, differentiable, record
+from ._native import call, check_tensor, differentiable, record, register_fake
 from ._transforms import by_torch_alone
 
 _BRANCH_DOTS = torch.ops.nasp_ext.branch_dots.default
@@ -146,6 +146,6 @@ def _dense_like(first: Tensor, others: list[Tensor]) -> Tensor:
     return layout if shared else torch.empty_like(first, memory_format=torch.contiguous_format)
 
 
-torch.library.register_fake("nasp_ext::branch_dots")(_fake_dots)
-torch.library.register_fake("nasp_ext::mixed_sum")(_fake_mixture)
-torch.library.register_fake("nasp_ext::mixed_sum_backward")(_fake_mixture_backward)
+register_fake("branch_dots", _fake_dots)
+register_fake("mixed_sum", _fake_mixture)
+register_fake("mixed_sum_backward", _fake_mixture_backward)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
 from . import reference
-from ._native import call, check_one_device, check_tensor, differentiable, record, row_mask, seed_of
+from ._native import call, check_tensor, differentiable, record, register_fake, row_mask, seed_of
 from ._transforms import by_torch_alone, refuse_batch
 
 _PROX_C = torch.ops.nasp_ext.prox_c.default
@@ -184,24 +184,35 @@ class _Select(torch.autograd.Function):
         )
 
 
+def _check_rows(a: Tensor, mask: Tensor | None) -> None:
+    if not a.is_floating_point() or a.dim() == 0 or a.shape[-1] == 0:
+        raise ValueError(
+            f"expected numbers of shape (..., R, K), K >= 1, found {tuple(a.shape)} in {a.dtype}"
+        )
+    if mask is not None and mask.dtype != torch.bool:
+        raise ValueError(f"expected mask to be bool (True = the option exists), found {mask.dtype}")
+
+
 def _fake_projection(a: Tensor, mask: Tensor | None, seed: int | None) -> tuple[Tensor, Tensor]:
-    check_one_device(a, "a", mask=mask)
+    _check_rows(a, mask)
     return a.new_empty(a.shape), a.new_empty(a.shape[:-1], dtype=torch.int64)
 
 
 def _fake_clip(a: Tensor, mask: Tensor | None) -> Tensor:
-    check_one_device(a, "a", mask=mask)
+    _check_rows(a, mask)
     return a.new_empty(a.shape)
 
 
 def _fake_selection(
-    a: Tensor, offsets: list[int] | None, edges: int | None, mask: Tensor | None, keep: bool, seed: int | None
+    a: Tensor, offsets: Any, edges: int | None, mask: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor]:
-    check_one_device(a, "a", mask=mask)
+    _check_rows(a, mask)
+    if a.dim() != 2:
+        raise ValueError(f"expected a of shape (R, K), found {tuple(a.shape)}")
     return a.new_empty(a.shape), a.new_empty(a.shape[:1], dtype=torch.int32)
 
 
-torch.library.register_fake("nasp_ext::prox_c")(_fake_projection)
-torch.library.register_fake("nasp_ext::prox_c1")(_fake_projection)
-torch.library.register_fake("nasp_ext::prox_c2")(_fake_clip)
-torch.library.register_fake("nasp_ext::select_active")(_fake_selection)
+register_fake("prox_c", _fake_projection)
+register_fake("prox_c1", _fake_projection)
+register_fake("prox_c2", _fake_clip)
+register_fake("select_active", _fake_selection)

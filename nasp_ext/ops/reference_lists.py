@@ -3,11 +3,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
+T = TypeVar("T")
+
 _BLOCK_NUMBERS = 8  # geometry
+_PARTS = (1, 2)
+_NORM_NUMBERS = 4
+_MOST_NODES = 4096
 _COUNTS = 5  # of nodes, entries, weights, statistics and numbers of a source
 
 
@@ -63,6 +68,41 @@ class Program:
         return images.narrow(1, self.concat.index(state) * channels, channels)
 
 
+def taken(items: Iterator[T]) -> T:
+    """The next item of a list that a program reads."""
+    for item in items:
+        return item
+    raise ValueError("expected more items in the lists of a program, as it says; found their end")
+
+
+def counted(items: Iterator[int], least: int = 0) -> int:
+    """The next number, which says how many of something follow."""
+    count = taken(items)
+    if count < least:
+        raise ValueError(f"expected a count of at least {least} in a program, found {count}")
+    return count
+
+
+def options_of(program: Sequence[int]) -> int:
+    """How many options a program of ``source_dots`` has."""
+    numbers, count = iter(program), 0
+    for _ in numbers:
+        _skip_option(numbers)
+        count += 1
+    return count
+
+
+def _skip_option(numbers: Iterator[int]) -> None:
+    kind, blocks = taken(numbers), 0
+    if kind == 2:
+        blocks = counted(numbers, 1)
+    length = {0: 0, 1: 3 + _NORM_NUMBERS, 2: blocks * (2 + _BLOCK_NUMBERS + 1 + _NORM_NUMBERS)}
+    if kind not in length:
+        raise ValueError(f"expected a kind in 0..2, found {kind}")
+    for _ in range(length[kind]):
+        taken(numbers)
+
+
 class Reader:
     def __init__(
         self, program: Sequence[int], weights: Sequence[Tensor], statistics: Any, floats: Sequence[float]
@@ -73,13 +113,16 @@ class Reader:
         self.place = 0
 
     def program(self) -> Program:
-        inputs, nodes, length = (next(self.ints) for _ in range(3))
-        concat = [next(self.ints) for _ in range(length)]
-        preprocess = [self._option() if next(self.ints) else None for _ in range(inputs)]
+        inputs, nodes, length = (counted(self.ints, 1) for _ in range(3))
+        if nodes > _MOST_NODES:
+            raise ValueError(f"expected 1 to {_MOST_NODES} nodes, found {nodes}")
+        concat = [taken(self.ints) for _ in range(length)]
+        preprocess = [self._option() if taken(self.ints) else None for _ in range(inputs)]
         edges = [
-            (next(self.ints), next(self.ints), bool(next(self.ints)), self._option())
-            for _ in range(next(self.ints))
+            (taken(self.ints), taken(self.ints), bool(taken(self.ints)), self._option())
+            for _ in range(counted(self.ints))
         ]
+        self._check_states(inputs, nodes, concat, edges)
         left = [list(self.ints), self.weights[self.place :], list(self.statistics or ()), list(self.floats)]
         if any(left):
             raise ValueError(f"expected everything to be used by the program, found {left} left over")
@@ -89,29 +132,47 @@ class Reader:
         """The options of one state as csrc/source/program.h describes them, each behind its edge."""
         return [(edge, self._option()) for edge in self.ints]
 
+    @staticmethod
+    def _check_states(inputs: int, nodes: int, concat: list[int], edges: list[Any]) -> None:
+        states = range(inputs, inputs + nodes)
+        if len(set(concat)) < len(concat) or any(state not in states for state in concat):
+            raise ValueError(f"expected different nodes in concat, found {concat}")
+        ends = [(node, source) for node, source, *_ in edges]
+        if any(
+            node not in range(nodes) or source not in range(inputs + node) or node < before
+            for (before, _), (node, source) in zip([(0, 0), *ends], ends, strict=False)
+        ):
+            raise ValueError(f"expected edges in the order of their nodes, from states before, found {ends}")
+
     def _weight(self) -> Tensor:
         self.place += 1
+        if self.place > len(self.weights):
+            raise ValueError(f"expected more weights than {len(self.weights)}, as the program says")
         return self.weights[self.place - 1]
 
     def _option(self) -> Option:
-        kind = next(self.ints)
+        kind = taken(self.ints)
         if kind == 1:
-            largest, kernel, stride = (next(self.ints) for _ in range(3))
+            largest, kernel, stride = (taken(self.ints) for _ in range(3))
             return Option(pool=(bool(largest), kernel, stride, self._norm()))
         if kind == 2:
-            return Option(chain=[self._block() for _ in range(next(self.ints))])
+            return Option(chain=[self._block() for _ in range(counted(self.ints, 1))])
+        if kind != 0:
+            raise ValueError(f"expected a kind in 0..2, found {kind}")
         return Option()
 
     def _block(self) -> Block:
-        has_depthwise, parts = next(self.ints), next(self.ints)
-        geometry = [next(self.ints) for _ in range(_BLOCK_NUMBERS)]
-        relu, place = bool(next(self.ints)), self.place
+        has_depthwise, parts = taken(self.ints), taken(self.ints)
+        if parts not in _PARTS:
+            raise ValueError(f"expected 1 or 2 tensors of product weights in a block, found {parts}")
+        geometry = [taken(self.ints) for _ in range(_BLOCK_NUMBERS)]
+        relu, place = bool(taken(self.ints)), self.place
         depthwise = self._weight() if has_depthwise else None
         products = [self._weight() for _ in range(parts)]
         return Block(place, depthwise, products, geometry, relu, self._norm())
 
     def _norm(self) -> Norm:
-        exists, affine, batch, moves = (bool(next(self.ints)) for _ in range(4))
+        exists, affine, batch, moves = (bool(taken(self.ints)) for _ in range(_NORM_NUMBERS))
         norm = Norm(exists, batch, self.place)
         if not exists:
             return norm
@@ -119,9 +180,9 @@ class Reader:
             norm.affine = self._weight(), self._weight()
         if self.statistics is not None:
             if moves or not batch:
-                norm.running = next(self.statistics), next(self.statistics)
-            norm.batches = next(self.statistics) if moves else None
-        norm.eps, norm.momentum = next(self.floats), next(self.floats)
+                norm.running = taken(self.statistics), taken(self.statistics)
+            norm.batches = taken(self.statistics) if moves else None
+        norm.eps, norm.momentum = taken(self.floats), taken(self.floats)
         return norm
 
 

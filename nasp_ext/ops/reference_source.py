@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .reference_blocks import block_forward, node_sum_, pool_forward, update_statistics_
+from .reference_lists import counted, taken
 
 
 def source_dots(
@@ -45,38 +46,38 @@ class _Reader:
 
     def option(self) -> Tensor:
         """The output of the option that comes next."""
-        kind = next(self.numbers)
+        kind = taken(self.numbers)
         if kind == 0:
             return self.x
         if kind == 1:
-            largest, kernel_size, stride = next(self.numbers), next(self.numbers), next(self.numbers)
+            largest, kernel_size, stride = taken(self.numbers), taken(self.numbers), taken(self.numbers)
             z, _ = pool_forward(self.x, bool(largest), kernel_size, stride, False)
             return self._normalised(z)
         y = self.x
-        for _ in range(next(self.numbers)):
+        for _ in range(counted(self.numbers, 1)):
             y = self._block(y)
         return y
 
     def _block(self, x: Tensor) -> Tensor:
-        has_depthwise, parts = next(self.numbers), next(self.numbers)
-        geometry = [next(self.numbers) for _ in range(8)]
-        relu = bool(next(self.numbers))
-        depthwise = next(self.weights) if has_depthwise else None
-        products = [next(self.weights) for _ in range(parts)]
+        has_depthwise, parts = taken(self.numbers), taken(self.numbers)
+        geometry = [taken(self.numbers) for _ in range(8)]
+        relu = bool(taken(self.numbers))
+        depthwise = taken(self.weights) if has_depthwise else None
+        products = [taken(self.weights) for _ in range(parts)]
         z, _ = block_forward(x, None, depthwise, products, geometry, relu, False)
         return self._normalised(z)
 
     def _normalised(self, z: Tensor) -> Tensor:
         """z behind the BN that comes next, whose running statistics move."""
-        exists, affine, of_batch, moves = (next(self.numbers) for _ in range(4))
+        exists, affine, of_batch, moves = (taken(self.numbers) for _ in range(4))
         if not exists:
             return z
-        weight, bias = (next(self.weights), next(self.weights)) if affine else (None, None)
+        weight, bias = (taken(self.weights), taken(self.weights)) if affine else (None, None)
         mean = var = None
         if moves or not of_batch:
-            mean, var = next(self.statistics), next(self.statistics)
-        batches = [next(self.statistics)] if moves else []
-        eps, momentum = next(self.floats), next(self.floats)
+            mean, var = taken(self.statistics), taken(self.statistics)
+        batches = [taken(self.statistics)] if moves else []
+        eps, momentum = taken(self.floats), taken(self.floats)
         parts = (weight, bias, None, None) if of_batch else (weight, bias, mean, var)
         # The norm of z itself: a pool of one pixel.
         _, norm = pool_forward(z, True, 1, 1, True, parts, eps)

@@ -62,7 +62,8 @@ class AsmStability(Experiment):
                 among = f" of {', '.join(known)}" if known else ""
                 raise ValueError(f"expected different {name}{among}, at least one, got {values}")
         for strategy in self.strategies:
-            found = search_space(self._config(strategy, self.seeds[0]))
+            for seed in self.seeds:
+                found = search_space(self._config(strategy, seed))
             if not isinstance(found, LayeredSpace):
                 LayeredSpace.of(found, self.cells)
 

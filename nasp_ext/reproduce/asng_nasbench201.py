@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nasp_ext.checks import MOST_SEED, check_whole
 from nasp_ext.optim import ASNG
-from nasp_ext.reproduce.base import Experiment, Say, table
+from nasp_ext.reproduce.base import Experiment, Say, check_steps, table
 from nasp_ext.tabular import Table, read_table
 
 
@@ -39,11 +41,15 @@ class AsngNasbench201(Experiment):
     """Of all draws."""
 
     def __post_init__(self) -> None:
-        if not self.deltas or len(set(self.deltas)) < len(self.deltas) or not min(self.deltas) > 0:
-            raise ValueError(f"expected different deltas > 0, at least one, got {self.deltas}")
+        check_steps("deltas", self.deltas)
         if self.runs < 2 or self.lam < 2 or self.queries < self.lam:
             found = f"runs={self.runs}, lam={self.lam}, queries={self.queries}"
             raise ValueError(f"expected runs >= 2, lam >= 2 and queries >= lam, got {found}")
+        for name, most in (("runs", 100_000), ("lam", 10_000), ("queries", 10**9)):
+            check_whole(name, getattr(self, name), 2, most)
+        check_whole("seed", self.seed, 0, MOST_SEED)
+        if not 1 < self.alpha < math.inf:
+            raise ValueError(f"expected alpha > 1, finite, got {self.alpha}")
 
     def run(self, say: Say) -> Sequence[Path]:
         cells = read_table(self.table)

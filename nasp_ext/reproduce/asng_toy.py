@@ -13,13 +13,15 @@ from statistics import median
 
 import torch
 
+from nasp_ext.checks import MOST_SEED, MOST_THREADS, check_whole
 from nasp_ext.optim import ASNG, SNG, AdamSNG
 from nasp_ext.optim.natural import NaturalGradient
 from nasp_ext.plots import Panel, chart_svg
-from nasp_ext.reproduce.base import Experiment, Say, table
+from nasp_ext.reproduce.base import Experiment, Say, check_steps, table
 from nasp_ext.reproduce.selective_error import SelectiveError, iterations_to_target
 
 _METHODS: dict[str, type[NaturalGradient]] = {"asng": ASNG, "sng": SNG, "adam": AdamSNG}
+_MOST = {"runs": 100_000, "iterations": 10**9, "variables": 10_000, "options": 10_000}
 _Iterations = list[list[list[float | None]]]  # of each ε, initial step and run; None = no success
 
 
@@ -56,13 +58,12 @@ class AsngToy(Experiment):
             )
         for name in ("epsilons", "deltas"):
             steps = getattr(self, name)
-            if not steps or len(set(steps)) < len(steps) or not min(steps) > 0:
-                raise ValueError(f"expected different {name} > 0, at least one, got {steps}")
+            check_steps(name, steps)
         for name, least in (("runs", 1), ("iterations", 1), ("variables", 1), ("options", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"expected {name} >= {least}, got {getattr(self, name)}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"expected threads >= 1 or None, got {self.threads}")
+            check_whole(name, getattr(self, name), least, _MOST[name])
+        check_whole("seed", self.seed, 0, MOST_SEED // 2)
+        if self.threads is not None:
+            check_whole("threads", self.threads, 1, MOST_THREADS)
 
     def run(self, say: Say) -> Sequence[Path]:
         folder = Path(self.out)

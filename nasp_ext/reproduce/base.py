@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,3 +39,10 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]
+
+
+def check_steps(name: str, values: Sequence[float]) -> None:
+    """Raise ValueError unless these are different finite numbers > 0, at least one."""
+    different = bool(values) and len(set(values)) == len(values)
+    if not different or not all(0 < value < math.inf for value in values):
+        raise ValueError(f"expected different {name} > 0, at least one, got {values}")

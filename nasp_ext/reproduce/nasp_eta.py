@@ -10,6 +10,7 @@ from statistics import mean
 
 import torch
 
+from nasp_ext.checks import check_different
 from nasp_ext.config import RetrainConfig, SearchRun
 from nasp_ext.data import load_data
 from nasp_ext.engine import ClassificationTask, search
@@ -58,9 +59,10 @@ class NaspEta(Experiment):
     def __post_init__(self) -> None:
         if len(set(self.etas)) < 2 or len(set(self.etas)) < len(self.etas) or min(self.etas) < 0:
             raise ValueError(f"expected at least two different etas >= 0, got {self.etas}")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"expected different seeds, at least one, got {self.seeds}")
-        self._config(self.etas[0], self.seeds[0])
+        check_different("seeds", self.seeds)
+        for eta in self.etas:
+            for seed in self.seeds:
+                self._config(eta, seed)
 
     def run(self, say: Say) -> Sequence[Path]:
         task = ClassificationTask(load_data(self.data, self.data_dir, self.limit))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from nasp_ext.checks import check_different
 from nasp_ext.config import SearchRun
 from nasp_ext.data import load_data
 from nasp_ext.engine import ClassificationTask, search
@@ -52,11 +53,11 @@ class NaspStability(Experiment):
     """Folder for the drawings and a folder per search; a finished search in it is not run again."""
 
     def __post_init__(self) -> None:
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"expected different seeds, at least one, got {self.seeds}")
+        check_different("seeds", self.seeds)
         if self.epochs < 2:
             raise ValueError(f"expected at least two epochs to compare, got {self.epochs}")
-        self._config("nasp", self.seeds[0])
+        for seed in self.seeds:
+            self._config("nasp", seed)
 
     def run(self, say: Say) -> Sequence[Path]:
         task = ClassificationTask(load_data(self.data, self.data_dir, self.limit))

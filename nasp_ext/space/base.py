@@ -2,12 +2,16 @@
 """What a search space is to a strategy."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
+
+# Fields of the spaces that say what a space is called and how its options are mixed, not what they are.
+_NO_CHOICE = ("name", "partial_channels", "attention", "pool_norm")
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,28 @@ class Space(ABC):
         if not 0 <= row < self.rows:
             raise ValueError(f"expected a row of space {self.name!r} in 0..{self.rows - 1}, got {row}")
         return row
+
+
+def check_made_for(own: object, space: Space) -> None:
+    """Refuse a strategy that was made for other choices than a network has.
+
+    Names do not count, nor does how a network mixes its options: what may be chosen is the same.
+
+    Args:    own: ``strategy.space``; None of a strategy that does not tell.
+    Raises:  ValueError: the spaces differ.
+    """
+    if isinstance(own, Space) and _choices(own) != _choices(space):
+        same = " (another space of that name)" if own.name == space.name else ""
+        raise ValueError(
+            f"expected a strategy made for space {space.name!r}, got one made for {own.name!r}{same}"
+        )
+
+
+def _choices(found: Space) -> tuple[Any, ...]:
+    """All that a strategy can tell of a space."""
+    own = [field.name for field in fields(found) if field.name not in _NO_CHOICE]
+    values = [getattr(found, name) for name in own]
+    return type(found), *((_choices(value) if isinstance(value, Space) else value) for value in values)
 
 
 def check_primitives(cell: str, names: tuple[str, ...]) -> None:

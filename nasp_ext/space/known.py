@@ -67,7 +67,7 @@ def space(name: str) -> Space:
     >>> space("nasp").choices(14)
     ('skip_connect', 'avg_pool_3x3', 'max_pool_3x3', 'max_pool_5x5', 'max_pool_7x7')
     """
-    if name not in _SPACES:
+    if not isinstance(name, str) or name not in _SPACES:
         raise ValueError(f"expected the name of a search space, one of {sorted(_SPACES)}, got {name!r}")
     return _SPACES[name]
 
@@ -80,8 +80,10 @@ def names() -> tuple[str, ...]:
 def register_space(new: _S) -> _S:
     """Make a space of one's own known by its name; registering an equal one again is allowed.
 
-    Raises:  ValueError: if the name belongs to a different space.
+    Raises:  ValueError: if the name belongs to a different space; TypeError: if ``new`` is no space.
     """
+    if not isinstance(new, Space) or not isinstance(new.name, str):
+        raise TypeError(f"expected a search space with a name, got {type(new).__name__}: {new!r:.80}")
     if _SPACES.setdefault(new.name, new) != new:
         raise ValueError(f"expected a new name for a search space, got {new.name!r}, which is taken")
     return new

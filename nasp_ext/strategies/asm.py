@@ -14,6 +14,7 @@ from torch import Tensor
 from nasp_ext.gates import MIXED, PRUNED, Gates
 from nasp_ext.layered import LayeredSpace
 from nasp_ext.space import Space
+from nasp_ext.states import check_keys, check_number, check_tensor, place
 from nasp_ext.strategies.base import AttentionFn, AttentionStrategy, LossFn
 from nasp_ext.strategies.matrix import kept_edges
 
@@ -58,6 +59,7 @@ class ASMStrategy(AttentionStrategy):
                 f"expected a space of layers whose edges are mixed by attention, got {space.name!r}: "
                 "LayeredSpace.of(space, cells, attention=True) makes one"
             )
+        self.space = space
         self._space, self._keep = space, kept_edges(space, edges_per_node)
         self._exists = space.mask()
         self._selectable = (space.mask() if allow_none else space.selectable()).tolist()
@@ -125,10 +127,23 @@ class ASMStrategy(AttentionStrategy):
     def state_dict(self) -> dict[str, Any]:
         return {"attention": self._attention.clone(), "active": list(self._active)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["attention"].shape != self._attention.shape:
+    def check_state(self, state: dict[str, Any], steps: int | None = None) -> None:
+        check_keys(state, self.state_dict(), "the state")
+        found, active = state["attention"], state["active"]
+        if isinstance(found, Tensor) and found.shape != self._attention.shape:
             raise ValueError(
                 f"expected the state of a {tuple(self._attention.shape)} attention matrix, found "
-                f"{tuple(state['attention'].shape)}: it is of another search space"
+                f"{tuple(found.shape)}: it is of another search space"
             )
+        check_tensor(found, self._attention, "attention", low=0)
+        if not isinstance(active, list) or len(active) != len(self._active):
+            raise ValueError(f"expected active to be a list of {len(self._active)} options")
+        for row, option in enumerate(active):
+            at = place("active", row)
+            check_number(option, at, PRUNED, len(self._selectable[row]) - 1, whole=True)
+            if option != PRUNED and not self._selectable[row][option]:
+                raise ValueError(f"expected {at} to be an option that may be selected, found {option}")
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.check_state(state)
         self._attention, self._active = state["attention"].clone(), tuple(state["active"])

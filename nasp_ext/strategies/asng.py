@@ -11,11 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nasp_ext.checks import check_whole
 from nasp_ext.gates import PRUNED, Gates
 from nasp_ext.optim import ASNG
 from nasp_ext.space import Space
+from nasp_ext.states import check_generator, check_keys, check_like, check_tensor, place, shown
 from nasp_ext.strategies.base import LossFn, Strategy
 from nasp_ext.strategies.matrix import kept_edges
+
+# Each sample is a forward pass in every step: more would look like a search that hangs.
+MOST_SAMPLES = 10_000
 
 
 class ASNGStrategy(Strategy):
@@ -62,6 +67,8 @@ class ASNGStrategy(Strategy):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
+        self.space = space
+        check_whole("lam", lam, 2, MOST_SAMPLES)
         selectable = space.mask() if allow_none else space.selectable()
         options = [row.nonzero()[:, 0].tolist() for row in selectable]
         if not all(options):
@@ -119,12 +126,37 @@ class ASNGStrategy(Strategy):
     def state_dict(self) -> dict[str, Any]:
         return {"categories": list(self._categories), "asng": self._search.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["categories"] != self._categories:
+    def check_state(self, state: dict[str, Any], steps: int | None = None) -> None:
+        own = self.state_dict()
+        check_keys(state, own, "the state")
+        categories = state["categories"]
+        plain = isinstance(categories, list) and all(type(count) is int for count in categories)
+        if not plain or categories != self._categories:
             raise ValueError(
                 f"expected the state of a search over variables of {self._categories} options, found "
-                f"{state['categories']}: it is of another search space"
+                f"{categories if plain else shown(categories)}: it is of another search space"
             )
+        found, own = state["asng"], own["asng"]
+        check_like(found, own, "asng")
+        if found["kind"] != own["kind"]:
+            raise ValueError(f"expected asng.kind to be {own['kind']!r}, found {found['kind']!r}")
+        for name, value in own["tensors"].items():  # all but s are sizes, counts or probabilities
+            low = None if name.startswith("s.") else 0.0
+            check_tensor(found["tensors"][name], value, place("asng.tensors", name), low)
+        theta = found["tensors"]["theta"]
+        if not torch.allclose(theta.sum(0), torch.ones((), dtype=theta.dtype), atol=1e-6):
+            raise ValueError("expected asng.tensors.theta to hold probabilities that sum to 1, found others")
+        for name in ("delta0", "Delta"):
+            if not bool((found["tensors"][name] > 0).all()):
+                raise ValueError(f"expected asng.tensors.{name} to be > 0, found 0")
+        for i, draws in enumerate(found["asked"]):
+            check_tensor(draws, own["asked"][i], f"asng.asked[{i}]", 0)
+            if not bool((draws < torch.tensor(self._categories)).all()):
+                raise ValueError(f"expected asng.asked[{i}] to hold options, found a number beyond them")
+        check_generator(found["generator"], "asng.generator")
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.check_state(state)
         self._search.load_state_dict(state["asng"])
         self._samples, self._gates = self._search.asked(), None
 

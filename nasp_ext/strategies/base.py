@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nasp_ext.gates import Gates
 from nasp_ext.space import Space
+from nasp_ext.states import check_like
 
 LossFn = Callable[[Gates], Tensor]
 AttentionFn = Callable[[Gates], Tensor]
@@ -36,11 +37,13 @@ class Strategy(ABC):
 
     Attributes:
         needs_gradient: ``step`` differentiates the loss by the gates, which some spaces do not allow.
+        space: the one it was made for; None if it does not tell, and then a network may have another.
         partial_channels: what ``nasp-ext search`` divides the channels of mixed edges by, if not told.
     """
 
     needs_gradient: ClassVar[bool] = False
     partial_channels: ClassVar[int] = 1
+    space: Space | None = None
 
     @abstractmethod
     def propose(self) -> Gates:
@@ -75,6 +78,18 @@ class Strategy(ABC):
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """All that changes during a search; tensors and plain numbers only, loads with weights_only=True."""
+
+    def check_state(self, state: dict[str, Any], steps: int | None = None) -> None:
+        """Refuse a state that this strategy could not have come to; changes nothing.
+
+        A search asks before it loads anything of a checkpoint. Unless a strategy says more, ``state`` has to
+        have the keys, types, dtypes and shapes of ``state_dict()``, and finite numbers; what is None or empty
+        there may be anything. Override it for a state that grows.
+
+        Args:    steps: how often ``step`` was called until then, None = unknown.
+        Raises:  ValueError: names the entry.
+        """
+        check_like(state, self.state_dict(), "the state")
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -130,7 +145,7 @@ def option_types(name: str) -> dict[str, Any]:
 
     Raises:  ValueError: no such strategy; the message lists the known ones.
     """
-    if name not in _FACTORIES:
+    if not isinstance(name, str) or name not in _FACTORIES:
         raise ValueError(f"expected a strategy, one of {', '.join(names())}, got {name!r}")
     parameters = inspect.signature(_FACTORIES[name], eval_str=True).parameters
     return {option: parameter.annotation for option, parameter in list(parameters.items())[1:]}
@@ -146,11 +161,14 @@ def strategy(name: str, space: Space, **options: Any) -> Strategy:
     Raises:
         ValueError: unknown name or option; the message lists the known ones. Or the strategy needs a gradient
             and the space has none.
+        TypeError: ``space`` is none.
 
     >>> from nasp_ext.space import space
     >>> strategy("random", space("darts"), seed=1).scores().shape
     torch.Size([28, 8])
     """
+    if not isinstance(space, Space):
+        raise TypeError(f"expected a search space, such as nasp_ext.space('darts'), got {space!r}")
     known = option_types(name)
     unknown = [option for option in options if option not in known]
     if unknown:
@@ -160,4 +178,7 @@ def strategy(name: str, space: Space, **options: Any) -> Strategy:
             f"expected a strategy that learns from losses alone (such as asng or random) for space "
             f"{space.name!r}, whose gates have no gradient, got {name!r}"
         )
-    return _FACTORIES[name](space, **options)
+    made = _FACTORIES[name](space, **options)
+    if made.space is None:
+        made.space = space
+    return made

@@ -44,6 +44,7 @@ class DARTSStrategy(MatrixStrategy):
         start = 1e-3 * torch.randn(space.rows, space.options, generator=self._generator, dtype=dtype)
         a = start.masked_fill(~space.mask(), 0.0).to(device).requires_grad_()
         super().__init__(a, torch.optim.Adam([a], lr, betas, weight_decay=weight_decay))
+        self.space = space
         self._space, self._keep = space, kept_edges(space, edges_per_node)
         self._exists, self._selectable = space.mask().to(device), space.selectable().to(device)
 

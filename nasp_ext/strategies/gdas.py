@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from nasp_ext.gates import Gates
 from nasp_ext.space import Space
+from nasp_ext.states import check_generator, check_number, check_tensor
 from nasp_ext.strategies.base import LossFn
 from nasp_ext.strategies.matrix import MatrixStrategy, gates_gradient, kept_edges, selected
 
@@ -52,11 +54,13 @@ class GDASStrategy(MatrixStrategy):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        if not 0 < tau_min <= tau or steps < 0:
+        if not 0 < tau_min <= tau < math.inf or steps < 0:
             raise ValueError(
-                f"expected 0 < tau_min <= tau and steps >= 0, got tau={tau}, tau_min={tau_min}, steps={steps}"
+                f"expected 0 < tau_min <= tau < inf and steps >= 0, got tau={tau}, tau_min={tau_min}, "
+                f"steps={steps}"
             )
         self._generator = torch.Generator().manual_seed(0 if seed is None else seed)
+        self.space = space
         self._space, self._keep = space, kept_edges(space, edges_per_node)
         self._tau, self._tau_min, self._steps, self._step = tau, tau_min, steps, 0
         mask = space.selectable()
@@ -102,6 +106,12 @@ class GDASStrategy(MatrixStrategy):
     def state_dict(self) -> dict[str, Any]:
         state = {"noise": self._noise.clone(), "step": self._step, "generator": self._generator.get_state()}
         return {**super().state_dict(), **state}
+
+    def check_state(self, state: dict[str, Any], steps: int | None = None) -> None:
+        super().check_state(state, steps)
+        check_tensor(state["noise"], self._noise, "noise")
+        check_number(state["step"], "step", 0, whole=True)
+        check_generator(state["generator"], "generator")
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)

@@ -14,6 +14,7 @@ from torch import Tensor
 from nasp_ext import ops
 from nasp_ext.gates import Gates
 from nasp_ext.space import Space
+from nasp_ext.states import check_keys, check_optimizer, check_tensor
 from nasp_ext.strategies.base import LossFn, Strategy
 
 
@@ -52,6 +53,16 @@ def selected(
     host = active.tolist()
     ops.check_selection(host)
     return Gates(weight, tuple(host), unit=not keep_value)
+
+
+def check_matrix(found: Any, expected: Tensor, name: str) -> None:
+    """Raise ValueError unless ``found`` may stand in the place of the architecture matrix ``expected``."""
+    if isinstance(found, Tensor) and found.shape != expected.shape:
+        raise ValueError(
+            f"expected the state of a {tuple(expected.shape)} architecture matrix, found "
+            f"{tuple(found.shape)}: it is of another search space"
+        )
+    check_tensor(found, expected.detach(), name)
 
 
 class MatrixStrategy(Strategy):
@@ -96,12 +107,17 @@ class MatrixStrategy(Strategy):
     def state_dict(self) -> dict[str, Any]:
         return {"a": self._a.detach().clone(), "optimizer": copy.deepcopy(self._optimizer.state_dict())}
 
+    def check_state(self, state: dict[str, Any], steps: int | None = None) -> None:
+        check_keys(state, self.state_dict(), "the state")
+        check_matrix(state["a"], self._a, "a")
+        adam = isinstance(self._optimizer, torch.optim.Adam)
+        slots: dict[str, float | None] = {"step": None, "exp_avg": None, "exp_avg_sq": 0.0} if adam else {}
+        parameters = sum(len(group["params"]) for group in self._optimizer.param_groups)
+        needed = range(parameters if adam and steps else 0)
+        check_optimizer(state["optimizer"], self._optimizer, "optimizer", slots, needed)
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["a"].shape != self._a.shape:
-            raise ValueError(
-                f"expected the state of a {tuple(self._a.shape)} architecture matrix, found "
-                f"{tuple(state['a'].shape)}: it is of another search space"
-            )
+        self.check_state(state)
         with torch.no_grad():
             self._a.copy_(state["a"])
         self._optimizer.load_state_dict(state["optimizer"])

@@ -14,8 +14,9 @@ from nasp_ext.gates import Gates
 from nasp_ext.optim import NASP
 from nasp_ext.optim.groups import FROM_PRESET, PRESETS
 from nasp_ext.space import Space
+from nasp_ext.states import check_generator, check_groups, check_keys, check_number, check_tensor, place
 from nasp_ext.strategies.base import LossFn, Strategy
-from nasp_ext.strategies.matrix import gates_gradient
+from nasp_ext.strategies.matrix import check_matrix, gates_gradient
 
 
 class NASPStrategy(Strategy):
@@ -58,6 +59,7 @@ class NASPStrategy(Strategy):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
+        self.space = space
         exists = space.mask()
         selectable = exists if allow_none else space.selectable()
         start = torch.full(exists.shape, float(init), dtype=dtype).masked_fill(~selectable, 0.0)
@@ -106,13 +108,43 @@ class NASPStrategy(Strategy):
     def state_dict(self) -> dict[str, Any]:
         return {"a": self._a.detach().clone(), "optimizer": copy.deepcopy(self._optimizer.state_dict())}
 
+    def check_state(self, state: dict[str, Any], steps: int | None = None) -> None:
+        check_keys(state, self.state_dict(), "the state")
+        check_matrix(state["a"], self._a, "a")
+        if steps and not bool(((state["a"] >= 0) & (state["a"] <= 1)).all()):
+            raise ValueError("expected a to hold numbers in [0, 1], where each step leaves it, found others")
+        own, found = self._optimizer.state_dict(), state["optimizer"]
+        check_keys(found, own, "optimizer")
+        check_groups(found["param_groups"], own["param_groups"], "optimizer.param_groups")
+        if (found["generator"] is None) != (own["generator"] is None):
+            has, needs = ("no", "a") if found["generator"] is None else ("a", "no")
+            raise ValueError(f"expected optimizer with {needs} tie-break generator, found {has} one")
+        seeded = found["generator"] is not None
+        if seeded:
+            check_generator(found["generator"], "optimizer.generator")
+        # A is the only matrix; there is nothing of it before the first selection.
+        check_keys(found["state"], [0] if steps else [], "optimizer.state", optional=[0])
+        if found["state"]:
+            self._check_entry(found["state"][0], "optimizer.state[0]", seeded)
+
+    def _check_entry(self, found: Any, name: str, seeded: bool) -> None:
+        """What the optimizer keeps of A: the number of steps, the seed of its ties, from the first step on
+        the moments if it is Adam."""
+        counted, moments = {"step", "tie_seed"}, {"exp_avg": None, "exp_avg_sq": 0.0}
+        check_keys(found, counted, name, optional=moments)
+        check_number(found["step"], place(name, "step"), 0, 2**53, whole=True)
+        if seeded:
+            check_number(found["tie_seed"], place(name, "tie_seed"), 0, 2**63 - 1, whole=True)
+        elif found["tie_seed"] is not None:
+            raise ValueError(f"expected {place(name, 'tie_seed')} to be None without a generator, found one")
+        adam = self._optimizer.param_groups[0]["adam"] and found["step"] > 0
+        check_keys(found, [*counted, *(moments if adam else ())], name)
+        for moment, low in moments.items() if adam else ():
+            check_tensor(found[moment], self._a.detach(), place(name, moment), low)
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["a"].shape != self._a.shape:
-            raise ValueError(
-                f"expected the state of a {tuple(self._a.shape)} architecture matrix, found "
-                f"{tuple(state['a'].shape)}: it is of another search space"
-            )
-        self._optimizer.load_state_dict(state["optimizer"])  # refuses before it changes anything
+        self.check_state(state)
+        self._optimizer.load_state_dict(state["optimizer"])  # before A: it has more to refuse
         with torch.no_grad():
             self._a.copy_(state["a"])
         self._gates = None

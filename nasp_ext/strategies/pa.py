@@ -6,7 +6,7 @@ As for NASP, the weights are constants in the step of A (the paper suggests the 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from nasp_ext import ops
 from nasp_ext.gates import Gates
 from nasp_ext.optim.groups import PRESETS
 from nasp_ext.space import Space
+from nasp_ext.states import check_number, check_tensor
 from nasp_ext.strategies.base import LossFn
 from nasp_ext.strategies.matrix import MatrixStrategy, gates_gradient, kept_edges, selected
 
@@ -40,6 +41,8 @@ class PAStrategy(MatrixStrategy):
     tensor([1])
     """
 
+    _projects: ClassVar[bool] = True
+
     def __init__(
         self,
         space: Space,
@@ -57,6 +60,7 @@ class PAStrategy(MatrixStrategy):
         chosen = PRESETS[preset]
         if edges_per_node == "preset" and chosen["edges_per_node"] is None:
             edges_per_node = None
+        self.space = space
         self._space, self._keep = space, kept_edges(space, edges_per_node)
         self._keep_value: bool = chosen["keep_value"]
         self._mask = space.selectable().to(device)
@@ -100,6 +104,16 @@ class PAStrategy(MatrixStrategy):
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "steps": self._steps, "seed": self._seed}
 
+    def check_state(self, state: dict[str, Any], steps: int | None = None) -> None:
+        super().check_state(state, steps)
+        if self._projects:
+            check_tensor(state["a"], self._a.detach(), "a", low=0)
+        check_number(state["steps"], "steps", 0, whole=True)
+        if (state["seed"] is None) != (self._seed is None):
+            found, own = ("no seed" if seed is None else "a seed" for seed in (state["seed"], self._seed))
+            raise ValueError(f"expected {own}, as this strategy has, found {found}")
+        check_number(state["seed"], "seed", whole=True, none=True)
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._steps, self._seed = state["steps"], state["seed"]
@@ -107,6 +121,8 @@ class PAStrategy(MatrixStrategy):
 
 class LazyPAStrategy(PAStrategy):
     """Ā = prox_C(A), A ← A - ε ∇_Ā F(Ā): the projection is lazy, and A leaves [0, 1] (eq. 11)."""
+
+    _projects = False
 
     def _project_(self) -> None:
         """A stays what the step made of it."""

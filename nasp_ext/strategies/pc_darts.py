@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nasp_ext.space import Space
+from nasp_ext.states import check_tensor
 from nasp_ext.strategies.base import LossFn
 from nasp_ext.strategies.darts import DARTSStrategy
 
@@ -82,6 +83,10 @@ class PCDARTSStrategy(DARTSStrategy):
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "beta": self._beta.detach().clone()}
+
+    def check_state(self, state: dict[str, Any], steps: int | None = None) -> None:
+        super().check_state(state, steps)
+        check_tensor(state["beta"], self._beta.detach(), "beta")
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nasp_ext.gates import PRUNED, Gates
 from nasp_ext.space import Space
+from nasp_ext.states import check_generator, check_keys, check_number, check_tensor
 from nasp_ext.strategies.base import LossFn, Strategy
 from nasp_ext.strategies.matrix import kept_edges
 
@@ -44,6 +45,7 @@ class RandomStrategy(Strategy):
     ) -> None:
         if batches < 1:
             raise ValueError(f"expected batches >= 1, got {batches}")
+        self.space = space
         self._options = (space.mask() if allow_none else space.selectable()).double()
         self._offsets, self._keep = space.node_offsets, kept_edges(space, edges_per_node)
         self._generator = torch.Generator().manual_seed(0 if seed is None else seed)
@@ -107,12 +109,29 @@ class RandomStrategy(Strategy):
             "generator": self._generator.get_state(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["active"].shape != self._active.shape:
+    def check_state(self, state: dict[str, Any], steps: int | None = None) -> None:
+        check_keys(state, self.state_dict(), "the state")
+        for name in ("active", "champion", "challenger"):
+            if state[name] is not None or name != "challenger":
+                self._check_architecture(state[name], name)
+        check_number(state["lead"], "lead")
+        check_number(state["compared"], "compared", 0, self._batches, whole=True)
+        check_generator(state["generator"], "generator")
+
+    def _check_architecture(self, found: Any, name: str) -> None:
+        if isinstance(found, Tensor) and found.shape != self._active.shape:
             raise ValueError(
                 f"expected the state of a search over {len(self._active)} choices, found "
-                f"{len(state['active'])}: it is of another search space"
+                f"{tuple(found.shape)}: it is of another search space"
             )
+        check_tensor(found, self._active, name, low=PRUNED)
+        kept = found[found != PRUNED]
+        beyond = bool((kept >= self._options.shape[1]).any())
+        if beyond or not bool(self._options[found != PRUNED, kept].all()):
+            raise ValueError(f"expected {name} to hold options that a row has, found another number")
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.check_state(state)
         self._active, self._champion = state["active"].clone(), state["champion"].clone()
         self._challenger = None if state["challenger"] is None else state["challenger"].clone()
         self._lead, self._compared = state["lead"], state["compared"]

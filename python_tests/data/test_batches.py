@@ -184,3 +184,11 @@ def test_a_gpu_gives_the_same_batches():
         assert gpu_x.is_cuda
         torch.testing.assert_close(gpu_x.cpu(), x)
         assert torch.equal(gpu_y.cpu(), y)
+
+
+@pytest.mark.parametrize("option", ["cutout", "crop_padding"])
+@pytest.mark.parametrize("value", [9, 10**20])
+def test_a_square_or_border_larger_than_an_image_is_refused(option, value):
+    images, labels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=f"expected {option} <= 8, the side of the images, got {value}"):
+        Batches(images, labels, None, 2, (0.0,), (1.0,), **{option: value})

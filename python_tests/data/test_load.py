@@ -194,3 +194,68 @@ def test_an_empty_idx_set_is_refused(idx_folder):
     (idx_folder / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(0)))
     with pytest.raises(ValueError, match="train part: the data set is empty"):
         load_data(idx_folder)
+
+
+def write_idx(folder, train, test):
+    """IDX files of 8×8 images with these labels."""
+    for part, labels in (("train", train), ("t10k", test)):
+        labels = np.asarray(labels)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((len(labels), 8, 8))))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+
+
+@pytest.mark.parametrize("count", [2, 10, 47, 256])
+def test_the_classes_of_idx_files_are_those_of_the_training_labels(tmp_path, count):
+    write_idx(tmp_path, np.arange(2 * count) % count, [0, 1])
+    data = load_data(tmp_path)
+    assert data.classes == tuple(str(i) for i in range(count))
+
+
+def test_a_limit_does_not_change_the_classes(tmp_path):
+    write_idx(tmp_path, np.arange(94) % 47, np.arange(94) % 47)
+    data = load_data(tmp_path, limit=3)
+    assert len(data.train_labels) == 3
+    assert len(data.classes) == 47
+
+
+def test_a_number_that_no_image_has_is_a_class_without_images(tmp_path):
+    write_idx(tmp_path, np.arange(52) % 26 + 1, [1, 26])  # as EMNIST numbers its letters
+    assert len(load_data(tmp_path).classes) == 27
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+@pytest.mark.parametrize(
+    "train, test, found",
+    [
+        ([0, 1, 2, 1], [0, 3], "0 to 2, test labels of 0 to 3"),
+        ([0, 0, 0], [0], "0 to 0, test labels of 0 to 0"),
+    ],
+)
+def test_test_labels_beyond_the_training_labels_and_a_single_class_are_refused(
+    tmp_path, train, test, found, limit
+):
+    write_idx(tmp_path, train, test)
+    with pytest.raises(ValueError, match=f"two classes or more.*found training labels of {found}"):
+        load_data(tmp_path, limit=limit)
+
+
+def test_fashion_mnist_keeps_its_names_and_other_data_under_its_name_have_numbers(tmp_path):
+    write_idx(tmp_path, np.arange(20) % 10, [9])
+    assert load_data("fashion-mnist", tmp_path).classes[0] == "T-shirt/top"
+    write_idx(tmp_path, np.arange(20) % 5, [4])
+    assert load_data("fashion-mnist", tmp_path).classes == ("0", "1", "2", "3", "4")
+
+
+def test_a_data_dir_that_does_not_exist_is_refused_beside_data_that_need_none(tmp_path, idx_folder):
+    for name in ("digits", idx_folder):
+        with pytest.raises(
+            FileNotFoundError, match="expected data_dir to be a folder, found none at '/nowhere"
+        ):
+            load_data(name, "/nowhere/at/all")
+    assert load_data("digits", tmp_path, limit=3).name == "digits"
+
+
+@pytest.mark.parametrize("arguments", [(None,), (3,), (["digits"],), ("digits", 7), ("digits", None, 2.5)])
+def test_an_argument_of_another_type_is_refused(arguments):
+    with pytest.raises(TypeError, match=r"expected (name_or_path|data_dir|limit) to be a"):
+        load_data(*arguments)

@@ -5,6 +5,7 @@ import builtins
 import io
 import pickle
 import sys
+from random import Random
 
 import numpy as np
 import pytest
@@ -177,3 +178,43 @@ def test_a_jpeg_archive_without_labels_left_is_refused(tmp_path):
     np.savez(path, **(jpeg_arrays() | empty))
     with pytest.raises(ValueError, match="empty"):
         load_data(path)
+
+
+@pytest.mark.parametrize("classes", [3, 100])
+def test_cifar_batches_have_the_classes_of_their_labels(cifar_folder, classes):
+    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
+        content = {b"labels": [0, 1, classes - 1], b"data": np.zeros((3, 3072), np.uint8)}
+        (cifar_folder / name).write_bytes(pickle.dumps(content, 2))
+    assert load_data(cifar_folder).classes == tuple(map(str, range(classes)))
+
+
+def test_an_archive_with_any_flipped_byte_is_read_or_refused_by_its_name(tmp_path):
+    np.savez_compressed(tmp_path / "copies.npz", **jpeg_arrays())
+    whole, random, refused = (tmp_path / "copies.npz").read_bytes(), Random(0), 0
+    for position in random.sample(range(len(whole)), 150):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << random.randrange(8)
+        (tmp_path / "damaged.npz").write_bytes(damaged)
+        try:
+            load_data(tmp_path / "damaged.npz")
+        except ValueError as error:
+            refused += "damaged.npz" in str(error)
+    assert refused > 100
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"train_offsets": np.array(3)},
+        {"train_labels": np.array([[0], [1], [2], [3]])},
+        {"train_labels": np.array(["0", "1", "2", "3"])},
+        {"train_labels": np.array([0.5, 1, 2, 3])},
+        {"train_jpeg": np.zeros(3)},
+    ],
+)
+def test_an_archive_of_other_arrays_is_refused(tmp_path, arrays):
+    np.savez(tmp_path / "copies.npz", **(jpeg_arrays() | arrays))
+    with pytest.raises(
+        ValueError, match=r"copies\.npz: expected train_\w+ to be a list of (bytes|whole numbers)"
+    ):
+        load_data(tmp_path / "copies.npz")

@@ -197,3 +197,16 @@ def test_mixture_of_half_precision_branches_takes_float32_weights():
     op = MixedOp.from_modules([nn.Linear(4, 4), nn.Tanh()]).to(torch.bfloat16)
     x, row = torch.randn(2, 4).to(torch.bfloat16), torch.tensor([0.5, 0.5])
     torch.testing.assert_close(op(x, row), mixture(op, x, row.bfloat16()), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("row", [0, None])
+def test_hooks_in_front_of_nothing_see_zeros(row, plain):
+    x = images(2, 4, 5, 5).float().requires_grad_()
+    hidden, seen = x * 1, []
+    hidden.register_hook(lambda grad: seen.append(grad.count_nonzero()))
+    weights = torch.zeros(8) if row is None else torch.eye(8)[row]
+    with plain_modules(plain):
+        MixedOp(4, 1)(hidden, weights.requires_grad_()).sum().backward()
+    assert seen == [0]
+    assert x.grad.count_nonzero() == 0

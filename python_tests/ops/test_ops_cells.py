@@ -78,7 +78,7 @@ FORWARD = {
     "another number of inputs": (
         1,
         item(0, 2),
-        "a cell with 1 inputs and at least one node, found one with 2",
+        "a cell with 1 inputs and 1 to 4096 nodes, found one with 2",
     ),
     "a node twice in the output": (1, item(4, 1), r"different nodes in concat, 1\.\.2, found 1"),
     "an input in the output": (1, item(3, 0), r"different nodes in concat, 1\.\.2, found 0"),

@@ -4,6 +4,7 @@
 import gzip
 from itertools import product
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -134,3 +135,18 @@ def test_the_table_of_nas_bench_201():
         assert table.column(f"{column}_test_200ep").max().item() == pytest.approx(best, abs=0.005)
     skips = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
     assert table.value("cifar10_test_200ep", skips) == pytest.approx(54.30, abs=0.005)
+
+
+def test_a_gzipped_file_with_any_flipped_byte_is_read_or_refused_by_its_name(tmp_path):
+    text = "arch,accuracy\n" + "".join(f"{cell},{number}\n" for number, cell in enumerate(CELLS))
+    whole, random, refused = gzip.compress(text.encode(), mtime=0), Random(0), 0
+    file = tmp_path / "table.csv.gz"
+    for position in random.sample(range(len(whole)), min(len(whole), 150)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << random.randrange(8)
+        file.write_bytes(damaged)
+        try:
+            read_table(file)
+        except ValueError as error:
+            refused += "table.csv.gz" in str(error)
+    assert refused > 100
