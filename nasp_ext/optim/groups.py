@@ -129,6 +129,11 @@ def _check_table(name: str, value: Any) -> None:
         return
     if not isinstance(value, Tensor):
         raise TypeError(f"expected {name} to be a tensor of shape (K,) or (R, K), got {value!r}")
+    if value.is_meta or value.layout is not torch.strided:
+        raise TypeError(
+            f"expected {name} to be a dense tensor that holds numbers, got one of layout {value.layout} on "
+            f"{value.device}"
+        )
     if name == "mask" and value.dtype != torch.bool:
         raise TypeError(f"expected mask to be bool (True = the option exists), got {value.dtype}")
     if name == "cost" and (value.is_complex() or value.dtype == torch.bool):
