@@ -158,6 +158,9 @@ class AdamSNG(NaturalGradient):
     def _blocks(self) -> dict[str, Blocks]:
         return {"first": self._first, "second": self._second}
 
+    def _signed(self) -> set[str]:
+        return {name for name in super()._signed() if name.startswith("first.")}
+
     def _advance(self, unit: Blocks, white: Blocks, moves: Tensor) -> Blocks:
         count = (self._state["tells"] - self._state["skipped"] + 1).double()
         # A run that does not move keeps its moments: rate 0. Its step is ignored.

@@ -13,6 +13,7 @@ from torch import Tensor
 from nasp_ext.optim.categorical import Categoricals
 from nasp_ext.optim.family import Family
 from nasp_ext.optim.gaussian import Ranges, gaussians
+from nasp_ext.optim.natural_state import check_natural
 from nasp_ext.optim.ranking import utilities
 
 Blocks = list[Tensor]  # a vector over all parameters: a (P, B, n) tensor for each family
@@ -253,24 +254,22 @@ class NaturalGradient(ABC):
             "generator": self._generator.get_state(),
         }
 
+    def check_state(self, state: dict[str, Any], name: str = "the state") -> None:
+        """Raise ValueError, with the entry, if no optimizer like this one could have saved ``state``."""
+        check_natural(state, self.state_dict(), self._families, self.lam, self._signed(), name)
+
+    def _signed(self) -> set[str]:
+        """The tensors of ``_blocks`` that hold numbers of either sign."""
+        return {f"{name}.{i}" for name, blocks in self._blocks().items() for i in range(len(blocks))}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue bit for bit as the optimizer that gave ``state``.
 
-        Raises:  ValueError: the state is of another method, or of other variables or runs.
+        Raises:  ValueError: the state is damaged, of another method, or of other variables or runs.
         """
-        if state["kind"] != type(self).__name__:
-            raise ValueError(f"expected the state of {type(self).__name__}, found one of {state['kind']}")
-        own, saved = self._tensors(), state["tensors"]
-        for name in dict.fromkeys([*own, *saved]):
-            mine, other = (tuple(d[name].shape) if name in d else "nothing" for d in (own, saved))
-            if mine != other:
-                raise ValueError(
-                    f"expected a state with {name} of shape {mine}, found {other}: other variables"
-                )
-            if own[name].dtype != saved[name].dtype:
-                raise ValueError(f"expected {name} as {own[name].dtype}, found {saved[name].dtype}")
-        for name, value in own.items():
-            value.copy_(saved[name])
+        self.check_state(state)
+        for name, value in self._tensors().items():
+            value.copy_(state["tensors"][name])
         asked = state["asked"]
         self._asked = None if asked is None else [raw.clone() for raw in asked]
         self._generator.set_state(state["generator"])
