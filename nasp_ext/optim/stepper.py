@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -143,7 +144,7 @@ class Stepper:
                 f"no architecture matrix had a gradient in the first {STARTED} steps (all .grad are None): "
                 "run forward and backward inside discrete(), on the tensors that NASP was given, and let "
                 "them require a gradient",
-                stacklevel=4,
+                stacklevel=_level_of_the_caller(),
             )
 
     def _note_still(self, group: dict[str, Any], p: Tensor) -> None:
@@ -155,5 +156,13 @@ class Stepper:
                 f"{STARTED} steps: nothing of the loss reaches it. If an option is `none`, pass "
                 "options=(names of the options) or a mask= without it, so that no row selects it; if the "
                 "matrix has no part in the loss, leave it out of NASP",
-                stacklevel=5,
+                stacklevel=_level_of_the_caller(),
             )
+
+
+def _level_of_the_caller() -> int:
+    """The ``stacklevel`` of who called ``step``: schedulers, scalers and hooks of PyTorch may be in between."""
+    frame, level, between = sys._getframe(1), 1, ("nasp_ext.", "torch.")
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(between):
+        frame, level = frame.f_back, level + 1
+    return level

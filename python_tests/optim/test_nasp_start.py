@@ -203,3 +203,18 @@ def test_matrix_without_a_row_steps_in_silence():
         a.grad = torch.zeros(0, 8)
         optimizer.step()
     assert optimizer.gates()[0].active == ()
+
+
+@pytest.mark.parametrize("gradient", [None, torch.zeros(14, 8)], ids=["none", "zeros"])
+def test_warnings_name_the_line_that_called_step_whatever_stands_between(gradient):
+    a = half(14, 8)
+    optimizer, other = NASP([a], nodes="darts"), NASP([half(14, 8)], nodes="darts")  # two: hooks are run
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)  # wraps step()
+    for _ in range(2):
+        a.grad = gradient
+        optimizer.step()
+        scheduler.step()
+    with pytest.warns(UserWarning, match="first 3 steps") as said:
+        optimizer.step()
+    assert [warning.filename for warning in said] == [__file__]
+    del other
