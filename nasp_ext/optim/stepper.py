@@ -161,7 +161,7 @@ class Stepper:
 
 
 def _level_of_the_caller() -> int:
-    """The ``stacklevel`` of who called ``step``: schedulers, scalers and hooks of PyTorch may be in between."""
+    """The ``stacklevel`` of who called ``step``: schedulers and hooks of PyTorch may be in between."""
     frame, level, between = sys._getframe(1), 1, ("nasp_ext.", "torch.")
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(between):
         frame, level = frame.f_back, level + 1
