@@ -39,11 +39,13 @@ class Selection:
         self._options = _options(group)
         self._inputs: tuple[object, ...] = ()  # what _direct was made with
         self._direct: DirectStep | None = None
-        self.renew(p)
+        self._version, self._address = mark(p)
 
     def renew(self, p: Tensor) -> None:
         """Remember that ``p`` is what this selection was made from, though it was written to."""
-        self._version, self._address = mark(p)
+        address, (self._version, self._address) = self._address, mark(p)
+        if address != self._address:
+            self._direct = None  # of the memory that ``p`` had
 
     def holds(self, group: dict[str, Any], p: Tensor) -> bool:
         """Whether it is that of ``p`` as it is now, however ``p`` and its mask were written to.

@@ -172,3 +172,20 @@ def test_mask_changed_in_a_way_that_no_version_counts_holds_in_the_next_step():
     optimizer.step()
     assert optimizer.gates()[0].active == (1, 1)
     assert torch.equal(a[:, 0], before[:, 0])  # what does not exist rests
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(
+    "use", [lambda o: None, lambda o: o.gates(), lambda o: o.discrete()], ids=["", "gates", "discrete"]
+)
+def test_step_moves_the_matrix_that_was_given_other_memory(steps, use):
+    a, optimizer = make(steps, preset="paper")
+    a.data = a.data.clone()
+    entered = use(optimizer)
+    if hasattr(entered, "__enter__"):
+        with entered:
+            pass
+    before = a.detach().clone()
+    a.grad = torch.tensor([[1.0, -1.0, 0.0]] * 2)
+    optimizer.step()
+    torch.testing.assert_close(a.detach(), before - 0.01 * a.grad)  # lr is 0.01
