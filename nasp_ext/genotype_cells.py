@@ -53,6 +53,8 @@ def checked_edges(cell: str, pairs: Any) -> tuple[Edge, ...]:
 
     Raises:  ValueError: if they are no pairs.
     """
+    if isinstance(pairs, set | frozenset | dict):
+        raise ValueError(f"expected {cell} to be pairs in the order of the nodes, got {_shown(pairs)}")
     try:
         entries = [plain(entry) for entry in plain(pairs)]
     except TypeError as error:

@@ -213,6 +213,11 @@ def checked_genotype(value: Any) -> AnyGenotype:
     if isinstance(value, Genotype | LayeredGenotype):
         return value
     found = repr(value) if isinstance(value, str) and len(value) < 80 else type(value).__name__
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        raise TypeError(
+            f"expected a Genotype of nasp_ext, got a named tuple {found}: Genotype(**value._asdict()) "
+            "makes one of it"
+        )
     raise TypeError(
         f"expected a Genotype, got {found}: Genotype.from_text reads text, "
         f"GENOTYPES[name] has the published ones, {', '.join(GENOTYPES)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ def check_tensor(found: Any, expected: Tensor, name: str, low: float | None = No
     Devices may differ: what is read from a file is on the CPU.
     """
     wanted = f"{expected.dtype} {tuple(expected.shape)}"
-    if not isinstance(found, Tensor) or found.layout != torch.strided or found.is_quantized:
+    if not _is_plain(found):
         raise ValueError(f"expected {name} to be a tensor {wanted}, found {shown(found)}")
     if found.dtype != expected.dtype or found.shape != expected.shape:
         raise ValueError(f"expected {name} to be a tensor {wanted}, found {found.dtype} {tuple(found.shape)}")
@@ -61,6 +61,12 @@ def check_tensor(found: Any, expected: Tensor, name: str, low: float | None = No
         raise ValueError(f"expected {name} to hold finite numbers, found NaN or infinity in it")
     if low is not None and bool((found < low).any()):
         raise ValueError(f"expected {name} to hold numbers >= {low:g}, found {float(found.min()):g}")
+
+
+def _is_plain(found: Any) -> TypeGuard[Tensor]:
+    """Whether it is a tensor with an entry in memory for each element."""
+    strided = isinstance(found, Tensor) and found.layout == torch.strided
+    return strided and not found.is_quantized and not found.is_meta
 
 
 def check_like(found: Any, expected: Any, name: str) -> None:
@@ -171,7 +177,7 @@ def check_groups(found: Any, expected: list[dict[str, Any]], name: str) -> None:
 def _check_steps(found: Any, name: str) -> None:
     """How often an optimizer of PyTorch has moved a parameter: a floating point tensor ()."""
     wide = (torch.float32, torch.float64)
-    if not isinstance(found, Tensor) or found.dtype not in wide or found.shape != ():
+    if not _is_plain(found) or found.dtype not in wide or found.shape != ():
         raise ValueError(f"expected {name} to be a tensor torch.float32 (), found {shown(found)}")
     steps = float(found)
     if not steps.is_integer() or steps < 1:

@@ -9,7 +9,7 @@
 namespace nasp_ext {
 namespace {
 
-constexpr int64_t kFixed = 18;  // what stays from step to step, 64-bit numbers
+constexpr int64_t kFixed = 21;  // what stays from step to step, 64-bit numbers
 
 // Takes one fixed number after the other.
 class Fixed {
@@ -93,7 +93,10 @@ Outcome step_typed(Fixed fixed, Numbers from) {
   memory.nodes.edges = fixed.integer();
   const bool keep_value = fixed.integer() != 0;
   T* seen = fixed.address<T>();
-  bool* seen_mask = fixed.address<bool>();
+  const bool* seen_mask = fixed.address<const bool>();
+  const void* cost_source = fixed.address<const void>();
+  const void* seen_cost = fixed.address<const void>();
+  const int64_t cost_bytes = fixed.integer();
   memory.matrix.grad = static_cast<const T*>(from.address());
   StepNumbers numbers;
   numbers.step = from.integer();
@@ -105,12 +108,16 @@ Outcome step_typed(Fixed fixed, Numbers from) {
   numbers.eta = from.real();
   const Ties ties = ties_of(from.seed());
   if (PyErr_Occurred()) return Outcome::failed;
-  if (memory.cost.data && !is_fresh(memory, seen)) return Outcome::stale;
+  if (!memory.matrix.grad) return Outcome::stale;  // its memory was given back
+  if (memory.cost.data &&
+      (!is_fresh(memory, seen) || std::memcmp(cost_source, seen_cost, size_t(cost_bytes)) != 0))
+    return Outcome::stale;
+  if (memory.mask.data && std::memcmp(memory.mask.data, seen_mask,
+                                      size_t(memory.mask.count * memory.rows.options)) != 0)
+    return Outcome::stale;
   check_gradient_apart(memory);
   const bool moves = run_step(memory, numbers, ties, keep_value);
   std::memcpy(seen, memory.matrix.a, size_t(memory.rows.elements()) * sizeof(T));
-  if (memory.mask.data)
-    std::memcpy(seen_mask, memory.mask.data, size_t(memory.mask.count * memory.rows.options));
   return moves ? Outcome::moved : Outcome::still;
 }
 

@@ -25,8 +25,9 @@ class DirectStep:
 
     Args:
         tensors: a, weight, active, exp_avg, exp_avg_sq, cost, mask, as ``nasp_step_`` takes them; seen and
-            seen_mask, copies of ``a`` and ``mask`` as ``weight`` was made from them, which are kept up to
-            date. ``make`` checks them all.
+            seen_mask, copies of ``a`` and ``mask`` as ``weight`` was made from them, the first is kept up to
+            date; cost_source, the numbers that ``cost`` was made of, and seen_cost, a copy of them. ``make``
+            checks them all.
         node_offsets, edges_per_node, keep_value: as in ``nasp_step_``.
     """
 
@@ -37,7 +38,7 @@ class DirectStep:
         edges_per_node: int | None,
         keep_value: bool,
     ) -> None:
-        a, weight, active, exp_avg, exp_avg_sq, cost, mask, seen, seen_mask = tensors
+        a, weight, active, exp_avg, exp_avg_sq, cost, mask, seen, seen_mask, source, seen_cost = tensors
         assert a is not None
         rows, options = self._shape = a.shape
         self._a, self._dtype = a, a.dtype
@@ -45,13 +46,14 @@ class DirectStep:
         # The caller's tensors may be given other memory or another shape, their aliases cannot.
         self._aliases = tuple(None if t is None else t.detach() for t in tensors)
         moments = self._addresses = _address(exp_avg), _address(exp_avg_sq)
-        self._mask = None if mask is None else (mask, mask.data_ptr(), mask.shape)
+        self._mask, self._source = _place(mask), _place(source)
         fixed = (
             *(_BITS[a.dtype], rows, options, a.data_ptr(), _address(weight), _address(active), *moments),
             *(_address(cost), 1 if cost is None else cost.numel() // options),
             *(_address(mask), 1 if mask is None else mask.numel() // options),
             *(_address(self._offsets), len(self._offsets) - 1, edges_per_node or 0, int(keep_value)),
-            *(_address(seen), _address(seen_mask)),
+            *(_address(seen), _address(seen_mask), _address(source), _address(seen_cost)),
+            0 if source is None else source.numel() * source.element_size(),
         )
         self._fixed = array("q", fixed).tobytes()  # read by csrc/nasp_step/direct_cpu.cpp, in this order
 
@@ -66,6 +68,8 @@ class DirectStep:
         cost: Tensor | None,
         seen: Tensor | None,
         seen_mask: Tensor | None,
+        cost_source: Tensor | None,
+        seen_cost: Tensor | None,
         *,
         mask: Tensor | None,
         node_offsets: Sequence[int] | None,
@@ -73,7 +77,19 @@ class DirectStep:
         keep_value: bool,
     ) -> "DirectStep | None":
         """A DirectStep of these arguments; None if they cannot be used by address: the operator explains."""
-        tensors = (a, weight, active, exp_avg, exp_avg_sq, cost, mask, seen, seen_mask)
+        tensors = (
+            a,
+            weight,
+            active,
+            exp_avg,
+            exp_avg_sq,
+            cost,
+            mask,
+            seen,
+            seen_mask,
+            cost_source,
+            seen_cost,
+        )
         like_a = [t for t in (weight, exp_avg, exp_avg_sq, seen) if t is not None]
         ordered = node_offsets is not None and all(low < high for low, high in pairwise(node_offsets))
         possible = (
@@ -87,6 +103,7 @@ class DirectStep:
             and (cost is None or (cost.shape in (a.shape, a.shape[1:]) and cost.dtype == a.dtype))
             and (mask is None or (mask.shape in (a.shape, a.shape[1:]) and mask.dtype == torch.bool))
             and (mask is None or (seen_mask is not None and seen_mask.shape == mask.shape))
+            and (cost is None or _are_alike(cost_source, seen_cost))
             and _apart([a, weight, active, seen, *(t for t in (exp_avg, exp_avg_sq) if t is not None)])
             and (edges_per_node is None or (edges_per_node >= 1 and ordered))
             and (node_offsets is None or (node_offsets[0], node_offsets[-1]) == (0, a.shape[0]))
@@ -122,6 +139,7 @@ class DirectStep:
                 )
             )
             and (self._mask is None or _lies(*self._mask))
+            and (self._source is None or _lies(*self._source))
         )
 
     def __call__(
@@ -138,8 +156,8 @@ class DirectStep:
         """Take the step; ``seed`` breaks exact ties, None: the lowest index. Raises the version of ``a``.
 
         Returns:
-            Whether an entry of the gradient is not exactly zero; None if there is a cost and ``a`` is not
-            ``seen``: nothing was done, ``weight`` must be selected anew.
+            Whether an entry of the gradient is not exactly zero; None if nothing was done, as mask or costs
+            are not the ones seen, or there is a cost and ``a`` is not ``seen``, or ``grad`` has no memory.
         """
         beta1, beta2 = betas
         moves = _C.step_by_address(
@@ -154,8 +172,16 @@ def _address(t: Tensor | None) -> int:
     return 0 if t is None else t.data_ptr()
 
 
-def _lies(t: Tensor, address: int, shape: torch.Size) -> bool:
-    return t.data_ptr() == address and t.shape == shape and t.dtype is torch.bool and t.is_contiguous()
+def _place(t: Tensor | None) -> tuple[Tensor, int, torch.Size, torch.dtype] | None:
+    return None if t is None else (t, t.data_ptr(), t.shape, t.dtype)
+
+
+def _lies(t: Tensor, address: int, shape: torch.Size, dtype: torch.dtype) -> bool:
+    return t.data_ptr() == address and t.shape == shape and t.dtype is dtype and t.is_contiguous()
+
+
+def _are_alike(t: Tensor | None, copy: Tensor | None) -> bool:
+    return t is not None and copy is not None and (t.shape, t.dtype) == (copy.shape, copy.dtype)
 
 
 def _is_plain(t: Tensor) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nasp_ext.optim.gaussian import Ranges
 from nasp_ext.optim.natural import Blocks, NaturalGradient, squared_norm
+from nasp_ext.optim.natural_arguments import check_number
 
 
 class ASNG(NaturalGradient):
@@ -48,8 +49,7 @@ class ASNG(NaturalGradient):
         runs: int | None = None,
         dtype: torch.dtype = torch.float64,
     ) -> None:
-        if not alpha > 1:
-            raise ValueError(f"expected alpha > 1, got {alpha}")
+        check_number("alpha", alpha, 1)
         if not delta_max >= 1:
             raise ValueError(f"expected delta_max >= 1, the start of Δ, got {delta_max}")
         super().__init__(
@@ -157,6 +157,9 @@ class AdamSNG(NaturalGradient):
 
     def _blocks(self) -> dict[str, Blocks]:
         return {"first": self._first, "second": self._second}
+
+    def _signed(self) -> set[str]:
+        return {name for name in super()._signed() if name.startswith("first.")}
 
     def _advance(self, unit: Blocks, white: Blocks, moves: Tensor) -> Blocks:
         count = (self._state["tells"] - self._state["skipped"] + 1).double()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nasp_ext.optim.family import Family, held
+from nasp_ext.states import check_tensor
 
 
 class Categoricals(Family):
@@ -103,6 +104,18 @@ class Categoricals(Family):
         excess = (self.theta + step - self._floor).clamp_min_(0)
         moved = excess.mul_(self._room / excess.sum(0)).add_(self._floor)
         self.state["theta"] = held(moved, self.theta, still)
+
+    def check_state(self, found: dict[str, Tensor], name: str) -> None:
+        theta, room = found["theta"], 1e-5  # of rounding
+        sums = bool(((theta.sum(0) - 1).abs() <= room).all())
+        if not sums or bool((theta < 0).any()) or bool(theta.movedim(1, -1)[~self.exists].any()):
+            raise ValueError(f"expected {name}.theta to hold probabilities that sum to 1, found others")
+
+    def check_draws(self, found: object, samples: int, name: str) -> None:
+        like = torch.zeros((), dtype=torch.int64).expand(samples, *self.theta.shape[1:])
+        check_tensor(found, like, name, low=0)
+        if not bool((torch.as_tensor(found) < self.sizes).all()):
+            raise ValueError(f"expected {name} to hold options, found a number beyond them")
 
     def mode(self) -> Tensor:
         return self.theta.argmax(0)

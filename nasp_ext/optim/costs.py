@@ -27,28 +27,45 @@ def relative_cost(cost: Tensor, mask: Tensor | None, like: Tensor) -> Tensor:
 
 
 class RelativeCosts:
-    """``relative_cost`` of every parameter, computed again when cost, mask or parameter are another."""
+    """``relative_cost`` of every parameter, made again when cost, mask or parameter are another."""
 
     def __init__(self) -> None:
-        self._made: dict[Tensor, tuple[tuple[object, ...], Tensor]] = {}
+        self._made: dict[Tensor, tuple[Tensor, Seen, Seen]] = {}
 
     def __call__(self, group: dict[str, Any], p: Tensor) -> Tensor:
-        """That of ``p``, an entry of ``group``."""
-        cost, mask = group["cost"], group["mask"]
-        key = (_Same(cost), _Same(mask), p.dtype, p.device, p.shape)
+        """That of ``p``, an entry of ``group``, whatever was written to cost and mask since the last time."""
+        made, cost, mask = self._made.get(p), group["cost"], group["mask"]
+        if (
+            made is None
+            or (made[0].shape, made[0].dtype, made[0].device) != (p.shape, p.dtype, p.device)
+            or not made[1].holds(cost)
+            or not made[2].holds(mask)
+        ):
+            made = self._made[p] = relative_cost(cost, mask, p), Seen(cost), Seen(mask)
+        return made[0]
+
+    def last(self, p: Tensor) -> Tensor | None:
+        """What the last call gave for ``p``, unseen whether it still holds."""
         made = self._made.get(p)
-        if made is None or made[0] != key:
-            made = self._made[p] = key, relative_cost(cost, mask, p)
-        return made[1]
+        return None if made is None else made[0]
+
+    def seen(self, p: Tensor) -> Tensor | None:
+        """A copy of the costs that ``last`` was made of, if they are on the CPU."""
+        return self._made[p][1].copy
 
 
-class _Same:
-    """Equal for one tensor, unchanged by PyTorch's operations in between."""
+class Seen:
+    """A table as it was: by a copy on the CPU, elsewhere by its version, as to look would be a wait."""
 
     def __init__(self, t: Tensor | None) -> None:
         self._tensor, self._version = t, None if t is None else t._version
+        on_cpu = t is not None and t.device.type == "cpu"
+        self.copy = (
+            t.detach().clone(memory_format=torch.contiguous_format) if on_cpu and t is not None else None
+        )
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self._tensor is other._tensor and self._version == other._version
-
-    __hash__ = None  # type: ignore[assignment]
+    def holds(self, t: Tensor | None) -> bool:
+        """Whether ``t`` is the table, with the entries that it had."""
+        if t is None or self._tensor is None or self.copy is None:
+            return t is self._tensor and (t is None or t._version == self._version)
+        return t.dtype == self.copy.dtype and t.device == self.copy.device and t.equal(self.copy)

@@ -58,6 +58,14 @@ class Family(ABC):
         """Add a step (P, B, n) and project; the runs numbered in ``still`` keep their bits."""
 
     @abstractmethod
+    def check_state(self, found: dict[str, Tensor], name: str) -> None:
+        """Raise ValueError unless tensors like those of ``state`` hold parameters that may be."""
+
+    @abstractmethod
+    def check_draws(self, found: object, samples: int, name: str) -> None:
+        """Raise ValueError unless ``found`` is what ``draw`` could give."""
+
+    @abstractmethod
     def mode(self) -> Tensor:
         """The most likely values, (B, n)."""
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nasp_ext.optim.family import Family, held
+from nasp_ext.states import check_tensor
 
 Ranges = Sequence[tuple[float, float]]
 
@@ -91,6 +92,15 @@ class Gaussians(Family):
         variance = (self.variance + second - first * first).clamp(self._least, self._most)
         self.state["mean"] = held(mean, self.mean, still)
         self.state["variance"] = held(variance, self.variance, still)
+
+    def check_state(self, found: dict[str, Tensor], name: str) -> None:
+        ranges = {"mean": (self._low, self._high), "variance": (self._least, self._most)}
+        for key, (low, high) in ranges.items():
+            if not bool(((found[key] >= low) & (found[key] <= high)).all()):
+                raise ValueError(f"expected {name}.{key} within the ranges of the variables, found others")
+
+    def check_draws(self, found: object, samples: int, name: str) -> None:
+        check_tensor(found, self.mean[:1, :1].new_zeros(()).expand(samples, *self.mean.shape), name)
 
     def mode(self) -> Tensor:
         return self.shown(self.mean)

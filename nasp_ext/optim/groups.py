@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -35,9 +35,7 @@ def complete_group(group: dict[str, Any], defaults: dict[str, Any]) -> dict[str,
         ValueError, TypeError: an option that cannot be used, saying what was expected.
     """
     full = {**defaults, **group}
-    if isinstance(full["params"], Tensor):
-        full["params"] = [full["params"]]
-    full["params"] = list(full["params"])
+    full["params"] = _as_params(full.get("params"))
     preset = full["preset"]
     if not isinstance(preset, str) or preset not in PRESETS:
         raise ValueError(f"expected preset to be one of {sorted(PRESETS)}, got {preset!r}")
@@ -60,6 +58,17 @@ def complete_group(group: dict[str, Any], defaults: dict[str, Any]) -> dict[str,
         check_parameter(matrix, full)
         check_tables(matrix, full)
     return full
+
+
+def _as_params(params: object) -> list[Any]:
+    if isinstance(params, Tensor):
+        return [params]
+    if isinstance(params, (set, frozenset)) or not isinstance(params, Iterable):
+        raise TypeError(
+            "expected params of a group to be a matrix or a list of them, whose order a state counts on, got "
+            f"{type(params).__name__}"
+        )
+    return list(params)
 
 
 def _as_names(names: object) -> tuple[str, ...] | None:
@@ -120,6 +129,11 @@ def _check_table(name: str, value: Any) -> None:
         return
     if not isinstance(value, Tensor):
         raise TypeError(f"expected {name} to be a tensor of shape (K,) or (R, K), got {value!r}")
+    if value.is_meta or value.layout is not torch.strided:
+        raise TypeError(
+            f"expected {name} to be a dense tensor that holds numbers, got one of layout {value.layout} on "
+            f"{value.device}"
+        )
     if name == "mask" and value.dtype != torch.bool:
         raise TypeError(f"expected mask to be bool (True = the option exists), got {value.dtype}")
     if name == "cost" and (value.is_complex() or value.dtype == torch.bool):

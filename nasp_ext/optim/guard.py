@@ -24,7 +24,11 @@ def held_tensors(optimizer: Optimizer) -> dict[int, Tensor]:
 
 
 def refuse_shared(architecture: Optimizer, other: Optimizer) -> None:
-    """Raise ValueError if ``other`` holds a tensor of ``architecture``."""
+    """Raise ValueError if ``other`` holds a tensor of ``architecture``, TypeError if it is no optimizer."""
+    if not isinstance(other, Optimizer):
+        raise TypeError(
+            f"expected an optimizer of PyTorch beside {type(architecture).__name__}, got {other!r}"
+        )
     mine = held_tensors(architecture)
     shared = [tuple(p.shape) for i, p in held_tensors(other).items() if i in mine]
     if shared:

@@ -57,6 +57,17 @@ def check_moment(name: str, value: object, p: Tensor, of: str = "the matrix") ->
             f"expected {name} of {of} to be a dense tensor of floating-point numbers, found {value.dtype}, "
             f"{value.layout}, on {value.device}"
         )
+    check_memory(value, f"{name} of {of}")
+
+
+def check_memory(t: Tensor, name: str) -> None:
+    """Raise ValueError if the storage of ``t`` was resized to less than its elements take (as FSDP does)."""
+    last = t.storage_offset() + sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True))
+    if t.numel() and t.untyped_storage().nbytes() < (last + 1) * t.element_size():
+        raise ValueError(
+            f"expected {name} of {tuple(t.shape)} to have memory for its elements, found a storage of "
+            f"{t.untyped_storage().nbytes()} bytes: it was resized; give it back its memory first"
+        )
 
 
 def check_gradient(p: Tensor) -> None:
@@ -71,3 +82,4 @@ def check_gradient(p: Tensor) -> None:
             f"{p.device}, found {tuple(grad.shape)} {grad.dtype} on {grad.device}: one of them was changed "
             "since backward; call zero_grad() and backward again"
         )
+    check_memory(grad, "the gradient")

@@ -16,7 +16,7 @@ from nasp_ext.gates import Gates
 from nasp_ext.optim.groups import FROM_PRESET, complete_group
 from nasp_ext.optim.guard import GUARD, refuse_shared
 from nasp_ext.optim.saved import check_saved
-from nasp_ext.optim.selection import Selection, mark, still_holds
+from nasp_ext.optim.selection import Selection, mark, restore, still_holds
 from nasp_ext.optim.stepper import Matrix, Stepper
 from nasp_ext.optim.ties import SEEDED, Generator, TieBreaks
 
@@ -53,7 +53,7 @@ class NASP(Optimizer):
     Raises:
         ValueError, TypeError: an option or a parameter that cannot be used.
     Warns:
-        UserWarning: a matrix got nothing but zeros in its first steps (on the CPU).
+        UserWarning: a matrix got nothing but zeros in its first steps (on the CPU), or none got a gradient.
 
     >>> a = torch.full((2, 3), 0.5, requires_grad=True)
     >>> optimizer = NASP([a], lr=0.1, preset="paper")
@@ -147,8 +147,10 @@ class NASP(Optimizer):
         due = self._matrices(with_gradient=True)
         if len(due) == 1:
             self._stepper.update(*due[0])
-        else:
+        elif due:
             self._stepper.update_all(due)
+        else:
+            self._stepper.note_idle(self.state.values())
         return loss
 
     _hooked_step = Optimizer.profile_hook_step(_step)  # with everybody's hooks, as a range of the profiler
@@ -198,25 +200,25 @@ class NASP(Optimizer):
         self._refuse_inside_discrete("discrete()")
         selections = {p: selection for p, (selection, _) in self._select().items()}
         self._continuous = {p: p.detach().clone() for p in selections}
-        marks: dict[Tensor, tuple[int, int]] = {}
         try:
             for p, selection in selections.items():
                 p.detach().copy_(selection.weight)
-                marks[p] = mark(p)
+            marks = {p: mark(p) for p in selections}  # after all: views of one tensor share a version
             yield
             changed = [
                 p for p, s in selections.items() if marks[p] != mark(p) or not still_holds(p, s.weight)
             ]
         finally:
-            for p, a in self._continuous.items():
-                p.detach().copy_(a)
-                selections[p].renew(p)
-            self._continuous = None
+            continuous, self._continuous = self._continuous, None
+            for p, a in continuous.items():
+                restore(p, a)
+            for p, selection in selections.items():
+                selection.renew(p)
         if changed:
             raise RuntimeError(
                 f"expected the parameters to stay as they are inside discrete(), found {len(changed)} of "
-                f"{len(marks)} changed (first shape {tuple(changed[0].shape)}); A is restored, the change is "
-                "lost: change A outside of discrete()"
+                f"{len(selections)} changed (first shape {tuple(changed[0].shape)}); A is restored, the "
+                "change is lost: change A outside of discrete()"
             )
 
     def _refuse_inside_discrete(self, what: str) -> None:

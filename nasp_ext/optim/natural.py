@@ -13,6 +13,8 @@ from torch import Tensor
 from nasp_ext.optim.categorical import Categoricals
 from nasp_ext.optim.family import Family
 from nasp_ext.optim.gaussian import Ranges, gaussians
+from nasp_ext.optim.natural_arguments import as_losses, as_samples, check_options, is_number
+from nasp_ext.optim.natural_state import check_natural
 from nasp_ext.optim.ranking import utilities
 
 Blocks = list[Tensor]  # a vector over all parameters: a (P, B, n) tensor for each family
@@ -38,7 +40,7 @@ class NaturalGradient(ABC):
             losses (B, λ), and so on.
         dtype: float64 or float32.
     Raises:
-        ValueError: nothing to decide, or an option that cannot be used.
+        ValueError, TypeError: nothing to decide, or an option that cannot be used.
     """
 
     def __init__(
@@ -55,14 +57,7 @@ class NaturalGradient(ABC):
         runs: int | None = None,
         dtype: torch.dtype = torch.float64,
     ) -> None:
-        if lam < 2:
-            raise ValueError(f"expected lam, the samples per step, to be >= 2, got {lam}")
-        if runs is not None and runs < 1:
-            raise ValueError(f"expected runs to be None or >= 1, got {runs}")
-        if generator is not None and generator.device.type != "cpu":
-            raise ValueError(f"expected generator to be a CPU torch.Generator, got one on {generator.device}")
-        if dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"expected dtype to be torch.float32 or torch.float64, got {dtype}")
+        check_options(categories, lam, generator, runs, dtype, {"integers": integers, "reals": reals})
         self.lam = lam
         self._batched, count = runs is not None, 1 if runs is None else runs
         self._delta0 = _steps(delta0, count, dtype)
@@ -130,15 +125,10 @@ class NaturalGradient(ABC):
                 others, λ' >= 2 of them: then their numbers stand for themselves.
             losses: (λ,), lower is better. NaN counts as +inf; infinities keep their rank.
         Raises:
-            ValueError: other shapes, an option that does not exist.
+            ValueError, TypeError: other shapes, an option that does not exist, no numbers.
         """
-        raw = self._read(samples)
-        values = torch.as_tensor(losses).detach().to("cpu")
-        expected = tuple(samples.shape[:-1])
-        if tuple(values.shape) != expected:
-            raise ValueError(
-                f"expected losses of shape {expected}, one per sample, got {tuple(values.shape)}"
-            )
+        found = as_samples(samples)
+        raw, values = self._read(found), as_losses(losses, tuple(found.shape[:-1]))
         weights = utilities(values if self._batched else values[None], self._dtype).T[..., None]
         gradients = [
             family.gradient(draws, weights) for family, draws in zip(self._families, raw, strict=True)
@@ -166,7 +156,7 @@ class NaturalGradient(ABC):
             raise ValueError(f"expected samples of shape ({expected}), got {tuple(samples.shape)}")
         if samples.shape[-2] < 2:
             raise ValueError("expected two samples or more, got one: a single loss has no rank")
-        values = samples.detach().to("cpu")
+        values = samples
         if self._asked is not None and _same(values, self.asked()):
             return self._asked
         values = values.movedim(-2, 0) if self._batched else values[:, None]
@@ -223,7 +213,14 @@ class NaturalGradient(ABC):
         """
         if not self._batched:
             raise ValueError("expected an optimizer of several runs, got one of a single run")
+        count = len(self._delta0)
+        if not isinstance(runs, Tensor) or runs.dim() != 1 or runs.dtype not in (torch.bool, torch.int64):
+            raise TypeError(f"expected runs to be a tensor, (B,) bool or the numbers of runs, got {runs!r}")
+        if runs.dtype == torch.bool and len(runs) != count:
+            raise ValueError(f"expected runs of shape ({count},), got {tuple(runs.shape)}")
         index = runs.nonzero()[:, 0] if runs.dtype == torch.bool else runs
+        if bool(((index < 0) | (index >= count)).any()):
+            raise ValueError(f"expected runs in 0..{count - 1}, got {index.tolist()}")
         if not len(index):
             raise ValueError("expected to keep one run or more, got none")
         self._asked = None
@@ -253,24 +250,22 @@ class NaturalGradient(ABC):
             "generator": self._generator.get_state(),
         }
 
+    def check_state(self, state: dict[str, Any], name: str = "the state") -> None:
+        """Raise ValueError, with the entry, if no optimizer like this one could have saved ``state``."""
+        check_natural(state, self.state_dict(), self._families, self.lam, self._signed(), name)
+
+    def _signed(self) -> set[str]:
+        """The tensors of ``_blocks`` that hold numbers of either sign."""
+        return {f"{name}.{i}" for name, blocks in self._blocks().items() for i in range(len(blocks))}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue bit for bit as the optimizer that gave ``state``.
 
-        Raises:  ValueError: the state is of another method, or of other variables or runs.
+        Raises:  ValueError: the state is damaged, of another method, or of other variables or runs.
         """
-        if state["kind"] != type(self).__name__:
-            raise ValueError(f"expected the state of {type(self).__name__}, found one of {state['kind']}")
-        own, saved = self._tensors(), state["tensors"]
-        for name in dict.fromkeys([*own, *saved]):
-            mine, other = (tuple(d[name].shape) if name in d else "nothing" for d in (own, saved))
-            if mine != other:
-                raise ValueError(
-                    f"expected a state with {name} of shape {mine}, found {other}: other variables"
-                )
-            if own[name].dtype != saved[name].dtype:
-                raise ValueError(f"expected {name} as {own[name].dtype}, found {saved[name].dtype}")
-        for name, value in own.items():
-            value.copy_(saved[name])
+        self.check_state(state)
+        for name, value in self._tensors().items():
+            value.copy_(state["tensors"][name])
         asked = state["asked"]
         self._asked = None if asked is None else [raw.clone() for raw in asked]
         self._generator.set_state(state["generator"])
@@ -285,6 +280,8 @@ def squared_norm(blocks: Blocks) -> Tensor:
 
 
 def _steps(delta0: float | Tensor, runs: int, dtype: torch.dtype) -> Tensor:
+    if not isinstance(delta0, Tensor) and not is_number(delta0):
+        raise TypeError(f"expected delta0 to be a number > 0, or a tensor of one per run, got {delta0!r}")
     steps = torch.as_tensor(delta0, dtype=dtype)
     if steps.shape not in ((), (runs,)) or not bool((steps > 0).all() & steps.isfinite().all()):
         raise ValueError(f"expected delta0 to be a number > 0, or one for each of {runs} runs, got {delta0}")

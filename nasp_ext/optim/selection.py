@@ -39,11 +39,13 @@ class Selection:
         self._options = _options(group)
         self._inputs: tuple[object, ...] = ()  # what _direct was made with
         self._direct: DirectStep | None = None
-        self.renew(p)
+        self._version, self._address = mark(p)
 
     def renew(self, p: Tensor) -> None:
         """Remember that ``p`` is what this selection was made from, though it was written to."""
-        self._version, self._address = mark(p)
+        address, (self._version, self._address) = self._address, mark(p)
+        if address != self._address:
+            self._direct = None  # of the memory that ``p`` had
 
     def holds(self, group: dict[str, Any], p: Tensor) -> bool:
         """Whether it is that of ``p`` as it is now, however ``p`` and its mask were written to.
@@ -53,9 +55,13 @@ class Selection:
         return (
             self.fits(p)
             and self._options == _options(group)
-            and (self._seen_mask is None or _equal(group["mask"], self._seen_mask))
+            and self.knows_mask(group)
             and (mark(p) == (self._version, self._address) if self._seen is None else p.equal(self._seen))
         )
+
+    def knows_mask(self, group: dict[str, Any]) -> bool:
+        """Whether the mask, if it is on the CPU, has the entries that it had."""
+        return self._seen_mask is None or _equal(group["mask"], self._seen_mask)
 
     def fits(self, p: Tensor) -> bool:
         """Whether ``p`` still has the shape, dtype and device that it had."""
@@ -81,23 +87,37 @@ class Selection:
             and exp_avg_sq is was[1]
             and cost is was[2]
             and group["mask"] is was[3]
-            and group["nodes"] is was[4]
-            and group["edges_per_node"] is was[5]
-            and group["keep_value"] is was[6]
+            and group["cost"] is was[4]
+            and group["nodes"] is was[5]
+            and group["edges_per_node"] is was[6]
+            and group["keep_value"] is was[7]
             and direct.still_fits(p, grad, exp_avg, exp_avg_sq)
             and not _is_compiling()
         )
 
     def prepare(
-        self, group: dict[str, Any], p: Tensor, grad: Tensor, moments: Moments, cost: Tensor | None
+        self,
+        group: dict[str, Any],
+        p: Tensor,
+        grad: Tensor,
+        moments: Moments,
+        cost: Tensor | None,
+        seen_cost: Tensor | None,
     ) -> None:
-        """Look for the way past the dispatcher, for the next step and those like it."""
-        names = ("mask", "nodes", "edges_per_node", "keep_value")
+        """Look for the way past the dispatcher, for the next step and those like it.
+
+        Args:
+            cost: relative, (R, K); seen_cost: a copy of the costs that it was made of.
+        """
+        names = ("mask", "cost", "nodes", "edges_per_node", "keep_value")
         self._inputs = *moments, cost, *(group[name] for name in names)
-        tensors = (p, self.weight, self.active, *moments, cost, self._seen, self._seen_mask)
+        source = None if cost is None else group["cost"]
+        seen = (self._seen, self._seen_mask, source, seen_cost)
         self._direct = None
         if not _is_compiling():
-            direct = DirectStep.make(*tensors, **selection_options(group, p))
+            direct = DirectStep.make(
+                *(p, self.weight, self.active, *moments, cost, *seen), **selection_options(group, p)
+            )
             if direct is not None and direct.still_fits(p, grad, *moments):
                 self._direct = direct
 
@@ -114,8 +134,8 @@ class Selection:
         """Step number ``step`` of ``p`` along ``grad``; this selection is then that of the new ``p``.
 
         Returns:
-            Whether ``grad`` is not zero everywhere (assumed where that is no use or a wait); None if this is
-            not the selection of ``p``, which the regulariser needs: nothing was done.
+            Whether ``grad`` is not zero everywhere (assumed where that is no use or a wait); None if mask or
+            costs were written to, or with costs ``p``, since they were looked at: nothing was done.
         """
         lr, betas, eps = group["lr"], group["betas"], group["eps"]
         weight_decay, eta = group["weight_decay"], group["eta"]
@@ -142,8 +162,6 @@ class Selection:
         )
         if self._seen is not None:
             self._seen.copy_(p.detach())
-        if self._seen_mask is not None:
-            self._seen_mask.copy_(group["mask"])
         self.renew(p)
         return moves
 
@@ -151,6 +169,14 @@ class Selection:
 def mark(p: Tensor) -> tuple[int, int]:
     """Changes whenever ``p`` is written to (other than through ``.data``) or given other storage."""
     return p._version, p.data_ptr()
+
+
+def restore(p: Tensor, a: Tensor) -> None:
+    """Write ``a`` to ``p``, which may have been converted since, or given another shape by ``.data``."""
+    if p.shape == a.shape:
+        p.detach().copy_(a)
+    else:
+        p.data = a.to(p.device, p.dtype)
 
 
 def still_holds(p: Tensor, expected: Tensor) -> bool:

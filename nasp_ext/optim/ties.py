@@ -26,14 +26,14 @@ class TieBreaks:
     """
 
     def __init__(self, generator: Generator) -> None:
-        if generator is not None and generator != SEEDED:
+        if generator is not None and not (isinstance(generator, str) and generator == SEEDED):
             device = getattr(generator, "device", None)
-            if not isinstance(device, torch.device):
+            if isinstance(device, torch.device) and device.type != "cpu":
+                raise ValueError(f"expected generator to be a CPU torch.Generator, got one on {device}")
+            if not isinstance(generator, torch.Generator):
                 raise TypeError(
                     f"expected generator to be a CPU torch.Generator, {SEEDED!r} or None, got {generator!r}"
                 )
-            if device.type != "cpu":
-                raise ValueError(f"expected generator to be a CPU torch.Generator, got one on {device}")
         self.generator: Generator = generator
         self.drawn = isinstance(generator, torch.Generator)  # from a generator, which a step moves on
 

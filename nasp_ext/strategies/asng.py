@@ -15,7 +15,7 @@ from nasp_ext.checks import check_whole
 from nasp_ext.gates import PRUNED, Gates
 from nasp_ext.optim import ASNG
 from nasp_ext.space import Space
-from nasp_ext.states import check_generator, check_keys, check_like, check_tensor, place, shown
+from nasp_ext.states import check_keys, shown
 from nasp_ext.strategies.base import LossFn, Strategy
 from nasp_ext.strategies.matrix import kept_edges
 
@@ -136,24 +136,9 @@ class ASNGStrategy(Strategy):
                 f"expected the state of a search over variables of {self._categories} options, found "
                 f"{categories if plain else shown(categories)}: it is of another search space"
             )
-        found, own = state["asng"], own["asng"]
-        check_like(found, own, "asng")
-        if found["kind"] != own["kind"]:
-            raise ValueError(f"expected asng.kind to be {own['kind']!r}, found {found['kind']!r}")
-        for name, value in own["tensors"].items():  # all but s are sizes, counts or probabilities
-            low = None if name.startswith("s.") else 0.0
-            check_tensor(found["tensors"][name], value, place("asng.tensors", name), low)
-        theta = found["tensors"]["theta"]
-        if not torch.allclose(theta.sum(0), torch.ones((), dtype=theta.dtype), atol=1e-6):
-            raise ValueError("expected asng.tensors.theta to hold probabilities that sum to 1, found others")
-        for name in ("delta0", "Delta"):
-            if not bool((found["tensors"][name] > 0).all()):
-                raise ValueError(f"expected asng.tensors.{name} to be > 0, found 0")
-        for i, draws in enumerate(found["asked"]):
-            check_tensor(draws, own["asked"][i], f"asng.asked[{i}]", 0)
-            if not bool((draws < torch.tensor(self._categories)).all()):
-                raise ValueError(f"expected asng.asked[{i}] to hold options, found a number beyond them")
-        check_generator(found["generator"], "asng.generator")
+        self._search.check_state(state["asng"], "asng")
+        if state["asng"]["asked"] is None:
+            raise ValueError("expected asng.asked to hold the samples to go on with, found None")
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.check_state(state)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Genotypes built in Python: which lists, numbers and names are taken, and what is kept of them."""
 
+from collections import namedtuple
+
 import numpy as np
 import pytest
 import torch
@@ -112,3 +114,19 @@ def test_a_table_finds_cells_under_both_names():
     table = Table(["|none~0|", "|conv 1x1~0|"], {"accuracy": [1.0, 2.0]}, ["none", "conv 1x1"])
     assert [table.value("accuracy", f"|{name}~0|") for name in ("none", "conv 1x1", "conv_1x1")] == [1, 2, 2]
     assert table.operations == ("none", "conv_1x1")
+
+
+def test_pairs_without_an_order_are_refused():
+    pairs = {("sep_conv_3x3", 0), ("skip_connect", 1)}
+    for unordered in (pairs, frozenset(pairs), dict(pairs)):
+        with pytest.raises(ValueError, match="normal to be pairs in the order of the nodes"):
+            Genotype(normal=unordered, normal_concat=[2], reduce=list(pairs), reduce_concat=[2])
+
+
+def test_named_tuple_of_the_authors_code_is_refused_with_what_reads_it():
+    theirs = namedtuple("Genotype", "normal normal_concat reduce reduce_concat")
+    pairs = [("sep_conv_3x3", 0), ("skip_connect", 1)]
+    value = theirs(pairs, range(2, 3), pairs, range(2, 3))
+    with pytest.raises(TypeError, match=r"a named tuple Genotype: Genotype\(\*\*value\._asdict\(\)\)"):
+        checked_genotype(value)
+    assert checked_genotype(Genotype(**value._asdict())).normal == tuple(pairs)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """ASNG between steps: state, what it refuses, and its shapes."""
 
+import copy
 import io
 import math
 
@@ -157,13 +158,13 @@ def test_samples_that_are_none_are_refused(samples, losses, message):
 
 def test_a_state_of_something_else_is_refused():
     state = ASNG([3, 2], generator=generator()).state_dict()
-    with pytest.raises(ValueError, match="expected the state of SNG, found one of ASNG"):
+    with pytest.raises(ValueError, match="expected the state of SNG, found one of 'ASNG'"):
         SNG([3, 2]).load_state_dict(state)
     with pytest.raises(ValueError, match="other variables"):
         ASNG([3, 2, 2]).load_state_dict(state)
     with pytest.raises(ValueError, match="other variables"):
         ASNG([3, 2], [(0, 4)]).load_state_dict(state)
-    with pytest.raises(ValueError, match=r"as torch\.float32, found torch\.float64"):
+    with pytest.raises(ValueError, match=r"tensor torch\.float32 .*found torch\.float64"):
         ASNG([3, 2], dtype=torch.float32).load_state_dict(state)
 
 
@@ -172,3 +173,120 @@ def test_only_several_runs_can_be_thinned_out():
         ASNG([3, 2]).keep(torch.tensor([0]))
     with pytest.raises(ValueError, match="one run or more"):
         ASNG([3, 2], runs=2).keep(torch.tensor([False, False]))
+
+
+def places(value, path=()):
+    if path:
+        yield path
+    keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for key in keys:
+        yield from places(value[key], (*path, key))
+
+
+MISSING = object()
+
+
+def damages(old):
+    """Values that no entry like ``old`` may have."""
+    yield from ("damage", torch.zeros(3, dtype=torch.int16), [[1.0]], {"x": 1}, 3, MISSING)
+    if not isinstance(old, torch.Tensor):
+        return
+    yield from (old.to(torch.float16), old[..., :-1], old.to("meta"), None)
+    if old.dtype == torch.uint8:  # the generator
+        yield torch.zeros_like(old)
+        return
+    yield old.to_sparse()
+    if old.is_floating_point():
+        yield from (torch.full_like(old, math.nan), torch.full_like(old, math.inf))
+    else:
+        yield torch.full_like(old, -1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("runs", [None, 3])
+def test_a_damaged_state_is_refused_and_nothing_changes(kind, runs):
+    search = kind([3, 5, 1], [(1, 6)], 3, reals=[(0, 1)], runs=runs, generator=generator())
+    advance(search, 4)
+    search.ask()
+    state, twin, count = search.state_dict(), copy.deepcopy(search), 0
+    for path in places(state):
+        holder = state
+        for key in path[:-1]:
+            holder = holder[key]
+        old = holder[path[-1]]
+        for new in damages(old):
+            if new is MISSING and isinstance(holder, list):
+                continue
+            before = copy.copy(holder)
+            if new is MISSING:
+                del holder[path[-1]]
+            else:
+                holder[path[-1]] = new
+            with pytest.raises(ValueError, match="expected "):
+                search.load_state_dict(state)
+            if isinstance(holder, dict):
+                holder.clear()
+                holder.update(before)
+            else:
+                holder[path[-1]] = old
+            count += 1
+    assert count > 100
+    assert torch.equal(search.asked(), twin.asked())
+    for one in (search, twin):
+        advance(one, 3)
+    assert all(
+        torch.equal(a, b) for a, b in zip(search._tensors().values(), twin._tensors().values(), strict=True)
+    )
+
+
+IMPOSSIBLE = {
+    "no probabilities": ("theta", 7.0, "theta to hold probabilities that sum to 1"),
+    "negative probabilities": ("theta", -1.0, "theta to hold probabilities"),
+    "mean beyond its range": ("mean", 7.0, "mean within the ranges"),
+    "variance beyond its range": ("variance", 100.0, "variance within the ranges"),
+    "no variance": ("variance", 0.0, "variance within the ranges"),
+    "no step": ("delta0", 0.0, "delta0 to be > 0"),
+    "negative step": ("delta0", -1.0, "delta0 to hold numbers >= 0"),
+    "no shrinking": ("Delta", 0.0, "Delta to be > 0"),
+    "negative gamma": ("gamma", -1.0, "gamma to hold numbers >= 0"),
+    "negative count": ("tells", -1, "tells to hold numbers >= 0"),
+    "skipped more than told": ("skipped", 999, "skipped to count some of the tells"),
+}
+
+
+@pytest.mark.parametrize(("name", "value", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_numbers_that_no_search_comes_to_are_refused(name, value, message):
+    search = ASNG([3, 5], [(1, 6)], generator=generator())
+    advance(search, 2)
+    state = search.state_dict()
+    state["tensors"][name].fill_(value)
+    with pytest.raises(ValueError, match=message):
+        search.load_state_dict(state)
+
+
+def test_negative_second_moment_is_refused_and_a_negative_first_is_not():
+    search = AdamSNG([3, 5], generator=generator())
+    state = search.state_dict()
+    state["tensors"]["first.0"].fill_(-0.5)
+    search.load_state_dict(state)
+    state["tensors"]["second.0"].fill_(-0.5)
+    with pytest.raises(ValueError, match=r"second\.0 to hold numbers >= 0, found -0\.5"):
+        search.load_state_dict(state)
+
+
+def test_draws_of_options_that_do_not_exist_are_refused():
+    search = ASNG([3, 5], generator=generator())
+    search.ask()
+    state = search.state_dict()
+    state["asked"][0][0, 0, 0] = 3
+    with pytest.raises(ValueError, match=r"asked\[0\] to hold options, found a number beyond them"):
+        search.load_state_dict(state)
+
+
+def test_state_without_samples_is_taken_after_some_were_asked_for():
+    fresh, search = (ASNG([3, 5], generator=generator()) for _ in range(2))
+    search.ask()
+    search.load_state_dict(fresh.state_dict())
+    with pytest.raises(RuntimeError, match="no samples yet"):
+        search.asked()
+    assert torch.equal(search.ask(), fresh.ask())

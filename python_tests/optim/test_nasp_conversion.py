@@ -167,3 +167,25 @@ def test_mask_that_shrank_in_place_is_refused():
     mask.data = mask[:3]
     with pytest.raises(ValueError, match=r"mask to fit the matrix \(14, 8\).*got \(3, 8\)"):
         optimizer.step()
+
+
+@pytest.mark.parametrize(("steps", "count"), [(0, 0), (0, 4), (2, 0)])
+@pytest.mark.parametrize("what", ["matrix", "gradient", "exp_avg", "exp_avg_sq"])
+def test_tensor_whose_storage_was_resized_is_refused(what, steps, count):
+    a = torch.rand(14, 8).requires_grad_()
+    optimizer = NASP([a], nodes="darts")
+    for _ in range(steps):
+        a.grad = torch.rand(14, 8)
+        optimizer.step()
+    a.grad = torch.rand(14, 8)
+    if not steps:  # a state, but no step by its addresses yet
+        optimizer.step()
+        optimizer.load_state_dict(optimizer.state_dict())
+    named = {"matrix": a, "gradient": a.grad, **optimizer.state[a]}
+    named[what].untyped_storage().resize_(count)
+    with pytest.raises(ValueError, match="to have memory for its elements, found a storage of"):
+        optimizer.step()
+    if what == "matrix":
+        for use in (optimizer.gates, optimizer.discrete().__enter__):
+            with pytest.raises(ValueError, match="to have memory for its elements"):
+                use()

@@ -85,3 +85,27 @@ def test_leaving_does_not_make_the_selection_anew(a, monkeypatch):
         with optimizer.discrete():
             pass
     optimizer.gates()
+
+
+def test_matrices_that_are_views_of_one_tensor_are_told_apart():
+    whole = torch.rand(28, 8)
+    before = whole.clone()
+    normal, reduce = whole[:14].requires_grad_(), whole[14:].requires_grad_()  # they share a version counter
+    optimizer = NASP([normal, reduce], nodes="darts")
+    expected = [gates.weight for gates in optimizer.gates()]
+    for _ in range(2):
+        with optimizer.discrete():
+            assert torch.equal(normal, expected[0])
+            assert torch.equal(reduce, expected[1])
+        assert torch.equal(whole, before)
+
+
+def test_another_shape_given_inside_is_an_error_and_every_matrix_is_restored(a):
+    b = torch.rand(2, 3).requires_grad_()
+    before = a.detach().clone(), b.detach().clone()
+    optimizer = NASP([{"params": [a], "nodes": "darts"}, {"params": [b]}])
+    with pytest.raises(RuntimeError, match="1 of 2 changed"), optimizer.discrete():
+        a.data = torch.zeros(3, 8, dtype=a.dtype)
+    assert torch.equal(a, before[0])
+    assert torch.equal(b, before[1])
+    assert len(optimizer.gates()) == 2

@@ -69,6 +69,12 @@ REFUSED = {
     "mask": (of_group(mask=torch.zeros(8, dtype=torch.bool)), "every row an option"),
     "cost": (of_group(cost=torch.full((8,), float("inf"))), "cost to hold finite numbers"),
     "cost of words": (of_group(cost="1"), "cost to be a tensor"),
+    "cost on meta": (of_group(cost=torch.ones(8, device="meta")), "cost to be a dense tensor"),
+    "sparse cost": (of_group(cost=torch.ones(8).to_sparse()), "cost to be a dense tensor"),
+    "mask on meta": (
+        of_group(mask=torch.ones(8, dtype=torch.bool, device="meta")),
+        "mask to be a dense tensor",
+    ),
     "keep_value": (of_group(keep_value="no"), "keep_value"),
     "no moment": (without("state", 0, "exp_avg"), "exp_avg .*found NoneType"),
     "moment that is None": (of_parameter(exp_avg_sq=None), "exp_avg_sq .*found NoneType"),

@@ -264,3 +264,23 @@ def test_a_generator_on_another_device_is_refused():
 
     with pytest.raises(ValueError, match=r"CPU torch\.Generator"):
         NASP([matrix()], nodes="darts", generator=OnGpu())
+
+
+@pytest.mark.parametrize("group", [{}, {"params": None}, {"params": {torch.rand(2, 3)}}, {"params": 3}])
+def test_params_that_are_no_list_of_matrices_are_refused(group):
+    optimizer = NASP([torch.rand(2, 3)])
+    with pytest.raises(TypeError, match="params of a group to be a matrix or a list of them"):
+        optimizer.add_param_group(group)
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("generator", [torch.tensor(1), 0, "dice", True])
+def test_generator_that_is_none_is_refused(generator):
+    with pytest.raises(TypeError, match=r"generator to be a CPU torch\.Generator, 'seeded' or None"):
+        NASP([torch.rand(2, 3)], generator=generator)
+
+
+@pytest.mark.parametrize("other", [3, "adam", torch.nn.Linear(2, 2)])
+def test_weight_optimizer_that_is_none_is_refused(other):
+    with pytest.raises(TypeError, match="expected an optimizer of PyTorch beside NASP, got"):
+        NASP([torch.rand(2, 3)], weight_optimizer=other)

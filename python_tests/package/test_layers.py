@@ -25,7 +25,7 @@ ALLOWED = {
     "layered": {"space", "genotype_cells", "genotype_text", "genotypes"},
     "nn": {"ops", "gates", "space", "genotype_cells", "genotypes", "layered", "checks"},
     "derive": {"gates", "space", "genotypes", "layered", "nn"},
-    "optim": {"ops", "gates"},
+    "optim": {"ops", "gates", "states"},
     "strategies": {"ops", "optim", "gates", "space", "genotypes", "layered", "states", "checks"},
     "data": {"checks"},
     "tabular": {"genotype_cells", "genotypes"},
