@@ -143,7 +143,7 @@ def check_plain(module: nn.Module) -> None:
         if "forward" in vars(part) or "_conv_forward" in vars(part):
             raise NotFusedNowError(f"{type(part).__name__} has a forward of its own")
     if not classes_are_their_own():
-        raise NotFusedNowError("the forward of a class of torch.nn was replaced")
+        raise NotFusedNowError("the code of a layer of torch.nn was replaced")
 
 
 def _pool(layers: Sequence[nn.Module]) -> Pool:
