@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .branches import input_of
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
 from .plan import CellPlan
@@ -33,7 +34,7 @@ class FusedChain(Chain):
             plan = self._fusion.plan(self, self._plan)
             if plan is not None:
                 return run_cell(plan, (x,), None, (0,))
-        return cast(Tensor, self.op(x))
+        return cast(Tensor, self.op(input_of(self, x)))
 
     def _plan(self) -> CellPlan:
         watched = Watch(mappings=[self._modules])
@@ -68,7 +69,7 @@ class Projection(FusedChain):
             if plan is not None:
                 return run_cell(plan, (x,), None, (0,))
         relu, _, norm = self.op
-        return cast(Tensor, norm(F.conv2d(relu(x), self.weight_of(nodes))))
+        return cast(Tensor, norm(F.conv2d(relu(input_of(relu, x)), self.weight_of(nodes))))
 
     def weight_of(self, nodes: tuple[int, ...]) -> Tensor:
         """The weight of the convolution from these nodes alone, (C, len(nodes) · C, 1, 1)."""
