@@ -24,7 +24,7 @@ from .branches import (
     training_mode,
 )
 from .primitives import Zero
-from .second_order import gradients_with_graph, graph_wanted
+from .second_order import gradients_with_graph, graph_wanted, spare_hooks
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,8 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     y, x, weights, *parameters = ctx.saved_tensors
     branches: Branches = ctx.branches
     asked = _weights_asked_for(ctx)
+    if grad is None or not graph_wanted(grad):
+        spare_hooks(parameters)
     if grad is None:  # nothing that the loss is made of reads the output
         return (None, None, torch.zeros_like(weights) if asked else None, None, *(None for _ in parameters))
     if graph_wanted(grad):

@@ -217,3 +217,25 @@ def test_conversion_between_calls_keeps_second_derivatives_right():
     found = twice(lambda: op(x, wide).sin().sum(), [wide, *op.parameters()])
     expected = twice(lambda: mixture(op, x, wide).sin().sum(), [wide, *op.parameters()])
     torch.testing.assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("name", ["fused", "plain"])
+def test_hooks_of_parameters_are_called_with_gradients_alone(name):
+    op, seen = edges()[name], []
+    row, x = torch.zeros(len(op._ops)).double(), images(2, 4, 5, 5)
+    row[1] = 1.0
+    idle, handles = list(op._ops[2].parameters()), []
+    for p in op.parameters():
+        handles.append(p.register_hook(lambda grad: seen.append("before") or grad.clamp(-1, 1)))
+        handles.append(p.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad.norm())))
+    for _ in range(2):
+        op(x, row.requires_grad_()).sum().backward()
+    assert len(seen) == 4 * len(list(op._ops[1].parameters()))
+    assert all(p.grad is None for p in idle)
+    seen.clear()
+    with plain_modules():  # all options run: each parameter has its gradient
+        op(x, torch.full_like(row, 0.5).requires_grad_()).sum().backward()
+    assert len(seen) == 2 * len(list(op.parameters()))
+    for handle in handles:
+        handle.remove()
+    assert not any(p._backward_hooks or p._post_accumulate_grad_hooks for p in op.parameters())
