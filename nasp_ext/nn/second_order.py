@@ -83,8 +83,8 @@ def spare_hooks(parameters: Sequence[Tensor]) -> None:
     for p in parameters:
         if p._backward_hooks:
             _spare(p._backward_hooks, _OfGradient)
-        if p.is_leaf and p._post_accumulate_grad_hooks:  # type: ignore[attr-defined]
-            _spare(p._post_accumulate_grad_hooks, _OfAccumulated)  # type: ignore[attr-defined]
+        if p.is_leaf and p._post_accumulate_grad_hooks:
+            _spare(p._post_accumulate_grad_hooks, _OfAccumulated)
 
 
 def _spare(hooks: MutableMapping[int, Any], kind: "type[_OfGradient]") -> None:
