@@ -9,7 +9,7 @@ one path.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -44,6 +44,26 @@ class CellCall:
     factors: Tensor | None
     weighted: bool
     size: tuple[int, ...]
+    version: int = field(init=False)  # of all parameters of the sources together
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "version", self._version())
+
+    def check_sources(self) -> None:
+        """Raise RuntimeError if the options that did not run have other parameters than in the forward."""
+        if self._version() != self.version:
+            raise RuntimeError(
+                "expected the parameters of unselected options as the forward found them, for backward "
+                "computes the gradient of the architecture from them; found some changed in place: call "
+                "backward before the step of their optimizer"
+            )
+
+    def _version(self) -> int:
+        return 0 if self.sources is None else sum(map(_version, self.sources.weights))
+
+
+def _version(t: Tensor) -> int:
+    return 0 if t.is_inference() else t._version
 
 
 def run_cell(
@@ -141,6 +161,8 @@ def _cell_gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:  # nothing that the loss is made of reads the output
         nothing = torch.zeros_like(gates) if wanted else None
         return (None, nothing, *(None,) * (len(ctx.needs_input_grad) - 2))
+    if wanted or graph_wanted(grad):
+        call.check_sources()
     if graph_wanted(grad):
         return (None, *_with_graph(call, gates, rest, grad))
     with torch.no_grad():
