@@ -103,6 +103,7 @@ class Projection(FusedChain):
             self._plan()  # it says why this is not fused, if that is the reason
             raise NotFusedError("its layers are others than a ReLU, a 1x1 convolution and a BatchNorm")
         relu, conv, norm = self.op
+        assert isinstance(conv, nn.Conv2d)
         channels = conv.in_channels // len(self.nodes)
         part = nn.Conv2d(len(nodes) * channels, conv.out_channels, 1, bias=False, device="meta")
         vars(part)["_parameters"] = _PartOfWeight(conv._parameters, nodes)

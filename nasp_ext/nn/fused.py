@@ -196,7 +196,8 @@ def _with_graph(
         return cell_output(inputs, cell, factors, sources, weights, call.size)
 
     tensors = [*used, *others] if gates is None else [*used, *others, gates]
-    found = gradients_with_graph(output, tensors, grad)
+    with torch.autocast(grad.device.type, enabled=False):  # as the forward, wherever backward is called
+        found = gradients_with_graph(output, tensors, grad)
     gates_grad = None if gates is None else found.pop()
     beyond = found[end:]
     reached = flat(beyond, others) if any(g is not None for g in beyond) else None
