@@ -3,7 +3,7 @@
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -15,6 +15,7 @@ from .primitives import Chain
 AutocastState = tuple[str, torch.dtype, bool] | None  # device type, dtype, enabled
 
 _MAY_GIVE_THEIR_INPUT = (nn.Identity, nn.Flatten, nn.Unflatten, nn.modules.dropout._DropoutNd)
+_SETTINGS = (int, float, str, tuple)
 _FLAGS = threading.RLock()  # held while the flags of a module are not its own: threads may share it
 
 
@@ -126,6 +127,18 @@ def frozen_statistics(module: nn.Module, frozen: bool) -> Iterator[None]:
         finally:
             for norm in norms:
                 norm.track_running_stats = True
+
+
+def settings_of(module: nn.Module) -> Hashable:
+    """What the shape and the dtype of an output hang on: classes, numbers and names, kinds of tensors."""
+    return tuple(
+        (
+            type(part),
+            *((name, repr(value)) for name, value in vars(part).items() if isinstance(value, _SETTINGS)),
+            *((name, t.shape, t.dtype) for name, t in part._parameters.items() if t is not None),
+        )
+        for part in module.modules()
+    )
 
 
 def output_like(module: nn.Module, x: Tensor, name: object) -> Tensor:

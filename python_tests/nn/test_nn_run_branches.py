@@ -250,3 +250,23 @@ def test_networks_whose_activations_were_set_in_place_compute_the_same(name, pla
         with plain_modules(plain):
             found.append(observed(copy.deepcopy(net), call, [x]))
     assert_same(*found)
+
+
+def test_zero_row_has_the_shape_of_branches_changed_after_the_first_run():
+    x, nothing = images(2, 4, 8), torch.zeros(2).double().requires_grad_()
+    op = MixedOp.from_modules([nn.Conv1d(4, 4, 1), nn.Conv1d(4, 4, 3, padding=1)]).double()
+    assert op(x, nothing).shape == (2, 4, 8)
+    for k in (0, 1):
+        op._ops[k].stride = (2,)
+    assert op(x, nothing).shape == op._ops[0](x).shape == (2, 4, 4)
+    for k in (0, 1):
+        op._ops[k] = nn.Conv1d(4, 6, 1).double()
+    assert op(x, nothing).shape == (2, 6, 8)
+
+
+def test_weights_follow_branches_converted_after_the_first_run():
+    op = MixedOp.from_modules([nn.Embedding(5, 4), nn.Embedding(5, 4)])
+    words, row = torch.tensor([[0, 3, 4]]), torch.tensor([0.0, 1.0])
+    op(words, row)
+    op.double()
+    torch.testing.assert_close(op(words, row.double()), op._ops[1](words))
