@@ -44,26 +44,24 @@ class CellCall:
     factors: Tensor | None
     weighted: bool
     size: tuple[int, ...]
-    version: int = field(init=False)  # of all parameters of the sources together
+    version: int  # of the parameters of the sources
+    moved: list[bool] = field(default_factory=list, init=False)  # the running statistics of the sources
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "version", self._version())
+    def moving_sources(self) -> Arguments | None:
+        """The sources, whose running statistics move in the first backward of a forward and in no other."""
+        if self.sources is None or not self.moved:
+            self.moved.append(True)
+            return self.sources
+        return self.sources._replace(statistics=[t.clone() for t in self.sources.statistics])
 
     def check_sources(self) -> None:
         """Raise RuntimeError if the options that did not run have other parameters than in the forward."""
-        if self._version() != self.version:
+        if self.sources is not None and self.sources.version() != self.version:
             raise RuntimeError(
                 "expected the parameters of unselected options as the forward found them, for backward "
                 "computes the gradient of the architecture from them; found some changed in place: call "
                 "backward before the step of their optimizer"
             )
-
-    def _version(self) -> int:
-        return 0 if self.sources is None else sum(map(_version, self.sources.weights))
-
-
-def _version(t: Tensor) -> int:
-    return 0 if t.is_inference() else t._version
 
 
 def run_cell(
@@ -90,7 +88,9 @@ def run_cell(
     cell = selection.program.arguments()
     sources = None if gates is None else selection.sources().arguments()
     matrix = _factor_matrix(selection, weights, factors, inputs[0])
-    call = CellCall(plan, selection, cell, sources, matrix, gates is not None and matrix is not None, size)
+    version = 0 if sources is None else sources.version()
+    weighted = gates is not None and matrix is not None
+    call = CellCall(plan, selection, cell, sources, matrix, weighted, size, version)
     parameters: Sequence[Tensor] = cell.weights
     if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
         parameters = _Alias.apply(*parameters)  # type: ignore[no-untyped-call]
@@ -178,20 +178,21 @@ def _with_graph(
     count = call.plan.inputs
     end = count + len(call.cell.weights)
     used = saved[1 : 1 + end]
-    others = [] if call.sources is None else call.sources.weights
+    sources_now = call.moving_sources()
+    others = [] if sources_now is None else sources_now.weights
 
     def output(*tensors: Tensor) -> Tensor:
         inputs, parameters = tensors[:count], tensors[count:end]
         cell, sources, weights = call.cell._replace(weights=list(parameters)), None, []
         one = inputs[0].new_ones(())
-        if gates is None or call.sources is None:
+        if gates is None or sources_now is None:
             factors = [one for _ in call.selection.chosen] if call.factors is None else list(call.factors)
         else:
             matrix = tensors[-1]
             factors = [
                 one if c.edge.row is None else matrix[c.edge.row, c.number] for c in call.selection.chosen
             ]
-            sources = call.sources._replace(weights=list(tensors[end:-1]))
+            sources = sources_now._replace(weights=list(tensors[end:-1]))
             weights = [[matrix[entry] for entry in entries] for entries in call.selection.sources().entries]
         return cell_output(inputs, cell, factors, sources, weights, call.size)
 
@@ -217,7 +218,7 @@ def _backward(
     end = count + len(call.cell.weights)
     inputs, parameters, kept = rest[:count], rest[count:end], rest[end:]
     functions = [function for function, _ in ctx.next_functions]
-    sources = call.sources if wanted else None
+    sources = call.moving_sources() if wanted else None
     functions = functions[ctx.in_front :]
     found = ops.cell_backward(
         grad,

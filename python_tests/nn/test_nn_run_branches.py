@@ -270,3 +270,18 @@ def test_weights_follow_branches_converted_after_the_first_run():
     op(words, row)
     op.double()
     torch.testing.assert_close(op(words, row.double()), op._ops[1](words))
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("bias", [False, True])  # with one it is not fused
+def test_statistics_move_once_for_a_forward_however_often_its_backward_runs(bias, create_graph):
+    torch.manual_seed(0)
+    idle = nn.Sequential(nn.Conv2d(4, 4, 1, bias=bias), nn.BatchNorm2d(4))
+    op = MixedOp.from_modules([nn.Identity(), idle]).double()
+    row = torch.tensor([1.0, 0.0]).double().requires_grad_()
+    loss, found = op(images(3, 4, 5, 5), row).sin().sum(), []
+    for _ in range(3):
+        found += torch.autograd.grad(loss, row, retain_graph=True, create_graph=create_graph)
+        assert idle[1].num_batches_tracked == 1
+    assert found[0].equal(found[1])
+    assert found[0].equal(found[2])
