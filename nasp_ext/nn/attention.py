@@ -76,7 +76,7 @@ class AttentionOp(MixedOp):
 
     def _mixture(self, x: Tensor, weights: Tensor) -> Tensor:
         outputs: dict[int, Tensor] = {
-            k: branch(x) for k, branch in enumerate(self._ops) if not isinstance(branch, Zero)
+            k: self._branch(k, x) for k, branch in enumerate(self._ops) if not isinstance(branch, Zero)
         }
         shapes = {self.primitives[k]: tuple(output.shape) for k, output in outputs.items()}
         if len(set(shapes.values())) > 1 or any(len(shape) < 2 for shape in shapes.values()):

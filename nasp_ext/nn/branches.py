@@ -3,7 +3,7 @@
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -14,6 +14,8 @@ from .primitives import Chain
 
 AutocastState = tuple[str, torch.dtype, bool] | None  # device type, dtype, enabled
 
+_MAY_GIVE_THEIR_INPUT = (nn.Identity, nn.Flatten, nn.Unflatten, nn.modules.dropout._DropoutNd)
+_SETTINGS = (int, float, str, tuple)
 _FLAGS = threading.RLock()  # held while the flags of a module are not its own: threads may share it
 
 
@@ -41,13 +43,18 @@ def run_branch(module: nn.Module, x: Tensor, name: object) -> Tensor:
     return output
 
 
+def input_of(module: nn.Module, x: Tensor) -> Tensor:
+    """x for a module beside which others read it too: a copy if the module begins in place."""
+    return x.clone() if _begins_in_place(module) else x
+
+
 def _begins_in_place(module: nn.Module) -> bool:
-    """Whether the first layer may write to the input of the module."""
+    """Whether the first layer that computes may write to the input of the module."""
     if type(module) is Chain:
         return _begins_in_place(module.op)
     if type(module) is nn.Sequential:
         for layer in module:
-            if type(layer) is not nn.Identity:
+            if not isinstance(layer, _MAY_GIVE_THEIR_INPUT) or getattr(layer, "inplace", False):
                 return _begins_in_place(layer)
         return False
     return any(getattr(part, "inplace", False) is True for part in module.modules())
@@ -80,10 +87,8 @@ def run_with(module: nn.Module, tensors: Mapping[str, Tensor], x: Tensor, name: 
     own = tensors_of(module)
     if own.keys() == tensors.keys() and all(own[key] is tensors[key] for key in own):
         return run_branch(module, x, name)
-    if _begins_in_place(module):
-        x = x.clone()
     with _FLAGS:
-        output: Tensor = functional_call(module, dict(tensors), (x,))
+        output: Tensor = functional_call(module, dict(tensors), (input_of(module, x),))
     return output
 
 
@@ -122,6 +127,18 @@ def frozen_statistics(module: nn.Module, frozen: bool) -> Iterator[None]:
         finally:
             for norm in norms:
                 norm.track_running_stats = True
+
+
+def settings_of(module: nn.Module) -> Hashable:
+    """What the shape and the dtype of an output hang on: classes, numbers and names, kinds of tensors."""
+    return tuple(
+        (
+            type(part),
+            *((name, repr(value)) for name, value in vars(part).items() if isinstance(value, _SETTINGS)),
+            *((name, t.shape, t.dtype) for name, t in part._parameters.items() if t is not None),
+        )
+        for part in module.modules()
+    )
 
 
 def output_like(module: nn.Module, x: Tensor, name: object) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..gates import MIXED, PRUNED, Choice
 from .attention import AttentionOp
+from .branches import input_of
 from .chains import Projection
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
@@ -92,7 +93,8 @@ class Cell(nn.Module):
 
     def _plain(self, s0: Tensor, s1: Tensor, choices: Sequence[Choice] | None, drop: float) -> Tensor:
         two = self.layout.inputs == 2
-        states = [self.preprocess0(s0), self.preprocess1(s1)] if two else [s1]
+        inputs = ((self.preprocess0, s0), (self.preprocess1, s1)) if two else ()
+        states = [module(input_of(module, x)) for module, x in inputs] or [s1]
         sums: list[Tensor | None] = [None] * self.layout.nodes
         position = 0
         for node in range(self.layout.nodes):
@@ -175,8 +177,8 @@ class Cell(nn.Module):
         """Output of an edge that holds one operation, or is called without gates."""
         if edge.partial_channels > 1:
             part, past = parted(x, edge.partial_channels, self._stride(edge))
-            return shuffled(module(part), past, edge.partial_channels)
-        return cast(Tensor, module(x))
+            return shuffled(module(input_of(module, part)), past, edge.partial_channels)
+        return cast(Tensor, module(input_of(module, x)))
 
     def mixed_edges(self) -> list[tuple[int, MixedOp]]:
         """(row of the gates, module) of every mixed edge, in the order of the layout."""

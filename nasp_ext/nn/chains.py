@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .branches import input_of
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
+from .lowering import NotFusedError, lower
 from .plan import CellPlan
 from .primitives import Chain
 from .watch import Watch
@@ -33,7 +35,7 @@ class FusedChain(Chain):
             plan = self._fusion.plan(self, self._plan)
             if plan is not None:
                 return run_cell(plan, (x,), None, (0,))
-        return cast(Tensor, self.op(x))
+        return cast(Tensor, self.op(input_of(self, x)))
 
     def _plan(self) -> CellPlan:
         watched = Watch(mappings=[self._modules])
@@ -67,8 +69,29 @@ class Projection(FusedChain):
             plan = fusion.plan(self, partial(self._part_plan, nodes))
             if plan is not None:
                 return run_cell(plan, (x,), None, (0,))
-        relu, _, norm = self.op
-        return cast(Tensor, norm(F.conv2d(relu(x), self.weight_of(nodes))))
+        relu, *rest = self.op
+        x = relu(input_of(relu, x))
+        if not self._is_changed():
+            return cast(Tensor, rest[1](F.conv2d(x, self.weight_of(nodes))))
+        # Other layers run as they are, with zeros for the nodes that are not given.
+        parts = dict(zip(nodes, x.chunk(len(nodes), 1), strict=True))
+        zeros = torch.zeros_like(parts[nodes[0]])
+        x = torch.cat([parts.get(node, zeros) for node in self.nodes], 1)
+        for layer in rest:
+            x = layer(x)
+        return x
+
+    def _is_changed(self) -> bool:
+        """Whether the layers are others than those of ``__init__``."""
+        try:
+            lower(self.op)
+        except NotFusedError:
+            return True
+        if [type(layer) for layer in self.op] != [nn.ReLU, nn.Conv2d, nn.BatchNorm2d]:
+            return True
+        conv = cast(nn.Conv2d, self.op[1])
+        around = (conv.kernel_size, conv.stride, conv.padding, conv.groups)
+        return around != ((1, 1), (1, 1), (0, 0), 1)
 
     def weight_of(self, nodes: tuple[int, ...]) -> Tensor:
         """The weight of the convolution from these nodes alone, (C, len(nodes) · C, 1, 1)."""
@@ -76,9 +99,11 @@ class Projection(FusedChain):
         return _of_nodes(weight, nodes)
 
     def _part_plan(self, nodes: tuple[int, ...]) -> CellPlan:
+        if self._is_changed():
+            self._plan()  # it says why this is not fused, if that is the reason
+            raise NotFusedError("its layers are others than a ReLU, a 1x1 convolution and a BatchNorm")
         relu, conv, norm = self.op
-        if type(conv) is not nn.Conv2d:
-            return self._plan()  # it says why this is not fused
+        assert isinstance(conv, nn.Conv2d)
         channels = conv.in_channels // len(self.nodes)
         part = nn.Conv2d(len(nodes) * channels, conv.out_channels, 1, bias=False, device="meta")
         vars(part)["_parameters"] = _PartOfWeight(conv._parameters, nodes)
@@ -94,7 +119,7 @@ class _PartOfWeight(Mapping[str, Tensor | None]):
 
     def __getitem__(self, name: str) -> Tensor | None:
         found = self._whole[name]
-        return None if found is None else _of_nodes(found, self._nodes)
+        return found if found is None or name != "weight" else _of_nodes(found, self._nodes)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._whole)

@@ -9,7 +9,7 @@ one path.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -44,6 +44,24 @@ class CellCall:
     factors: Tensor | None
     weighted: bool
     size: tuple[int, ...]
+    version: int  # of the parameters of the sources
+    moved: list[bool] = field(default_factory=list, init=False)  # the running statistics of the sources
+
+    def moving_sources(self) -> Arguments | None:
+        """The sources, whose running statistics move in the first backward of a forward and in no other."""
+        if self.sources is None or not self.moved:
+            self.moved.append(True)
+            return self.sources
+        return self.sources._replace(statistics=[t.clone() for t in self.sources.statistics])
+
+    def check_sources(self) -> None:
+        """Raise RuntimeError if the options that did not run have other parameters than in the forward."""
+        if self.sources is not None and self.sources.version() != self.version:
+            raise RuntimeError(
+                "expected the parameters of unselected options as the forward found them, for backward "
+                "computes the gradient of the architecture from them; found some changed in place: call "
+                "backward before the step of their optimizer"
+            )
 
 
 def run_cell(
@@ -70,7 +88,9 @@ def run_cell(
     cell = selection.program.arguments()
     sources = None if gates is None else selection.sources().arguments()
     matrix = _factor_matrix(selection, weights, factors, inputs[0])
-    call = CellCall(plan, selection, cell, sources, matrix, gates is not None and matrix is not None, size)
+    version = 0 if sources is None else sources.version()
+    weighted = gates is not None and matrix is not None
+    call = CellCall(plan, selection, cell, sources, matrix, weighted, size, version)
     parameters: Sequence[Tensor] = cell.weights
     if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
         parameters = _Alias.apply(*parameters)  # type: ignore[no-untyped-call]
@@ -141,6 +161,8 @@ def _cell_gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:  # nothing that the loss is made of reads the output
         nothing = torch.zeros_like(gates) if wanted else None
         return (None, nothing, *(None,) * (len(ctx.needs_input_grad) - 2))
+    if wanted or graph_wanted(grad):
+        call.check_sources()
     if graph_wanted(grad):
         return (None, *_with_graph(call, gates, rest, grad))
     with torch.no_grad():
@@ -156,25 +178,27 @@ def _with_graph(
     count = call.plan.inputs
     end = count + len(call.cell.weights)
     used = saved[1 : 1 + end]
-    others = [] if call.sources is None else call.sources.weights
+    sources_now = call.moving_sources()
+    others = [] if sources_now is None else sources_now.weights
 
     def output(*tensors: Tensor) -> Tensor:
         inputs, parameters = tensors[:count], tensors[count:end]
         cell, sources, weights = call.cell._replace(weights=list(parameters)), None, []
         one = inputs[0].new_ones(())
-        if gates is None or call.sources is None:
+        if gates is None or sources_now is None:
             factors = [one for _ in call.selection.chosen] if call.factors is None else list(call.factors)
         else:
             matrix = tensors[-1]
             factors = [
                 one if c.edge.row is None else matrix[c.edge.row, c.number] for c in call.selection.chosen
             ]
-            sources = call.sources._replace(weights=list(tensors[end:-1]))
+            sources = sources_now._replace(weights=list(tensors[end:-1]))
             weights = [[matrix[entry] for entry in entries] for entries in call.selection.sources().entries]
         return cell_output(inputs, cell, factors, sources, weights, call.size)
 
     tensors = [*used, *others] if gates is None else [*used, *others, gates]
-    found = gradients_with_graph(output, tensors, grad)
+    with torch.autocast(grad.device.type, enabled=False):  # as the forward, wherever backward is called
+        found = gradients_with_graph(output, tensors, grad)
     gates_grad = None if gates is None else found.pop()
     beyond = found[end:]
     reached = flat(beyond, others) if any(g is not None for g in beyond) else None
@@ -194,7 +218,7 @@ def _backward(
     end = count + len(call.cell.weights)
     inputs, parameters, kept = rest[:count], rest[count:end], rest[end:]
     functions = [function for function, _ in ctx.next_functions]
-    sources = call.sources if wanted else None
+    sources = call.moving_sources() if wanted else None
     functions = functions[ctx.in_front :]
     asked = [int(_runs(function)) for function in functions[:count]]
     need_weights = any(_runs(function) for function in functions[count : count + 1])

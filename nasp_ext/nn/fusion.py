@@ -19,6 +19,7 @@ _LOG = logging.getLogger("nasp_ext.fusion")
 _ALLOWED: ContextVar[bool] = ContextVar("nasp_ext_fused", default=True)
 _PLAIN_TENSORS = (Tensor, nn.Parameter)
 _DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}
+_GLOBAL_HOOKS = [f"_global_{kind}_hooks" for kind in ("forward", "forward_pre", "backward", "backward_pre")]
 _SWITCHED_OFF = "fused operators are switched off by nasp_ext.nn.plain_modules()"
 
 
@@ -55,7 +56,7 @@ def why_not_fused(x: Tensor) -> str | None:
         return f"fused operators have no kernels for {kind}"
     if torch.is_autocast_enabled(kind):
         return "autocast chooses the dtype of each layer"
-    if module_globals._global_forward_hooks or module_globals._global_forward_pre_hooks:
+    if any(getattr(module_globals, name) for name in _GLOBAL_HOOKS):
         return "global module hooks watch each layer"
     return None
 

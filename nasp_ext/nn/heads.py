@@ -4,6 +4,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .branches import input_of
+
 
 class AuxiliaryHead(nn.Module):
     """The auxiliary classifier of DARTS for CIFAR: maps of 8×8 are averaged in 5×5 windows to 2×2.
@@ -26,7 +28,7 @@ class AuxiliaryHead(nn.Module):
         self.classifier = nn.Linear(768, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.features(x).flatten(1))
+        logits: Tensor = self.classifier(self.features(input_of(self.features, x)).flatten(1))
         return logits
 
 

@@ -144,8 +144,10 @@ def check_plain(module: nn.Module) -> None:
             raise NotFusedNowError(f"{type(part).__name__} has hooks")
         if "forward" in vars(part) or "_conv_forward" in vars(part):
             raise NotFusedNowError(f"{type(part).__name__} has a forward of its own")
+        if "weight" in vars(part):  # as in the replicas of nn.DataParallel
+            raise NotFusedNowError(f"{type(part).__name__} holds a weight that is no parameter")
     if not classes_are_their_own():
-        raise NotFusedNowError("the forward of a class of torch.nn was replaced")
+        raise NotFusedNowError("the code of a layer of torch.nn was replaced")
 
 
 def _pool(layers: Sequence[nn.Module]) -> Pool:

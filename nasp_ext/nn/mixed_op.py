@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .. import ops
 from ..gates import MIXED, PRUNED
 from ..ops._transforms import by_torch_alone
-from .branches import autocast_state, output_like, run_branch
+from .branches import autocast_state, output_like, run_branch, settings_of
 from .fused import run_cell
 from .fusion import Fusion, why_not_fused
 from .host_rows import active_option, is_constant, warn_of_nothing
@@ -266,11 +266,12 @@ class MixedOp(nn.Module):
 
     def _output_of_zeros(self, x: Tensor) -> tuple[torch.Size, torch.dtype]:
         """Shape and dtype of the output, found once per kind of input by running the smallest branch."""
-        key = (x.shape, x.dtype, autocast_state(x.device.type))
+        smallest = self._smallest()
+        settings = settings_of(self._ops[smallest])
+        key = (x.shape, x.dtype, autocast_state(x.device.type), settings)
         if key not in self._shapes:
             if len(self._shapes) >= _SHAPES_KEPT:
                 self._shapes.clear()
-            smallest = self._smallest()
             output = output_like(self._ops[smallest], x, self._name(smallest))
             self._shapes[key] = (output.shape, output.dtype)
         return self._shapes[key]

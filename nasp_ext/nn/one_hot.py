@@ -24,7 +24,7 @@ from .branches import (
     training_mode,
 )
 from .primitives import Zero
-from .second_order import gradients_with_graph, graph_wanted
+from .second_order import gradients_with_graph, graph_wanted, spare_hooks
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Branches:
     autocast: AutocastState
     zeros: tuple[torch.Size, torch.dtype] | None  # the output of an all-zero row
     held: tuple[Mapping[str, Tensor] | None, ...] = field(init=False)
+    moved: set[int] = field(default_factory=set, init=False)  # branches whose statistics a backward moved
 
     def __post_init__(self) -> None:
         others = (k != self.active and not isinstance(m, Zero) for k, m in enumerate(self.modules))
@@ -64,9 +65,11 @@ class Branches:
         with (
             autocast_as(self.autocast),
             training_mode(module, self.training),
-            frozen_statistics(module, not self.update_stats),
+            frozen_statistics(module, not self.update_stats or branch in self.moved),
         ):
-            return run_with(module, held, x, branch)
+            output = run_with(module, held, x, branch)
+        self.moved.add(branch)  # once for each forward, as the mixture would
+        return output
 
 
 def one_hot(y: Tensor | None, x: Tensor, weights: Tensor, branches: Branches) -> Tensor:
@@ -110,6 +113,8 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     y, x, weights, *parameters = ctx.saved_tensors
     branches: Branches = ctx.branches
     asked = _weights_asked_for(ctx)
+    if grad is None or not graph_wanted(grad):
+        spare_hooks(parameters)
     if grad is None:  # nothing that the loss is made of reads the output
         return (None, None, torch.zeros_like(weights) if asked else None, None, *(None for _ in parameters))
     if graph_wanted(grad):

@@ -14,7 +14,7 @@ from ..gates import MIXED, PRUNED
 from .lowering import NotFusedError, Option, lower
 from .programs import Chosen, PlanEdge, SourcePrograms, cell_program
 from .second_order import Reach
-from .watch import Watch
+from .watch import Watch, classes_are_their_own
 
 _SELECTIONS_KEPT = 64
 
@@ -62,6 +62,8 @@ class CellPlan:
         Args:    active: look at these options alone, PRUNED for none, MIXED for all; None: at all.
         """
         if None in [norm.momentum for norm in self._norms]:  # as torch.optim.swa_utils.update_bn leaves it
+            return False
+        if not classes_are_their_own():
             return False
         return self._watched_by(None if active is None else tuple(active)).holds()
 

@@ -46,6 +46,10 @@ class Arguments(NamedTuple):
     statistics: list[Tensor]
     numbers: list[float]
 
+    def version(self) -> int:
+        """Of all weights together: it grows when one is changed in place."""
+        return sum(0 if t.is_inference() else t._version for t in self.weights)
+
 
 class Writer:
     """Writes options one after the other."""

@@ -6,7 +6,8 @@ The backward of one-hot rows and of fused cells leaves no graph. When one is ask
 file instead: the mixture of all options once more, one by one, and the gradient that autograd has of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass
 from operator import is_
 from typing import Any
 
@@ -74,16 +75,53 @@ class Reach:
         return token
 
 
+def spare_hooks(parameters: Sequence[Tensor]) -> None:
+    """For parameters that this backward reaches and gives no gradient: keep their hooks from a None.
+
+    The engine calls the hooks all the same; for users the parameters of unselected options are out of reach.
+    """
+    for p in parameters:
+        if p._backward_hooks:
+            _spare(p._backward_hooks, _OfGradient)
+        if p.is_leaf and p._post_accumulate_grad_hooks:
+            _spare(p._post_accumulate_grad_hooks, _OfAccumulated)
+
+
+def _spare(hooks: MutableMapping[int, Any], kind: "type[_OfGradient]") -> None:
+    for number, hook in hooks.items():
+        if not isinstance(hook, kind):
+            hooks[number] = kind(hook)
+
+
+@dataclass(frozen=True)
+class _OfGradient:
+    """A hook of a tensor, called with gradients alone."""
+
+    hook: Callable[[Tensor], Any]
+
+    def __call__(self, grad: Tensor | None) -> Any:
+        return None if grad is None else self.hook(grad)
+
+
+class _OfAccumulated(_OfGradient):
+    """A hook behind the sum of gradients, called where there is one."""
+
+    def __call__(self, parameter: Tensor | None) -> Any:
+        return None if parameter is None or parameter.grad is None else self.hook(parameter)
+
+
 class _Reach(Function):
     @staticmethod
     def forward(ctx: Any, *parameters: Tensor) -> Tensor:
         ctx.set_materialize_grads(False)
+        ctx.parameters = parameters
         ctx.shapes = [p.shape for p in parameters]
         return parameters[0].new_empty(()).expand(sum(p.numel() for p in parameters))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
+            spare_hooks(ctx.parameters)
             return (None,) * len(ctx.shapes)
         parts = torch.split(grad, [shape.numel() for shape in ctx.shapes])
         return tuple(part.view(shape) for part, shape in zip(parts, ctx.shapes, strict=True))

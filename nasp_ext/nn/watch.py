@@ -8,7 +8,10 @@ from itertools import repeat
 from operator import getitem, is_, itemgetter
 from typing import Any
 
+import torch.nn.functional as F
 from torch import nn
+
+from .primitives import Chain, FactorizedReduce, Zero
 
 Watched = Mapping[str, object]  # children of a module, or settings
 
@@ -21,13 +24,19 @@ _GEOMETRY: dict[type, Any] = {
     ),
     nn.BatchNorm2d: itemgetter("affine"),
 }
-_CLASSES: tuple[Any, ...] = (*_GEOMETRY, nn.ReLU, nn.Identity, nn.Sequential, nn.ModuleList)
-_FORWARDS = [getattr(kind, _FORWARD) for kind in _CLASSES]
+_CLASSES: tuple[Any, ...] = (*_GEOMETRY, nn.ReLU, nn.Identity, nn.Sequential, Chain, FactorizedReduce, Zero)
+# What the layers run, each with who holds it: PyTorch's own code, wherever somebody may put another in.
+_HOLDERS: tuple[Any, ...] = (*_CLASSES, nn.Conv2d, nn.Module, F, F, F, F, F)
+_NAMES = (
+    *(_FORWARD for _ in _CLASSES),
+    *("_conv_forward", "__call__", "conv2d", "batch_norm", "relu", "max_pool2d", "avg_pool2d"),
+)
+_CODE = list(map(getattr, _HOLDERS, _NAMES))
 
 
 def classes_are_their_own() -> bool:
-    """Whether nobody gave PyTorch's layers another forward."""
-    return [kind.forward for kind in _CLASSES] == _FORWARDS
+    """Whether nobody gave the classes of the layers, or the functions they call, other code."""
+    return list(map(getattr, _HOLDERS, _NAMES)) == _CODE
 
 
 class Watch:

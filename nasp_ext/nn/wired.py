@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..gates import Choice
+from .branches import input_of
 from .cell import kept_samples, preprocessing
 from .chains import Projection
 from .fused import run_cell
@@ -102,7 +103,8 @@ class WiredCell(nn.Module):
     def _plain(
         self, s0: Tensor, s1: Tensor, terms: list[Term], loose: tuple[int, ...], drop: float
     ) -> Tensor:
-        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        inputs = ((self.preprocess0, s0), (self.preprocess1, s1))
+        states = [module(input_of(module, x)) for module, x in inputs]
         pairs = self.layout.pairs
         for node in range(self.layout.space.nodes):
             here = [term for term in terms if pairs[term.pair][0] == node]
@@ -112,7 +114,7 @@ class WiredCell(nn.Module):
 
     def _term(self, term: Term, x: Tensor, drop: float) -> Tensor:
         module = self._module(term)
-        out: Tensor = module(x)
+        out: Tensor = module(input_of(module, x))
         if term.times != 1:
             out = out * term.times
         if drop > 0 and not isinstance(module, nn.Identity):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What every wrapper does around a native operator: arguments in, errors out."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -103,6 +103,13 @@ def mark_changed(*tensors: Tensor | None) -> None:
     """Tell autograd that an operator wrote to these: kernels behind the stable ABI do not."""
     if not torch.compiler.is_compiling():  # a compiled graph sees to the versions itself
         torch.autograd.graph.increment_version([t for t in tensors if t is not None])
+
+
+def mark_moved(statistics: Sequence[Tensor]) -> None:
+    """As ``mark_changed``, for running statistics (mean, variance, count of batches if they move)."""
+    moved = [i for i, t in enumerate(statistics) if t.dtype is torch.int64]
+    if moved:
+        mark_changed(*(t for i in moved for t in statistics[i - 2 : i + 1]))
 
 
 def row_mask(mask: Tensor | None, a: Tensor) -> Tensor | None:

@@ -15,6 +15,11 @@ def by_torch_alone() -> bool:
     )
 
 
+def is_of_batch(*tensors: Tensor) -> bool:
+    """Whether one is of a batch of gradients (``is_grads_batched``), for which the kernels have no rule."""
+    return any(map(functorch.is_legacy_batchedtensor, tensors))
+
+
 def is_followed(t: Tensor) -> bool:
     """Whether a transform differentiates through a tensor, in forward or backward mode, or maps over it."""
     if functorch.is_functorch_wrapped_tensor(t):

@@ -19,7 +19,7 @@ from torch.autograd import profiler as _profiler
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
 from . import fake_blocks as fake_blocks  # registers the fake kernels
-from ._native import call, differentiable, mark_changed
+from ._native import call, differentiable, mark_changed, mark_moved
 from .counters import record_flops
 
 _OPS = torch.ops.nasp_ext
@@ -245,5 +245,5 @@ def source_dots(
     Raises:  ValueError: for a program that does not fit its tensors.
     """
     dots: Tensor = run_operator(_SOURCE_DOTS, x, grads, program, weights, statistics, numbers)
-    mark_changed(*statistics)
+    mark_moved(statistics)
     return dots

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import _C as _C  # registers torch.ops.nasp_ext
 from . import blocks
-from ._native import mark_changed, register_fake
+from ._native import mark_moved, register_fake
 from .reference_cell import Cell
 
 _CELL_FORWARD = torch.ops.nasp_ext.cell_forward.default
@@ -41,7 +41,7 @@ def cell_forward(
     """
     arguments = (inputs, program, weights, statistics, numbers, factors, size)
     kept: list[Tensor] = blocks.run_operator(_CELL_FORWARD, *arguments)
-    mark_changed(*statistics)
+    mark_moved(statistics)
     return kept
 
 
@@ -80,7 +80,7 @@ def cell_backward(
         *(grad, inputs, kept, program, weights, numbers, factors, weighted, need_weights, need_inputs),
         *(sources, source_weights, source_statistics, source_numbers),
     )
-    mark_changed(*source_statistics)
+    mark_moved(source_statistics)
     return result
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import _C as _C  # registers torch.ops.nasp_ext
 from . import reference
 from ._native import call, check_tensor, differentiable, record, register_fake
-from ._transforms import by_torch_alone
+from ._transforms import by_torch_alone, is_of_batch
 
 _BRANCH_DOTS = torch.ops.nasp_ext.branch_dots.default
 _MIXED_SUM = torch.ops.nasp_ext.mixed_sum.default
@@ -33,7 +33,7 @@ def branch_dots(grad: Tensor, outputs: Sequence[Tensor]) -> Tensor:
     """
     check_tensor(grad, "grad")
     outputs = _checked(outputs)
-    if by_torch_alone():
+    if by_torch_alone() or is_of_batch(grad, *outputs):
         return reference.branch_dots(grad, outputs)
     result: Tensor = (
         record(_BranchDots, grad, *outputs)
@@ -56,7 +56,7 @@ def mixed_sum(outputs: Sequence[Tensor], weights: Tensor) -> Tensor:
     """
     check_tensor(weights, "weights")
     outputs = _checked(outputs)
-    if by_torch_alone():
+    if by_torch_alone() or is_of_batch(weights, *outputs):
         return reference.mixed_sum(outputs, weights)
     if weights.dtype in (torch.bfloat16, torch.float16) and weights.dtype == outputs[0].dtype:
         weights = weights.float()
@@ -112,7 +112,7 @@ class _MixedSum(torch.autograd.Function):
         if upstream is None:  # nothing that the loss is made of reads the mixture
             return torch.zeros_like(weights), *(None for _ in outputs)
         to_weights, *to_outputs = ctx.needs_input_grad
-        if to_weights and all(to_outputs) and not torch.is_grad_enabled():
+        if to_weights and all(to_outputs) and not (torch.is_grad_enabled() or is_of_batch(upstream)):
             grad_outputs, grad_weights = call(_MIXED_SUM_BACKWARD, upstream, outputs, weights)
             return grad_weights, *grad_outputs
         scaled = (_scaled(upstream, weights[k]) if needed else None for k, needed in enumerate(to_outputs))

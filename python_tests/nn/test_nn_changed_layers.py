@@ -8,12 +8,14 @@ import pytest
 import torch
 from nn_fused import assert_same, images, observed, shuffled
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 from torch.nn.utils import weight_norm as old_weight_norm
 
 from nasp_ext.gates import Gates
 from nasp_ext.genotypes import GENOTYPES
 from nasp_ext.nn import MixedOp, derived_network, plain_modules, supernet
+from nasp_ext.nn.chains import Projection
+from nasp_ext.nn.primitives import Chain
 from nasp_ext.space import space
 
 SEPARABLE, MAX_POOL = 4, 1  # options of the DARTS space
@@ -204,3 +206,90 @@ def compared_in_place(module, call, inputs):
     with plain_modules():
         assert_same(found, observed(module, call, inputs))
     return found
+
+
+REPLACED = {
+    "forward": (nn.Conv2d, "forward"),
+    "inherited forward": (nn.modules.batchnorm._BatchNorm, "forward"),
+    "convolution": (nn.Conv2d, "_conv_forward"),
+    "call": (nn.Module, "__call__"),
+    "function": (nn.functional, "conv2d"),
+    "chain": (Chain, "forward"),
+}
+
+
+@pytest.mark.parametrize("name", REPLACED)
+@pytest.mark.parametrize("path", [derived, searched, unselected, mixture])
+def test_code_replaced_after_the_first_run_counts(path, name, monkeypatch):
+    module, call, inputs, *_ = path()
+    call = call or (lambda module, *inputs: module(*inputs))
+    state = copy.deepcopy(module.state_dict())
+    before = observed(module, call, inputs)
+    module.load_state_dict(state)
+    holder, attribute = REPLACED[name]
+    own = getattr(holder, attribute)
+
+    def other(first, *arguments, **named):
+        out = own(first, *arguments, **named)
+        return 3 * out if attribute != "__call__" or isinstance(first, nn.Conv2d) else out
+
+    monkeypatch.setattr(holder, attribute, other)
+    found = compared_in_place(module, call, inputs)
+    assert any(not same(tensor, before[key]) for key, tensor in found.items())
+
+
+@pytest.mark.parametrize("kind", ["full_backward_hook", "full_backward_pre_hook"])
+def test_global_backward_hook_sees_every_layer(kind):
+    module, call, inputs, *_ = searched()
+    inputs[0].requires_grad_()
+
+    def seen():
+        found = []
+        register = getattr(nn.modules.module, f"register_module_{kind}")
+        handle = register(lambda module, *_: found.append(type(module).__name__))
+        call(module, *inputs).sum().backward()
+        handle.remove()
+        return sorted(found)
+
+    call(module, *inputs).sum().backward()
+    found = seen()
+    with plain_modules():
+        assert found == seen()
+    assert found.count("Conv2d") > 20
+
+
+def with_bias_of_projection(op):
+    op[1].bias = nn.Parameter(torch.ones(op[1].out_channels).double())
+
+
+PROJECTIONS = {
+    "bias": with_bias_of_projection,
+    "class": lambda op: setattr(op[1], "__class__", Doubled),
+    "hook": lambda op: op[1].register_forward_hook(lambda module, inputs, out: 3 * out),
+    "stride": lambda op: setattr(op[1], "stride", (2, 2)),
+    "pruned": lambda op: prune.l1_unstructured(op[1], "weight", 0.5),
+    "longer": lambda op: op.append(nn.Tanh()),
+}
+
+
+@pytest.mark.parametrize("name", PROJECTIONS)
+def test_changed_projection_runs_its_layers_with_zeros_for_other_nodes(name):
+    post = shuffled(Projection(3, 2, True)).eval()
+    x = images(2, 4, 5, 5)
+    post(x, (0, 2))
+    PROJECTIONS[name](post.op)
+    whole = torch.cat([x[:, :2], torch.zeros(2, 2, 5, 5).double(), x[:, 2:]], 1)
+    expected = post.op(whole)
+    for plain in (False, True):
+        with plain_modules(plain):
+            torch.testing.assert_close(post(x, (0, 2)), expected)
+
+
+def test_unselected_weights_changed_before_backward_are_refused():
+    op = shuffled(MixedOp(4, 1))
+    row = torch.eye(8)[3].double().requires_grad_()
+    out = op(images(2, 4, 5, 5), row).sum()
+    with torch.no_grad():
+        op._ops[SEPARABLE].op[1].weight.mul_(2)
+    with pytest.raises(RuntimeError, match="found some changed in place: call backward before the step"):
+        out.backward()

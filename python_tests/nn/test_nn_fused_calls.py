@@ -179,3 +179,33 @@ def test_two_losses_of_two_architectures_share_the_weights(net, gates):
         return net(x, Gates(weight, gates.active, True)) + net(x, other)
 
     compared(net, call, [images(2, 3, 8, 8).requires_grad_(), gates.weight])
+
+
+def replica(module):
+    """A copy of a module as nn.DataParallel makes it for a device: tensors with a graph, as attributes."""
+    made = module._replicate_for_data_parallel()
+    for name, child in module._modules.items():
+        made._modules[name] = replica(child)
+    for name, parameter in module._parameters.items():
+        if parameter is None:
+            made._parameters[name] = None
+        else:
+            setattr(made, name, 1 * parameter)
+    return made
+
+
+@pytest.mark.parametrize("seen_before", [False, True])
+def test_replica_for_data_parallel_computes_what_its_module_does(seen_before):
+    darts = space("darts")
+    net = shuffled(supernet(darts, 2, 3, 4, affine=True)).eval()
+    active = tuple(row % 7 + 1 for row in range(darts.rows))
+    found = []
+    for make in (lambda: net, lambda: replica(net)):
+        weight = torch.eye(8).double()[list(active)].requires_grad_()
+        call = make()
+        if seen_before:
+            net(images(2, 3, 8, 8), Gates(weight, active, unit=True))
+        net.zero_grad()
+        call(images(2, 3, 8, 8), Gates(weight, active, unit=True)).sin().sum().backward()
+        found.append([weight.grad, net.stem[0].weight.grad, net.classifier.weight.grad])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-11)

@@ -7,11 +7,12 @@ import threading
 import pytest
 import torch
 from nn_drawn import mixture
-from nn_fused import images
+from nn_fused import assert_same, images, observed, shuffled
 from torch import nn
 
 from nasp_ext.gates import Gates
-from nasp_ext.nn import MixedOp, plain_modules, supernet
+from nasp_ext.genotypes import GENOTYPES
+from nasp_ext.nn import AttentionOp, MixedOp, derived_network, plain_modules, supernet
 from nasp_ext.space import space
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
@@ -210,3 +211,90 @@ def test_hooks_in_front_of_nothing_see_zeros(row, plain):
         MixedOp(4, 1)(hidden, weights.requires_grad_()).sum().backward()
     assert seen == [0]
     assert x.grad.count_nonzero() == 0
+
+
+@pytest.mark.parametrize("first", [nn.Dropout(0.5), nn.Flatten(0, 0), nn.Dropout2d(0.5, inplace=True)])
+def test_layer_that_may_give_its_input_is_no_first_layer(first):
+    make = lambda inplace: [  # noqa: E731
+        nn.Sequential(copy.deepcopy(first), nn.ReLU(inplace), nn.Flatten(0, 0)),
+        nn.Hardswish(),
+    ]
+    found = trained(make(True), [0.5, 0.5], training=False)
+    torch.testing.assert_close(found, trained(make(False), [0.5, 0.5], training=False), **EXACT)
+
+
+def test_options_mixed_by_attention_begin_in_place():
+    x, found = images(2, 4, 6, 6), []
+    before = x.clone()
+    for inplace in (True, False):
+        torch.manual_seed(0)
+        op = AttentionOp.from_modules(blocks(inplace)).double()
+        found.append(op(x, torch.ones(5).double()))
+        assert x.equal(before)
+    torch.testing.assert_close(*found, **EXACT)
+
+
+NETWORKS = {
+    "derived": lambda: derived_network(GENOTYPES["DARTS_V1"], 2, 4, 4, auxiliary=True),
+    "partial": lambda: derived_network(GENOTYPES["DARTS_V2"], 4, 4, 4, partial_channels=2),
+    "nas-bench-201": lambda: supernet(space("nas-bench-201"), 2, 6, 4),
+    "darts": lambda: supernet(space("darts"), 2, 4, 4),
+    "asng-cnn": lambda: supernet(space("asng-cnn"), 2, 4, 4),
+}
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_whose_activations_were_set_in_place_compute_the_same(name, plain):
+    net = shuffled(NETWORKS[name]())
+    gates = ()
+    if net.space is not None:
+        active = tuple(row % 2 for row in range(net.space.rows)) if "asng" in name else None
+        weight = torch.full((net.space.rows, net.space.options), 0.3).double()
+        if active is not None:
+            weight = torch.eye(net.space.options).double()[list(active)]
+        gates = (Gates(weight, active, unit=active is not None),)
+    call = lambda net, x: torch.cat(out if isinstance(out := net(x, *gates), tuple) else (out,))  # noqa: E731
+    x, found = images(2, 3, 16, 16).requires_grad_(), []
+    for inplace in (True, False):
+        for part in net.modules():
+            if isinstance(part, nn.ReLU):
+                part.inplace = inplace
+        with plain_modules(plain):
+            found.append(observed(copy.deepcopy(net), call, [x]))
+    assert_same(*found)
+
+
+def test_zero_row_has_the_shape_of_branches_changed_after_the_first_run():
+    x, nothing = images(2, 4, 8), torch.zeros(2).double().requires_grad_()
+    op = MixedOp.from_modules([nn.Conv1d(4, 4, 1), nn.Conv1d(4, 4, 3, padding=1)]).double()
+    assert op(x, nothing).shape == (2, 4, 8)
+    for k in (0, 1):
+        op._ops[k].stride = (2,)
+    assert op(x, nothing).shape == op._ops[0](x).shape == (2, 4, 4)
+    for k in (0, 1):
+        op._ops[k] = nn.Conv1d(4, 6, 1).double()
+    assert op(x, nothing).shape == (2, 6, 8)
+
+
+def test_weights_follow_branches_converted_after_the_first_run():
+    op = MixedOp.from_modules([nn.Embedding(5, 4), nn.Embedding(5, 4)])
+    words, row = torch.tensor([[0, 3, 4]]), torch.tensor([0.0, 1.0])
+    op(words, row)
+    op.double()
+    torch.testing.assert_close(op(words, row.double()), op._ops[1](words))
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("bias", [False, True])  # with one it is not fused
+def test_statistics_move_once_for_a_forward_however_often_its_backward_runs(bias, create_graph):
+    torch.manual_seed(0)
+    idle = nn.Sequential(nn.Conv2d(4, 4, 1, bias=bias), nn.BatchNorm2d(4))
+    op = MixedOp.from_modules([nn.Identity(), idle]).double()
+    row = torch.tensor([1.0, 0.0]).double().requires_grad_()
+    loss, found = op(images(3, 4, 5, 5), row).sin().sum(), []
+    for _ in range(3):
+        found += torch.autograd.grad(loss, row, retain_graph=True, create_graph=create_graph)
+        assert idle[1].num_batches_tracked == 1
+    assert found[0].equal(found[1])
+    assert found[0].equal(found[2])

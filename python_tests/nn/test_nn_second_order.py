@@ -8,6 +8,7 @@ import torch
 from nn_drawn import mixture, random_gates
 from nn_fused import images, shuffled
 from torch import nn
+from torch.func import functional_call
 
 from nasp_ext.gates import MIXED, PRUNED, Gates
 from nasp_ext.genotypes import GENOTYPES
@@ -217,3 +218,56 @@ def test_conversion_between_calls_keeps_second_derivatives_right():
     found = twice(lambda: op(x, wide).sin().sum(), [wide, *op.parameters()])
     expected = twice(lambda: mixture(op, x, wide).sin().sum(), [wide, *op.parameters()])
     torch.testing.assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("name", ["fused", "plain"])
+def test_hooks_of_parameters_are_called_with_gradients_alone(name):
+    op, seen = edges()[name], []
+    row, x = torch.zeros(len(op._ops)).double(), images(2, 4, 5, 5)
+    row[1] = 1.0
+    idle, handles = list(op._ops[2].parameters()), []
+    for p in op.parameters():
+        handles.append(p.register_hook(lambda grad: seen.append("before") or grad.clamp(-1, 1)))
+        handles.append(p.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad.norm())))
+    for _ in range(2):
+        op(x, row.requires_grad_()).sum().backward()
+    assert len(seen) == 4 * len(list(op._ops[1].parameters()))
+    assert all(p.grad is None for p in idle)
+    seen.clear()
+    with plain_modules():  # all options run: each parameter has its gradient
+        op(x, torch.full_like(row, 0.5).requires_grad_()).sum().backward()
+    assert len(seen) == 2 * len(list(op.parameters()))
+    for handle in handles:
+        handle.remove()
+    assert not any(p._backward_hooks or p._post_accumulate_grad_hooks for p in op.parameters())
+
+
+def test_unrolled_step_in_evaluation_mode_runs_the_network_twice():
+    darts = space("darts")
+    net = shuffled(supernet(darts, 2, 3, 4, affine=True)).eval()
+    gates = random_gates(darts, torch.Generator().manual_seed(3), mixed=0.0)
+    weight, x = gates.weight.requires_grad_(), images(2, 3, 8, 8)
+
+    def unrolled(active, unit):
+        names, parameters = zip(*net.named_parameters(), strict=True)
+        loss = net(x, Gates(weight, active, unit)).sin().sum()
+        grads = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+        steps = [p if g is None else p - 1e-3 * g.sin() for p, g in zip(parameters, grads, strict=True)]
+        after = functional_call(net, dict(zip(names, steps, strict=True)), (x, Gates(weight, active, unit)))
+        return torch.autograd.grad(after.cos().sum(), weight)[0]
+
+    found = unrolled(gates.active, gates.unit)
+    with plain_modules():
+        expected = unrolled(None, False)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-9 * float(expected.abs().max()))
+
+
+def test_second_derivatives_keep_the_precision_of_the_forward_where_backward_is_autocast():
+    op, x = shuffled(MixedOp(4, 1, PRIMITIVES)).float(), images(2, 4, 5, 5).float()
+    row = torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0]).requires_grad_()
+    found = []
+    for enabled in (False, True):
+        out = op(x, row).sin().sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append(torch.autograd.grad(out, row, create_graph=True)[0].detach())
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)

@@ -272,3 +272,13 @@ def test_compiled_search_step_is_the_eager_one():
             run()
         found.append(alphas.detach())
     torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("operator", [ops.mixed_sum, lambda outputs, row: ops.branch_dots(row, outputs)])
+def test_mixtures_give_gradients_in_batches(operator):
+    row = images(3, seed=9).requires_grad_()
+    tensors = [row, *(images(3, seed=i).requires_grad_() for i in range(3))]
+    out, upstream = operator(tensors[1:], row), images(5, 3, seed=4)
+    found = torch.autograd.grad(out, tensors, upstream, is_grads_batched=True, retain_graph=True)
+    single = [torch.autograd.grad(out, tensors, one, retain_graph=True) for one in upstream]
+    torch.testing.assert_close(found, tuple(map(torch.stack, zip(*single, strict=True))), **EXACT)
