@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from .. import ops
+from .option_gradients import gates_gradient
 from .plan import CellPlan, Selection
-from .programs import Arguments, Chosen
+from .programs import Arguments
 from .second_order import cell_output, flat, gradients_with_graph, graph_wanted
 
 _ACCUMULATE = "AccumulateGrad"  # the autograd node of a leaf
@@ -239,7 +240,7 @@ def _backward(
     dots, sums = found[:states], found[states : states + call.plan.nodes]
     gates_grad = None
     if sources is not None and gates is not None:
-        gates_grad = _gates_grad(call, dots, sums, parameters, gates)
+        gates_grad = gates_gradient(call.selection, dots, sums, parameters, gates)
     result = [t if t.numel() else None for t in found[states + call.plan.nodes :]]
     if call.sources is not None:
         # Options that do not run read these as well: a gradient of zero, as at their weight of zero.
@@ -255,50 +256,3 @@ def _runs(function: Any) -> bool:
     if function is None:
         return False
     return function.name().endswith(_ACCUMULATE) or torch._C._will_engine_execute_node(function)
-
-
-def _gates_grad(
-    call: CellCall,
-    dots: Sequence[Tensor],
-    sums: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    gates: Tensor,
-) -> Tensor:
-    """(R, K): of the options that did not run, and of those that did."""
-    shape, dtype = gates.shape, gates.dtype
-    selection = call.selection
-    parts: list[Tensor] = []
-    entries: list[tuple[int, int]] = []
-    for state, known in enumerate(dots):
-        if known.numel():
-            parts.append(known)
-            entries += selection.sources().entries[state]
-    with_sums = [
-        (numbers, known) for numbers, known in zip(selection.of_node, sums, strict=True) if known.numel()
-    ]
-    if with_sums:
-        ran = [selection.chosen[i] for numbers, _ in with_sums for i in numbers]
-        values = _active_dots(ran, torch.cat([known for _, known in with_sums]), parameters)
-        mixed = [i for i, chosen in enumerate(ran) if chosen.edge.row is not None]
-        parts.append(values if len(mixed) == len(ran) else values[mixed])
-        entries += [(ran[i].edge.row, ran[i].number) for i in mixed]  # type: ignore[misc]
-    grad = sums[0].new_zeros(shape, dtype=dtype)
-    if parts:
-        index = selection.index(entries, shape[1], grad.device)
-        grad.view(-1).index_copy_(0, index, torch.cat([part.to(dtype) for part in parts]))
-    return grad
-
-
-def _active_dots(ran: Sequence[Chosen], sums: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """<G, O_k(x)> of edges that ran, from the sums (E, 2, C) of their BatchNorms."""
-    products = sums[:, 1]
-    if any(chosen.affine is not None for chosen in ran):
-        rows = []
-        for i, chosen in enumerate(ran):
-            if chosen.affine is None:
-                rows.append(products[i])
-            else:
-                weight, bias = parameters[chosen.affine : chosen.affine + 2]
-                rows.append(products[i] * weight + sums[i, 0] * bias)
-        products = torch.stack(rows)
-    return products.sum(-1)
