@@ -107,7 +107,9 @@ def test_sums_of_no_images_are_zero(device: torch.device) -> None:
     norms = [torch.empty(0, 0, device=device)]
     ops.node_sum_(empty, [empty], norms)
     assert ops.node_gradient_sums(empty, [empty], norms).tolist() == [[[0.0] * 3] * 2]
-    assert ops.pool_forward(empty, True, 3, 1)[0].shape == (0, 3, 4, 4)
+    assert ops.pool_forward(empty, True, 3, 1, False)[0].shape == (0, 3, 4, 4)
+    with pytest.raises(ValueError, match="at least one value per channel for the statistics of the batch"):
+        ops.pool_forward(empty, True, 3, 1)
 
 
 @pytest.mark.parametrize("count", [2, 150])
