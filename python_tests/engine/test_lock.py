@@ -2,7 +2,6 @@
 """One writer in a folder, whatever command it is and however the last one ended."""
 
 import builtins
-import importlib
 import os
 import signal
 import subprocess
@@ -88,7 +87,7 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
         assert (tmp_path / LOCK).exists()
 
 
-def test_the_module_is_imported_where_there_is_no_fcntl(tmp_path, monkeypatch):
+def test_a_folder_is_locked_where_there_is_no_fcntl(tmp_path, monkeypatch):
     class Msvcrt:
         LK_NBLCK = 2
         held: ClassVar = []
@@ -104,12 +103,7 @@ def test_the_module_is_imported_where_there_is_no_fcntl(tmp_path, monkeypatch):
             raise ImportError(name)
         return Msvcrt if name == "msvcrt" else real(name, *args, **kwargs)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(builtins, "__import__", windows)
-        importlib.reload(lock)
-    try:
-        with lock.locked_folder(tmp_path):
-            assert (tmp_path / LOCK).read_text().split()[0] == str(os.getpid())
-        assert Msvcrt.held == [(1 << 30, 2, 1)]  # a byte that nobody reads
-    finally:
-        importlib.reload(lock)
+    monkeypatch.setattr(builtins, "__import__", windows)
+    with lock.locked_folder(tmp_path):
+        assert (tmp_path / LOCK).read_text().split()[0] == str(os.getpid())
+    assert Msvcrt.held == [(1 << 30, 2, 1)]  # a byte that nobody reads
