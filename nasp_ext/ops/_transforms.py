@@ -17,7 +17,8 @@ def by_torch_alone() -> bool:
 
 def is_of_batch(*tensors: Tensor) -> bool:
     """Whether one is of a batch of gradients (``is_grads_batched``), for which the kernels have no rule."""
-    return any(map(functorch.is_legacy_batchedtensor, tensors))
+    # The compiler knows no such tensors, nor this question.
+    return not torch.compiler.is_compiling() and any(map(functorch.is_legacy_batchedtensor, tensors))
 
 
 def is_followed(t: Tensor) -> bool:
