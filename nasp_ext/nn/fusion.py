@@ -25,7 +25,7 @@ _SWITCHED_OFF = "fused operators are switched off by nasp_ext.nn.plain_modules()
 
 @contextmanager
 def plain_modules(plain: bool = True) -> Iterator[None]:
-    """Inside, cells and MixedOps run the plain PyTorch modules: for comparisons and second derivatives.
+    """Inside, cells and MixedOps run the plain PyTorch modules, e.g. to compare with them.
 
     >>> with plain_modules():
     ...     why_not_fused(torch.zeros(1, 2, 3, 3))
