@@ -134,6 +134,9 @@ Memory& memory() {
   return *kept;
 }
 
+// Made while the library is loaded: a fork in the middle of the first call would leave the child a half-made one.
+[[maybe_unused]] const Memory& made_early = memory();
+
 void give_back(void* data) { memory().give(data); }
 
 Tensor empty_images_like(const Tensor& like, const std::vector<int64_t>& size) {
