@@ -12,8 +12,9 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.baselines.network import PlainNetwork
 from benchmarks.baselines.steppers import EDGES, Batch, PlainStepper, Stepper
-from nasp_ext.gates import Gates
-from nasp_ext.nn import MixedOp, Network
+from nasp_ext.arch.gates import Gates
+from nasp_ext.families.cells.network import Network
+from nasp_ext.nn import MixedOp
 from nasp_ext.optim import NASP
 from nasp_ext.strategies import DARTSStrategy, NASPStrategy, Strategy
 

@@ -6,7 +6,7 @@ from pkgutil import extend_path as _extend_path
 
 __path__ = _extend_path(__path__, __name__)  # in a source tree after a plain install: find the installed _C
 
-from ._command import quiet_interrupts as _quiet_interrupts
+from nasp_ext._command import quiet_interrupts as _quiet_interrupts
 
 _quiet_interrupts()
 
@@ -22,23 +22,29 @@ except ImportError as error:
 
 __version__ = "0.1.0"
 
-from . import nn, ops, strategies
-from .config import RetrainConfig, SearchConfig
-from .data import load_data
-from .derive import derive, genotype_of
-from .engine import ClassificationTask, retrain, search
-from .gates import PRUNED, Gates
-from .genotypes import GENOTYPES, Genotype
-from .nn import MixedOp, derived_network, supernet
-from .optim import ASNG, NASP
-from .space import SearchSpace, Space, WiredSpace, register_space, space
-from .strategies import strategy
+from nasp_ext import nn, ops, strategies
+from nasp_ext.arch.gates import PRUNED, Gates
+from nasp_ext.arch.registry import register_space, space
+from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.config import RetrainConfig, SearchConfig
+from nasp_ext.engine import retrain, search
+from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.derivation import derive, genotype_of
+from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.families.topology.space import WiredSpace
+from nasp_ext.nn import MixedOp
+from nasp_ext.optim import ASNG, NASP
+from nasp_ext.strategies import strategy
+from nasp_ext.tasks.images.load import load_data
+from nasp_ext.tasks.images.task import ClassificationTask
 
 __all__ = [
     "ASNG",
     "GENOTYPES",
     "NASP",
     "PRUNED",
+    "CellSpace",
     "ClassificationTask",
     "Gates",
     "Genotype",
@@ -46,7 +52,6 @@ __all__ = [
     "RetrainConfig",
     "SearchConfig",
     "SearchSpace",
-    "Space",
     "WiredSpace",
     "derive",
     "derived_network",

@@ -3,6 +3,6 @@
 
 import sys
 
-from .cli import main
+from nasp_ext.cli import main
 
 sys.exit(main())

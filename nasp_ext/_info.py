@@ -5,7 +5,7 @@ import platform
 
 import torch
 
-from . import __version__, _host
+from nasp_ext import __version__, _host
 
 
 def cuda_reason() -> str:

@@ -24,12 +24,13 @@ from nasp_ext.commands.lookup import lookup, print_lookup, table_for
 from nasp_ext.commands.parsing import parse, value_of
 from nasp_ext.commands.plot import Plot, plot
 from nasp_ext.commands.reproduce import reproduce
-from nasp_ext.data import load_data
-from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retrain, search
+from nasp_ext.engine import derive_run, read_genotype, retrain, search
 from nasp_ext.engine.build import build_strategy, search_space
 from nasp_ext.engine.folder import CONFIG, check_output
-from nasp_ext.genotypes import Genotype
-from nasp_ext.layered import AnyGenotype, LayeredGenotype
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.families.layered.space import AnyGenotype, LayeredGenotype
+from nasp_ext.tasks.images.load import load_data
+from nasp_ext.tasks.images.task import ClassificationTask
 
 _R = TypeVar("_R", bound=settings.TrainingConfig)
 

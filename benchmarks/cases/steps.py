@@ -14,8 +14,8 @@ from benchmarks.baselines.network import EdgeFactory, PlainMixedOp, PlainNetwork
 from benchmarks.baselines.steppers import DARTS, EDGES, AuthorsNASP, Batch, PlainDiscrete, Stepper
 from benchmarks.framework import Case, Phases, Prepared, Settings, assert_equal
 from benchmarks.ours import DropIn, Native, NativeDARTS, mixed_edge, selected
-from nasp_ext.nn import supernet
-from nasp_ext.space import space
+from nasp_ext.arch.registry import space
+from nasp_ext.families.networks import supernet
 
 ARCHITECTURE, WEIGHT = "architecture step", "weight step"
 _DISCRETE = "plain discrete network"

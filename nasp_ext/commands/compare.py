@@ -22,15 +22,16 @@ from nasp_ext.commands.lookup import arch_of, table_for
 from nasp_ext.commands.parsing import parse
 from nasp_ext.commands.results import Result, curves_svg, rows_of, to_json
 from nasp_ext.config import RetrainConfig, SearchRun
-from nasp_ext.data import load_data
-from nasp_ext.engine import ClassificationTask, derive_run, read_genotype, retrain
+from nasp_ext.engine import derive_run, read_genotype, retrain
 from nasp_ext.engine.build import build_strategy, search_space
 from nasp_ext.engine.checkpoint import write_atomic
 from nasp_ext.engine.folder import HISTORY, read_history
 from nasp_ext.engine.lock import locked_folder
-from nasp_ext.layered import AnyGenotype, genotype_from_json
+from nasp_ext.families.layered.space import AnyGenotype, genotype_from_json
 from nasp_ext.reproduce.base import Say, table
 from nasp_ext.strategies.base import option_types
+from nasp_ext.tasks.images.load import load_data
+from nasp_ext.tasks.images.task import ClassificationTask
 
 # The accuracy of an architecture in a table of trained ones; None if the table lacks it.
 Truth = Callable[[AnyGenotype], float | None]

@@ -10,18 +10,13 @@ from itertools import groupby
 
 import torch
 
-from nasp_ext.checks import (
-    MOST_CELLS,
-    MOST_CHANNELS,
-    MOST_CLASSES,
-    MOST_PIXELS,
-    check_range,
-    shown,
-)
+from nasp_ext.checks import MOST_CELLS, MOST_CHANNELS, MOST_CLASSES, MOST_PIXELS, check_range, shown
 from nasp_ext.commands.parsing import parse
 from nasp_ext.engine import read_genotype
-from nasp_ext.layered import AnyGenotype, LayeredGenotype
-from nasp_ext.nn import LayerCost, Network, derived_network, layer_costs, total_cost
+from nasp_ext.families.cells.network import Network
+from nasp_ext.families.costs import LayerCost, layer_costs, total_cost
+from nasp_ext.families.layered.space import AnyGenotype, LayeredGenotype
+from nasp_ext.families.networks import derived_network
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from nasp_ext import strategies
 from nasp_ext._info import info_lines
+from nasp_ext.arch.registry import names, space
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.engine.build import own_options
-from nasp_ext.space import Space, names, space
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ def info(_: Info) -> None:
         print(f"Space {name}: {_described(space(name))}")
 
 
-def _described(found: Space) -> str:
+def _described(found: SearchSpace) -> str:
     kept = "all" if found.edges_per_node is None else found.edges_per_node
     count = found.architectures
     facts = [

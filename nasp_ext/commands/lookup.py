@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.commands.parsing import parse
 from nasp_ext.engine import existing_folder, read_genotype
 from nasp_ext.engine.folder import HISTORY, read_history
-from nasp_ext.genotypes import Genotype
-from nasp_ext.layered import AnyGenotype
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.cells.table import Table, read_table
+from nasp_ext.families.layered.space import AnyGenotype
 from nasp_ext.reproduce.base import table as aligned
-from nasp_ext.space import SearchSpace, Space
-from nasp_ext.tabular import Table, read_table
 
 _NUMBER_OF_THE_ROW = "index"
 
@@ -42,12 +43,12 @@ def lookup(argv: Sequence[str]) -> None:
     print_lookup(known, genotype, read_history(folder / HISTORY) if folder and searched else ())
 
 
-def table_for(space: Space, path: str) -> Table:
+def table_for(space: SearchSpace, path: str) -> Table:
     """The table, for a search of that space.
 
     Raises:  ValueError: the cells of the space have no such text, or the table cannot be read.
     """
-    if not isinstance(space, SearchSpace) or space.inputs != 1 or space.output != "last":
+    if not isinstance(space, CellSpace) or space.inputs != 1 or space.output != "last":
         raise ValueError(f"expected a space of cells of one input beside a table, got {space.name!r}")
     return read_table(path)
 

@@ -13,8 +13,9 @@ from nasp_ext.engine.attention import attention_svg
 from nasp_ext.engine.build import search_space
 from nasp_ext.engine.folder import CONFIG, HISTORY, read_history
 from nasp_ext.engine.lock import locked_folder
-from nasp_ext.layered import LayeredSpace
-from nasp_ext.plots import heatmaps_svg, history_svg, write_cell_svgs
+from nasp_ext.families.cells.drawing import write_cell_svgs
+from nasp_ext.families.layered.space import LayeredSpace
+from nasp_ext.plots import heatmaps_svg, history_svg
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from itertools import pairwise
 from statistics import mean
 from typing import Any
 
-from nasp_ext.gates import PRUNED
-from nasp_ext.layered import LayeredSpace
+from nasp_ext.arch.gates import PRUNED
+from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.layered.space import LayeredSpace
 from nasp_ext.plots import Heatmap
-from nasp_ext.space import SearchSpace, Space
 
 History = Sequence[Mapping[str, Any]]
 _Matrix = list[list[float]]
@@ -68,7 +69,7 @@ def _one_hot(option: int, options: int) -> list[float]:
     return [float(k == option) for k in range(options)]
 
 
-def architecture_maps(space: Space, history: History) -> list[Heatmap]:
+def architecture_maps(space: SearchSpace, history: History) -> list[Heatmap]:
     """A drawing of each row of A: an epoch per line, scores as colours, the derived option as a dot.
 
     Raises:  ValueError: the history is of another space, or has no scores.
@@ -88,11 +89,11 @@ def architecture_maps(space: Space, history: History) -> list[Heatmap]:
     return maps
 
 
-def _title(space: Space, row: int) -> str:
+def _title(space: SearchSpace, row: int) -> str:
     if isinstance(space, LayeredSpace):
         node, source = space.edge(row)
         return f"{row // space.cell.edges + 1:02d} {source}→{node + space.cell.inputs}"
-    if not isinstance(space, SearchSpace):
+    if not isinstance(space, CellSpace):
         return f"choice {row}"
     node, source = space.edge(row)
     return f"{'reduce' if space.is_reduction(row) else 'normal'} {source}→{node + space.inputs}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from nasp_ext.gates import Gates
-from nasp_ext.space import Space
+from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.search_space import SearchSpace
 
 
 def check_arguments(**given: tuple[object, Any]) -> None:
@@ -25,7 +25,7 @@ def check_arguments(**given: tuple[object, Any]) -> None:
             )
 
 
-def check_gates(space: Space, gates: Gates) -> None:
+def check_gates(space: SearchSpace, gates: Gates) -> None:
     """Raise ValueError unless a network of ``space`` could run these gates, TypeError if they are none."""
     check_arguments(gates=(gates, Gates))
     expected = (space.rows, space.options)

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nasp_ext.data import Batches
-from nasp_ext.gates import MIXED, Gates
-from nasp_ext.layered import LayeredSpace
-from nasp_ext.nn import Network, recorded_attention
+from nasp_ext.arch.gates import MIXED, Gates
+from nasp_ext.families.cells.network import Network
+from nasp_ext.families.layered.space import LayeredSpace
+from nasp_ext.nn import recorded_attention
 from nasp_ext.plots import Heatmap, heatmaps_svg
+from nasp_ext.tasks.images.batches import Batches
 
 
 @torch.no_grad()

@@ -12,14 +12,16 @@ from typing import Any
 
 import torch
 
+from nasp_ext.arch.registry import space
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.checks import shown
 from nasp_ext.config import DIGITS_SEARCH, SearchRun
-from nasp_ext.engine.task import ClassificationTask
-from nasp_ext.layered import LayeredSpace
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.layered.space import LayeredSpace
 from nasp_ext.nn.partial import part_of
-from nasp_ext.space import SearchSpace, Space, space
 from nasp_ext.strategies import Strategy, strategy
 from nasp_ext.strategies.base import looks, option_types, partial_channels
+from nasp_ext.tasks.images.task import ClassificationTask
 
 # Options that have a field of their own in the configuration, and those that follow from the run.
 _FIELDS = {"preset": "preset", "lr": "arch_lr", "eta": "eta", "edges_per_node": "edges_per_node"}
@@ -29,7 +31,7 @@ _NONE_FITS = object()
 _PLAIN = (bool, int, float, str, type(None))
 
 
-def search_space(run: SearchRun) -> Space:
+def search_space(run: SearchRun) -> SearchSpace:
     """The space that a configuration asks for: for strategies that look, one of layers with attention.
 
     Its nodes keep all their edges, as Alg. 1 of ASM-NAS does. With the partial channels of the configuration,
@@ -41,18 +43,18 @@ def search_space(run: SearchRun) -> Space:
     found = space(run.space)
     divisor = partial_channels(run.strategy) if run.partial_channels is None else run.partial_channels
     if divisor > 1:
-        if not isinstance(found, SearchSpace):
+        if not isinstance(found, CellSpace):
             raise ValueError(f"expected a space of cells for partial channels, got {found.name!r}")
         part_of(run.channels, divisor)  # told before the data are read
         found = found.with_partial_channels(divisor)
     if not looks(run.strategy):
         return found
-    if isinstance(found, SearchSpace):
+    if isinstance(found, CellSpace):
         found = dataclasses.replace(found, edges_per_node=None)
     return LayeredSpace.of(found, run.cells, attention=True)
 
 
-def build_strategy(run: SearchRun, found: Space, task: ClassificationTask) -> Strategy:
+def build_strategy(run: SearchRun, found: SearchSpace, task: ClassificationTask) -> Strategy:
     """The strategy that a configuration asks for.
 
     Raises:  ValueError: an option that the strategy does not have, or a value that it cannot be.

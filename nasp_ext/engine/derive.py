@@ -9,22 +9,22 @@ from pathlib import Path
 
 import torch
 
+from nasp_ext.arch.search_space import SearchSpace, check_made_for
 from nasp_ext.config import SearchConfig
-from nasp_ext.derive import derive, genotype_of
 from nasp_ext.engine.arguments import check_arguments
 from nasp_ext.engine.checkpoint import load_checkpoint, write_atomic
-from nasp_ext.engine.evaluate import evaluate
+from nasp_ext.engine.evaluation import evaluate
 from nasp_ext.engine.folder import CHECKPOINT, GENOTYPE
 from nasp_ext.engine.lock import locked_folder
 from nasp_ext.engine.search_state import SearchState
 from nasp_ext.engine.statistics import reestimate_
-from nasp_ext.engine.task import ClassificationTask
 from nasp_ext.engine.training import fixed_randomness
-from nasp_ext.layered import AnyGenotype
-from nasp_ext.nn import Network
-from nasp_ext.plots import write_cell_svgs
-from nasp_ext.space import Space, check_made_for
+from nasp_ext.families.cells.drawing import write_cell_svgs
+from nasp_ext.families.cells.network import Network
+from nasp_ext.families.derivation import derive, genotype_of
+from nasp_ext.families.layered.space import AnyGenotype
 from nasp_ext.strategies import Strategy
+from nasp_ext.tasks.images.task import ClassificationTask
 
 WEIGHTS = "derived.pt"
 
@@ -41,7 +41,7 @@ class DeriveResult:
 
 
 def derive_run(
-    space: Space,
+    space: SearchSpace,
     strategy: Strategy,
     task: ClassificationTask,
     config: SearchConfig,
@@ -59,7 +59,9 @@ def derive_run(
     Raises:
         ValueError: the checkpoint is missing, damaged, or of another space, strategy or configuration.
     """
-    check_arguments(space=(space, Space), strategy=(strategy, Strategy), task=(task, ClassificationTask))
+    check_arguments(
+        space=(space, SearchSpace), strategy=(strategy, Strategy), task=(task, ClassificationTask)
+    )
     check_arguments(config=(config, SearchConfig), run=(run, Path | str), out=(out, Path | str | None))
     check_made_for(strategy.space, space)
     run, out = Path(run), None if out is None else Path(out)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nasp_ext.arch.genotype_text import EXAMPLE, LONGEST_TEXT
 from nasp_ext.engine.folder import GENOTYPE
-from nasp_ext.genotype_text import EXAMPLE, LONGEST_TEXT
-from nasp_ext.genotypes import GENOTYPES
-from nasp_ext.layered import AnyGenotype, genotype_from_text
+from nasp_ext.families.cells.genotype import GENOTYPES
+from nasp_ext.families.layered.space import AnyGenotype, genotype_from_text
 
 _MARKS = "(|{"  # no text of a genotype is without one
 

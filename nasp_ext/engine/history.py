@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from nasp_ext.derive import genotype_of
-from nasp_ext.gates import PRUNED, Gates
-from nasp_ext.layered import AnyGenotype, genotype_from_json
-from nasp_ext.space import Space
+from nasp_ext.arch.gates import PRUNED, Gates
+from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.families.derivation import genotype_of
+from nasp_ext.families.layered.space import AnyGenotype, genotype_from_json
 from nasp_ext.states import check_keys, check_number, check_same, place, shown
 
 _SHARE: dict[str, Any] = {"low": 0, "high": 1}
@@ -55,7 +55,7 @@ def check_retrain_line(line: Any, name: str) -> None:
     _check_numbers(line, _RETRAIN, name)
 
 
-def check_search_line(line: Any, name: str, space: Space, iterations: int) -> None:
+def check_search_line(line: Any, name: str, space: SearchSpace, iterations: int) -> None:
     """Raise ValueError unless ``line`` is one of a search in ``space``, with as many iterations per epoch."""
     check_keys(line, [*_SEARCH, *_OTHERS], name, optional=_LATER)
     _check_numbers(line, {**_SEARCH, **{key: _LATER[key] for key in _LATER if key in line}}, name)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasp_ext.layered import AnyGenotype
+from nasp_ext.families.layered.space import AnyGenotype
 from nasp_ext.strategies import Strategy
 
 _STATUS = Path("/proc/self/status")

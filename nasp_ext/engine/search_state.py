@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.config import SearchConfig
-from nasp_ext.derive import genotype_of
 from nasp_ext.engine.accept import (
     check_body,
     check_head,
@@ -27,23 +28,22 @@ from nasp_ext.engine.accept import (
 )
 from nasp_ext.engine.arguments import check_gates
 from nasp_ext.engine.attention import mean_attention
-from nasp_ext.engine.evaluate import evaluate
+from nasp_ext.engine.evaluation import evaluate
 from nasp_ext.engine.history import check_search_line
 from nasp_ext.engine.progress import Progress
 from nasp_ext.engine.record import entropy, peak_memory, plain_report, plain_scores, skip_connections
 from nasp_ext.engine.statistics import own_statistics
 from nasp_ext.engine.steering import SteeringLoss
-from nasp_ext.engine.task import ClassificationTask, SearchBatches
 from nasp_ext.engine.training import Totals, WeightStep, random_state, set_random_state
-from nasp_ext.gates import Gates
-from nasp_ext.space import Space
+from nasp_ext.families.derivation import genotype_of
 from nasp_ext.states import check_same
 from nasp_ext.strategies import AttentionStrategy, RandomStrategy, Strategy
+from nasp_ext.tasks.images.task import ClassificationTask, SearchBatches
 
 _Batch = tuple[Tensor, Tensor]
 
 
-def _fields(space: Space) -> dict[str, Any]:
+def _fields(space: SearchSpace) -> dict[str, Any]:
     """What a checkpoint holds of a space; without partial channels as it was before there were any."""
     return dataclasses.asdict(
         space, dict_factory=lambda pairs: dict(pair for pair in pairs if pair != ("partial_channels", 1))
@@ -55,7 +55,7 @@ class SearchState:
 
     def __init__(
         self,
-        space: Space,
+        space: SearchSpace,
         strategy: Strategy,
         task: ClassificationTask,
         config: SearchConfig,

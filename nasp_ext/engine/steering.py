@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from nasp_ext.arch.gates import Gates
 from nasp_ext.engine.training import copy_, random_state, restored, set_random_state
-from nasp_ext.gates import Gates
 from nasp_ext.strategies.base import LossFn
 
 _DISTANCE = 0.01  # how far the finite difference moves the weights (Liu et al. 2019, footnote 2)

@@ -9,8 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .mixed_op import MixedOp
-from .primitives import Zero
+from nasp_ext.nn.mixed_op import MixedOp
+from nasp_ext.nn.primitives import Zero
 
 _LAYERS = 4  # fully connected layers of eq. 4.4
 

@@ -8,17 +8,17 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from .. import ops
-from ..gates import MIXED, PRUNED
-from ..ops._transforms import by_torch_alone
-from .branches import autocast_state, output_like, run_branch, settings_of
-from .fused import run_cell
-from .fusion import Fusion, why_not_fused
-from .host_rows import active_option, is_constant, warn_of_nothing
-from .one_hot import Branches, one_hot
-from .plan import CellPlan
-from .primitives import DARTS_PRIMITIVES, Zero, build_primitive
-from .watch import Watch
+from nasp_ext import ops
+from nasp_ext.arch.gates import MIXED, PRUNED
+from nasp_ext.nn.dispatch.branches import autocast_state, output_like, run_branch, settings_of
+from nasp_ext.nn.dispatch.host_rows import active_option, is_constant, warn_of_nothing
+from nasp_ext.nn.dispatch.one_hot import Branches, one_hot
+from nasp_ext.nn.fused.autograd import run_cell
+from nasp_ext.nn.fused.plan import CellPlan
+from nasp_ext.nn.fused.policy import Fusion, why_not_fused
+from nasp_ext.nn.fused.watch import Watch
+from nasp_ext.nn.primitives import DARTS_PRIMITIVES, Zero, build_primitive
+from nasp_ext.ops._transforms import by_torch_alone
 
 
 class _Unset(Enum):

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .mixed_op import MixedOp, _Unset
-from .primitives import DARTS_PRIMITIVES
+from nasp_ext.nn.mixed_op import MixedOp, _Unset
+from nasp_ext.nn.primitives import DARTS_PRIMITIVES
 
 
 def part_of(channels: int, partial_channels: int) -> int:

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..genotype_cells import primitive_name
-from ..space import DARTS
-from .foreign import SequentialNames
+from nasp_ext.arch.primitive_names import DARTS_PRIMITIVES as DARTS_PRIMITIVES
+from nasp_ext.arch.primitive_names import primitive_name
+from nasp_ext.nn.foreign import SequentialNames
 
 Builder = Callable[[int, int, bool], nn.Module]
 
@@ -145,7 +145,6 @@ PRIMITIVES: dict[str, Builder] = {
     **{f"{name}_{k}x{k}": _conv(k) for name in ("conv", "nor_conv") for k in (1, 3)},
     **{f"conv_{k}x1_1x{k}": _row_and_column(k) for k in (3, 7)},
 }
-DARTS_PRIMITIVES = DARTS.normal
 
 
 def register_primitive(name: str, builder: Builder) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Operators with C++ and CUDA kernels; ``reference`` has the same names in plain PyTorch."""
 
-from . import reference as reference
-from ._native import NAN_ROW, PRUNED, check_selection
-from .blocks import (
+from nasp_ext.ops import reference as reference
+from nasp_ext.ops._native import NAN_ROW, PRUNED, check_selection
+from nasp_ext.ops.blocks import (
     NormParts,
     block_backward,
     block_forward,
@@ -16,10 +16,10 @@ from .blocks import (
     source_dots,
     update_statistics_,
 )
-from .cells import cell_backward, cell_forward
-from .mixture import branch_dots, mixed_sum
-from .prox import prox_c, prox_c1, prox_c2, select_active
-from .step import nasp_step_
+from nasp_ext.ops.cells import cell_backward, cell_forward
+from nasp_ext.ops.mixture import branch_dots, mixed_sum
+from nasp_ext.ops.prox import prox_c, prox_c1, prox_c2, select_active
+from nasp_ext.ops.step import nasp_step_
 
 __all__ = [
     "NAN_ROW",

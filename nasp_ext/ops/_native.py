@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._transforms import by_torch_alone, is_followed
+from nasp_ext.ops._transforms import by_torch_alone, is_followed
 
 PRUNED = -1
 NAN_ROW = -2
@@ -37,7 +37,7 @@ def record(function: Any, *arguments: Any) -> Any:
 
 
 def _no_kernel(operator: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
-    from .._info import cuda_reason  # asks the installation; only needed for this message
+    from nasp_ext._info import cuda_reason  # asks the installation; only needed for this message
 
     tensors = list(tensors_in(arguments))
     layouts = sorted({str(x.layout) for x in tensors} - {"torch.strided"})

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.autograd import profiler as _profiler
 
-from .. import _C as _C  # registers torch.ops.nasp_ext
-from . import fake_blocks as fake_blocks  # registers the fake kernels
-from ._native import call, differentiable, mark_changed, mark_moved
-from .counters import record_flops
+from nasp_ext import _C as _C  # registers torch.ops.nasp_ext
+from nasp_ext.ops import fake_blocks as fake_blocks  # registers the fake kernels
+from nasp_ext.ops._native import call, differentiable, mark_changed, mark_moved
+from nasp_ext.ops.counters import record_flops
 
 _OPS = torch.ops.nasp_ext
 _EMPTY_IMAGES = _OPS.empty_images.default

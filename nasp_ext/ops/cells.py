@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A whole cell in one native call, forward and backward; see ``blocks``, whose operators it is made of.
 
-The lists that describe a cell are written by ``nasp_ext.nn.programs``; csrc/cell/cell.h says how they are
+The lists that describe a cell are written by ``nn.fused.encoding``; csrc/cell/cell.h says how they are
 read and what ``kept`` holds.
 """
 
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .. import _C as _C  # registers torch.ops.nasp_ext
-from . import blocks
-from ._native import mark_moved, register_fake
-from .reference_cell import Cell
+from nasp_ext import _C as _C  # registers torch.ops.nasp_ext
+from nasp_ext.ops import blocks
+from nasp_ext.ops._native import mark_moved, register_fake
+from nasp_ext.ops.reference.cell import Cell
 
 _CELL_FORWARD = torch.ops.nasp_ext.cell_forward.default
 _CELL_BACKWARD = torch.ops.nasp_ext.cell_backward.default

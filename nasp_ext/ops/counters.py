@@ -20,8 +20,8 @@ import torch
 from torch._C._profiler import ActiveProfilerType, _RecordFunctionFast
 from torch.autograd import profiler
 
-from .. import _C as _C  # registers torch.ops.nasp_ext
-from .flops import COUNTED, flops_of
+from nasp_ext import _C as _C  # registers torch.ops.nasp_ext
+from nasp_ext.ops.flops import COUNTED, flops_of
 
 _FLOP_COUNTER = "torch.utils.flop_counter"
 

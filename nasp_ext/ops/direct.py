@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from .. import _C
+from nasp_ext import _C
 
 _BITS = {torch.float32: 32, torch.float64: 64}
 _STRIDED = torch.strided

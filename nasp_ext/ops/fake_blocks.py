@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _C as _C  # registers torch.ops.nasp_ext
-from ._native import register_fake
-from .reference_lists import options_of
+from nasp_ext import _C as _C  # registers torch.ops.nasp_ext
+from nasp_ext.ops._native import register_fake
+from nasp_ext.ops.reference.lists import options_of
 
 _NORM_ROWS = 5
 _GEOMETRY = 8

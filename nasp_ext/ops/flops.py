@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .reference_lists import Option, Program, Reader, cut
+from nasp_ext.ops.reference.lists import Option, Program, Reader, cut
 
 Shape = tuple[int, ...]  # (N, C, H, W)
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _C as _C  # registers torch.ops.nasp_ext
-from . import reference
-from ._native import call, check_tensor, differentiable, record, register_fake
-from ._transforms import by_torch_alone, is_of_batch
+from nasp_ext import _C as _C  # registers torch.ops.nasp_ext
+from nasp_ext.ops import reference
+from nasp_ext.ops._native import call, check_tensor, differentiable, record, register_fake
+from nasp_ext.ops._transforms import by_torch_alone, is_of_batch
 
 _BRANCH_DOTS = torch.ops.nasp_ext.branch_dots.default
 _MIXED_SUM = torch.ops.nasp_ext.mixed_sum.default

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _C as _C  # registers torch.ops.nasp_ext
-from . import reference
-from ._native import call, check_tensor, differentiable, record, register_fake, row_mask, seed_of
-from ._transforms import by_torch_alone, refuse_batch
+from nasp_ext import _C as _C  # registers torch.ops.nasp_ext
+from nasp_ext.ops import reference
+from nasp_ext.ops._native import call, check_tensor, differentiable, record, register_fake, row_mask, seed_of
+from nasp_ext.ops._transforms import by_torch_alone, refuse_batch
 
 _PROX_C = torch.ops.nasp_ext.prox_c.default
 _PROX_C1 = torch.ops.nasp_ext.prox_c1.default

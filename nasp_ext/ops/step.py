@@ -7,8 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _C as _C  # registers torch.ops.nasp_ext
-from ._native import call, check_tensor, differentiable, mark_changed, register_fake, row_mask, seed_of
+from nasp_ext import _C as _C  # registers torch.ops.nasp_ext
+from nasp_ext.ops._native import (
+    call,
+    check_tensor,
+    differentiable,
+    mark_changed,
+    register_fake,
+    row_mask,
+    seed_of,
+)
 
 _NASP_STEP = torch.ops.nasp_ext.nasp_step_.default
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from nasp_ext import ops
-from nasp_ext.gates import Gates
+from nasp_ext.arch.gates import Gates
 from nasp_ext.optim.groups import FROM_PRESET, complete_group
 from nasp_ext.optim.guard import GUARD, refuse_shared
 from nasp_ext.optim.saved import check_saved

@@ -8,16 +8,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import mean
 
+from nasp_ext.arch.gates import MIXED, Gates
 from nasp_ext.config import SearchRun
-from nasp_ext.data import Batches, load_data
-from nasp_ext.engine import ClassificationTask, evaluate, search
+from nasp_ext.engine import evaluate, search
 from nasp_ext.engine.build import build_strategy, search_space
 from nasp_ext.engine.training import fixed_randomness
-from nasp_ext.gates import MIXED, Gates
-from nasp_ext.layered import LayeredSpace
-from nasp_ext.nn import Network
+from nasp_ext.families.cells.network import Network
+from nasp_ext.families.layered.space import LayeredSpace
 from nasp_ext.plots import Panel, chart_svg
 from nasp_ext.reproduce.base import Experiment, Say, table
+from nasp_ext.tasks.images.batches import Batches
+from nasp_ext.tasks.images.load import load_data
+from nasp_ext.tasks.images.task import ClassificationTask
 
 _MIXING = ("asm", "darts", "darts-2nd")
 

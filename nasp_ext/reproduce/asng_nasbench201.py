@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from nasp_ext.checks import MOST_SEED, check_whole
+from nasp_ext.families.cells.table import Table, read_table
 from nasp_ext.optim import ASNG
 from nasp_ext.reproduce.base import Experiment, Say, check_steps, table
-from nasp_ext.tabular import Table, read_table
 
 
 @dataclass(frozen=True)

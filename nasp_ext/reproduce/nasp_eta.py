@@ -10,15 +10,16 @@ from statistics import mean
 
 import torch
 
+from nasp_ext.arch.registry import space
 from nasp_ext.checks import check_different
 from nasp_ext.config import RetrainConfig, SearchRun
-from nasp_ext.data import load_data
-from nasp_ext.engine import ClassificationTask, search
+from nasp_ext.engine import search
 from nasp_ext.engine.build import build_strategy
 from nasp_ext.plots import Panel, chart_svg
 from nasp_ext.reproduce.base import Experiment, Say, table
 from nasp_ext.reproduce.ranks import spearman
-from nasp_ext.space import space
+from nasp_ext.tasks.images.load import load_data
+from nasp_ext.tasks.images.task import ClassificationTask
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from nasp_ext.arch.registry import space
 from nasp_ext.checks import check_different
 from nasp_ext.config import SearchRun
-from nasp_ext.data import load_data
-from nasp_ext.engine import ClassificationTask, search
+from nasp_ext.engine import search
 from nasp_ext.engine.architecture import architecture_maps, steadiness
 from nasp_ext.engine.build import build_strategy
 from nasp_ext.plots import heatmaps_svg
 from nasp_ext.reproduce.base import Experiment, Say, table
-from nasp_ext.space import space
+from nasp_ext.tasks.images.load import load_data
+from nasp_ext.tasks.images.task import ClassificationTask
 
 _DENSE = {"nasp": False, "darts": True}
 

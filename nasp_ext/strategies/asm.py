@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasp_ext.gates import MIXED, PRUNED, Gates
-from nasp_ext.layered import LayeredSpace
-from nasp_ext.space import Space
+from nasp_ext.arch.gates import MIXED, PRUNED, Gates
+from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.families.layered.space import LayeredSpace
 from nasp_ext.states import check_keys, check_number, check_tensor, place
 from nasp_ext.strategies.base import AttentionFn, AttentionStrategy, LossFn
 from nasp_ext.strategies.matrix import kept_edges
@@ -36,7 +36,7 @@ class ASMStrategy(AttentionStrategy):
     Raises:
         ValueError: the space has no layers or no attention.
 
-    >>> from nasp_ext.space import space
+    >>> from nasp_ext.arch import space
     >>> cells = LayeredSpace.of(space("darts"), 3, attention=True)
     >>> search = ASMStrategy(cells, edges_per_node=None)
     >>> liked = torch.rand(42, 8)
@@ -47,7 +47,7 @@ class ASMStrategy(AttentionStrategy):
 
     def __init__(
         self,
-        space: Space,
+        space: SearchSpace,
         *,
         edges_per_node: int | str | None = "preset",
         allow_none: bool = False,

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nasp_ext.arch.gates import PRUNED, Gates
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.checks import check_whole
-from nasp_ext.gates import PRUNED, Gates
 from nasp_ext.optim import ASNG
-from nasp_ext.space import Space
 from nasp_ext.states import check_keys, shown
 from nasp_ext.strategies.base import LossFn, Strategy
 from nasp_ext.strategies.matrix import kept_edges
@@ -46,7 +46,7 @@ class ASNGStrategy(Strategy):
         edges_per_node: rows kept per node; None keeps all, "preset" the space's own number.
         dtype, device: of the gates; the distribution is a few numbers and stays on the CPU.
 
-    >>> from nasp_ext.space import space
+    >>> from nasp_ext.arch import space
     >>> search = ASNGStrategy(space("nasp"), seed=0)
     >>> target = torch.rand(28, 8)
     >>> loss = search.step(lambda gates: ((gates.weight - target) ** 2).sum())
@@ -56,7 +56,7 @@ class ASNGStrategy(Strategy):
 
     def __init__(
         self,
-        space: Space,
+        space: SearchSpace,
         *,
         lam: int = 2,
         alpha: float = 1.5,

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from nasp_ext.gates import Gates
-from nasp_ext.space import Space
+from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.states import check_like
 
 LossFn = Callable[[Gates], Tensor]
@@ -43,7 +43,7 @@ class Strategy(ABC):
 
     needs_gradient: ClassVar[bool] = False
     partial_channels: ClassVar[int] = 1
-    space: Space | None = None
+    space: SearchSpace | None = None
 
     @abstractmethod
     def propose(self) -> Gates:
@@ -151,7 +151,7 @@ def option_types(name: str) -> dict[str, Any]:
     return {option: parameter.annotation for option, parameter in list(parameters.items())[1:]}
 
 
-def strategy(name: str, space: Space, **options: Any) -> Strategy:
+def strategy(name: str, space: SearchSpace, **options: Any) -> Strategy:
     """Build a registered strategy.
 
     Args:
@@ -163,11 +163,11 @@ def strategy(name: str, space: Space, **options: Any) -> Strategy:
             and the space has none.
         TypeError: ``space`` is none.
 
-    >>> from nasp_ext.space import space
+    >>> from nasp_ext.arch import space
     >>> strategy("random", space("darts"), seed=1).scores().shape
     torch.Size([28, 8])
     """
-    if not isinstance(space, Space):
+    if not isinstance(space, SearchSpace):
         raise TypeError(f"expected a search space, such as nasp_ext.space('darts'), got {space!r}")
     known = option_types(name)
     unknown = [option for option in options if option not in known]

@@ -6,8 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nasp_ext.gates import Gates
-from nasp_ext.space import Space
+from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.strategies.base import LossFn
 from nasp_ext.strategies.matrix import MatrixStrategy, gates_gradient, kept_edges, selected
 
@@ -22,7 +22,7 @@ class DARTSStrategy(MatrixStrategy):
         seed: of the start values, 1e-3 times standard normal.
         dtype, device: of A.
 
-    >>> from nasp_ext.space import space
+    >>> from nasp_ext.arch import space
     >>> search = DARTSStrategy(space("darts"))
     >>> search.propose().active is None, len(search.best().active)
     (True, 28)
@@ -30,7 +30,7 @@ class DARTSStrategy(MatrixStrategy):
 
     def __init__(
         self,
-        space: Space,
+        space: SearchSpace,
         *,
         lr: float = 3e-4,
         betas: tuple[float, float] = (0.5, 0.999),

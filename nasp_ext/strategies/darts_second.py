@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from nasp_ext.gates import Gates
+from nasp_ext.arch.gates import Gates
 from nasp_ext.strategies.base import LossFn, UnrolledLossFn
 from nasp_ext.strategies.darts import DARTSStrategy
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasp_ext.gates import Gates
-from nasp_ext.space import Space
+from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.states import check_generator, check_number, check_tensor
 from nasp_ext.strategies.base import LossFn
 from nasp_ext.strategies.matrix import MatrixStrategy, gates_gradient, kept_edges, selected
@@ -33,7 +33,7 @@ class GDASStrategy(MatrixStrategy):
         seed: of the start values, 1e-3 times standard normal, and of the samples.
         dtype, device: of A.
 
-    >>> from nasp_ext.space import space
+    >>> from nasp_ext.arch import space
     >>> search = GDASStrategy(space("nasp"), seed=1)
     >>> len(search.propose().active), search.report()
     (28, {'tau': 10.0})
@@ -41,7 +41,7 @@ class GDASStrategy(MatrixStrategy):
 
     def __init__(
         self,
-        space: Space,
+        space: SearchSpace,
         *,
         lr: float = 3e-4,
         betas: tuple[float, float] = (0.5, 0.999),

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from nasp_ext import ops
-from nasp_ext.gates import Gates
-from nasp_ext.space import Space
+from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.states import check_keys, check_optimizer, check_tensor
 from nasp_ext.strategies.base import LossFn, Strategy
 
@@ -26,7 +26,7 @@ def gates_gradient(loss_fn: LossFn, gates: Gates) -> tuple[Tensor, Tensor]:
     return loss.detach(), gradient
 
 
-def kept_edges(space: Space, edges_per_node: int | str | None) -> int | None:
+def kept_edges(space: SearchSpace, edges_per_node: int | str | None) -> int | None:
     """Rows kept per node: the number given, None for all, or with "preset" the space's own.
 
     Raises:  ValueError: anything else.
@@ -39,7 +39,7 @@ def kept_edges(space: Space, edges_per_node: int | str | None) -> int | None:
 
 def selected(
     a: Tensor,
-    space: Space,
+    space: SearchSpace,
     edges_per_node: int | None,
     mask: Tensor,
     *,

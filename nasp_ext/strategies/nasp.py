@@ -10,10 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from nasp_ext.gates import Gates
+from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.optim import NASP
 from nasp_ext.optim.groups import FROM_PRESET, PRESETS
-from nasp_ext.space import Space
 from nasp_ext.states import check_generator, check_groups, check_keys, check_number, check_tensor, place
 from nasp_ext.strategies.base import LossFn, Strategy
 from nasp_ext.strategies.matrix import check_matrix, gates_gradient
@@ -33,7 +33,7 @@ class NASPStrategy(Strategy):
         seed: breaks exact ties at random; None = lowest option (at a constant A, always the first one).
         dtype, device: of A.
 
-    >>> from nasp_ext.space import space
+    >>> from nasp_ext.arch import space
     >>> search = NASPStrategy(space("nasp"))
     >>> target = torch.rand(28, 8)
     >>> loss = search.step(lambda gates: ((gates.weight - target) ** 2).sum())
@@ -45,7 +45,7 @@ class NASPStrategy(Strategy):
 
     def __init__(
         self,
-        space: Space,
+        space: SearchSpace,
         *,
         preset: str = "official",
         lr: float = 3e-4,

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from nasp_ext import ops
-from nasp_ext.gates import Gates
+from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.optim.groups import PRESETS
-from nasp_ext.space import Space
 from nasp_ext.states import check_number, check_tensor
 from nasp_ext.strategies.base import LossFn
 from nasp_ext.strategies.matrix import MatrixStrategy, gates_gradient, kept_edges, selected
@@ -35,7 +35,7 @@ class PAStrategy(MatrixStrategy):
         seed: breaks exact ties at random; None = lowest option.
         dtype, device: of A.
 
-    >>> from nasp_ext.space import space
+    >>> from nasp_ext.arch import space
     >>> search = PAStrategy(space("darts"), preset="paper")
     >>> (search.scores() > 0).sum(1).unique()
     tensor([1])
@@ -45,7 +45,7 @@ class PAStrategy(MatrixStrategy):
 
     def __init__(
         self,
-        space: Space,
+        space: SearchSpace,
         *,
         preset: str = "official",
         lr: float = 3e-4,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from nasp_ext.space import Space
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.states import check_tensor
 from nasp_ext.strategies.base import LossFn
 from nasp_ext.strategies.darts import DARTSStrategy
@@ -29,7 +29,7 @@ class PCDARTSStrategy(DARTSStrategy):
         seed: of the start values, 1e-3 times standard normal.
         dtype, device: of α and β.
 
-    >>> from nasp_ext.space import space
+    >>> from nasp_ext.arch import space
     >>> search = PCDARTSStrategy(space("darts"))
     >>> round(search.propose().weight[:2].sum().item(), 4), round(search.report()["largest_beta"], 1)
     (1.0, 0.3)
@@ -39,7 +39,7 @@ class PCDARTSStrategy(DARTSStrategy):
 
     def __init__(
         self,
-        space: Space,
+        space: SearchSpace,
         *,
         lr: float = 6e-4,
         betas: tuple[float, float] = (0.5, 0.999),

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasp_ext.gates import PRUNED, Gates
-from nasp_ext.space import Space
+from nasp_ext.arch.gates import PRUNED, Gates
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.states import check_generator, check_keys, check_number, check_tensor
 from nasp_ext.strategies.base import LossFn, Strategy
 from nasp_ext.strategies.matrix import kept_edges
@@ -34,7 +34,7 @@ class RandomStrategy(Strategy):
 
     def __init__(
         self,
-        space: Space,
+        space: SearchSpace,
         *,
         seed: int | None = None,
         edges_per_node: int | str | None = "preset",

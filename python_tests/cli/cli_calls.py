@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Calls of the command line on a search that takes a moment."""
 
+from nasp_ext.arch.registry import register_space
 from nasp_ext.cli import main
-from nasp_ext.space import SearchSpace, register_space
+from nasp_ext.families.cells.space import CellSpace
 
 OPTIONS = ("skip_connect", "max_pool_3x3", "conv_1x1")
-SPACE = register_space(SearchSpace("tiny-cli", OPTIONS, OPTIONS, nodes=1)).name
+SPACE = register_space(CellSpace("tiny-cli", OPTIONS, OPTIONS, nodes=1)).name
 SIZES = [
     "--cells",
     "3",

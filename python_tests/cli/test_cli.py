@@ -14,7 +14,7 @@ from cli_calls import RETRAIN, SEARCH, call, error_of
 
 from nasp_ext.cli import main
 from nasp_ext.config import RetrainRun, SearchRun
-from nasp_ext.genotypes import Genotype
+from nasp_ext.families.cells.genotype import Genotype
 
 
 @pytest.fixture(scope="module")

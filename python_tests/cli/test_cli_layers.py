@@ -8,7 +8,7 @@ from cli_calls import RETRAIN, SEARCH, call, error_of
 
 from nasp_ext.cli import main
 from nasp_ext.config import RetrainRun
-from nasp_ext.layered import LayeredGenotype, genotype_from_json
+from nasp_ext.families.layered.space import LayeredGenotype, genotype_from_json
 
 WITHOUT_CELLS = [word for word in RETRAIN if word not in ("--cells", "3")]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from cli_calls import SIZES, call, error_of
 
+from nasp_ext.arch.registry import space
 from nasp_ext.commands.lookup import print_lookup
-from nasp_ext.genotypes import Genotype
-from nasp_ext.space import space
-from nasp_ext.tabular import Table
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.families.cells.table import Table
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "nasbench201.csv.gz"
 OPTIONS = space("nas-bench-201").normal

@@ -12,7 +12,7 @@ from nasp_ext.cli import main
 from nasp_ext.config import SearchRun
 from nasp_ext.engine import read_genotype
 from nasp_ext.engine.build import search_space
-from nasp_ext.nn import derived_network
+from nasp_ext.families.networks import derived_network
 
 WIDER = [*SEARCH, "--channels", "4"]
 

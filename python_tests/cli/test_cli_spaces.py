@@ -7,8 +7,8 @@ import re
 import pytest
 from cli_calls import SIZES, call, error_of
 
-from nasp_ext.genotypes import Genotype
-from nasp_ext.space import names
+from nasp_ext.arch.registry import names
+from nasp_ext.families.cells.genotype import Genotype
 
 ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|"
 

@@ -15,9 +15,9 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import nasp_ext
-from nasp_ext.gates import MIXED, PRUNED, Gates
+from nasp_ext.arch.gates import MIXED, PRUNED, Gates
+from nasp_ext.families.cells.space import CellSpace
 from nasp_ext.ops import cells
-from nasp_ext.space import SearchSpace
 
 OPERATORS = ("cell_forward", "cell_backward")
 NODES = (0, 2, 5, 9, 14)  # the edges of a cell that end in each node
@@ -29,7 +29,7 @@ NO_LAUNCH = {  # operators of PyTorch that only describe memory
 FOREACH_TENSORS = {1: 110, 2: 64, 3: 48}  # of a launch, by how many lists its parameters hold
 
 
-def drawn(space: SearchSpace, edges_per_node: int, seed: int) -> tuple[int, ...]:
+def drawn(space: CellSpace, edges_per_node: int, seed: int) -> tuple[int, ...]:
     """A random option for ``edges_per_node`` edges of every node."""
     generator = torch.Generator().manual_seed(seed)
     selectable = space.selectable()
@@ -44,13 +44,13 @@ def drawn(space: SearchSpace, edges_per_node: int, seed: int) -> tuple[int, ...]
     return tuple(active)
 
 
-def mixture(space: SearchSpace, dtype: torch.dtype) -> tuple[Tensor, tuple[int, ...]]:
+def mixture(space: CellSpace, dtype: torch.dtype) -> tuple[Tensor, tuple[int, ...]]:
     """Weights of all options, as DARTS has them, and what is active then."""
     scores = torch.linspace(-1, 1, space.rows * space.options, dtype=dtype).view(space.rows, -1)
     return scores.masked_fill(~space.mask(), -torch.inf).softmax(-1), (MIXED,) * space.rows
 
 
-def gates_of(space: SearchSpace, active: Sequence[int], dtype: torch.dtype) -> Tensor:
+def gates_of(space: CellSpace, active: Sequence[int], dtype: torch.dtype) -> Tensor:
     weight = torch.zeros(space.rows, space.options, dtype=dtype)
     for row, option in enumerate(active):
         if option != PRUNED:

@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from nasp_ext.data import Batches
+from nasp_ext.tasks.images.batches import Batches
 
 
 def numbered(count=10, channels=2, size=4):

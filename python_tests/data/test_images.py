@@ -6,8 +6,7 @@ import dataclasses
 import pytest
 import torch
 
-from nasp_ext.data import ImageData
-from nasp_ext.data.images import channel_statistics
+from nasp_ext.tasks.images.images import ImageData, channel_statistics
 
 
 def small(**changes):

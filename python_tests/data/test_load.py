@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nasp_ext.data import load_data
+from nasp_ext.tasks.images.load import load_data
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 PARTS = {"train": 12, "t10k": 7}

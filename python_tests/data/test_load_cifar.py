@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from nasp_ext.data import load_data
+from nasp_ext.tasks.images.load import load_data
 
 
 @pytest.fixture

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import torch
 
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.config import SearchConfig
-from nasp_ext.data import ImageData
-from nasp_ext.engine import ClassificationTask, SearchResult, search
+from nasp_ext.engine import SearchResult, search
 from nasp_ext.engine.statistics import own_statistics
-from nasp_ext.layered import LayeredSpace
-from nasp_ext.space import SearchSpace, Space
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.layered.space import LayeredSpace
 from nasp_ext.strategies import Strategy, strategy
 from nasp_ext.strategies.base import looks, option_types, partial_channels
+from nasp_ext.tasks.images.images import ImageData
+from nasp_ext.tasks.images.task import ClassificationTask
 
 OPTIONS = ("none", "skip_connect", "max_pool_3x3", "conv_1x1")
-TINY = SearchSpace("tiny", OPTIONS, OPTIONS, nodes=1)
+TINY = CellSpace("tiny", OPTIONS, OPTIONS, nodes=1)
 CONFIG = SearchConfig(cells=3, channels=2, epochs=4, batch=8, seed=3, lr=0.1, device="cpu", threads=1)
 
 
@@ -52,7 +54,7 @@ def run(name: str = "nasp", task: ClassificationTask | None = None, config=CONFI
     return search(space_of(name), found, task, config, **options)
 
 
-def space_of(name: str) -> Space:
+def space_of(name: str) -> SearchSpace:
     """The tiny space; each of the three cells its own for a strategy that looks at attention, half of the
     channels past the options for one that is made for partial channels."""
     if looks(name):

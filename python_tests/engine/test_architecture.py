@@ -4,9 +4,9 @@
 import pytest
 from engine_helpers import TINY, run
 
+from nasp_ext.arch.registry import space
 from nasp_ext.engine.architecture import Steadiness, architecture_maps, steadiness
 from nasp_ext.plots import heatmaps_svg
-from nasp_ext.space import space
 
 LINES = [
     {"scores": [[0.6, 0.4, 0.0], [0.2, 0.3, 0.5]], "active": [0, -1]},

@@ -7,13 +7,14 @@ import pytest
 import torch
 from engine_helpers import CONFIG, history_file, run, space_of, strategy_of, tiny_data
 
-from nasp_ext.derive import derive
-from nasp_ext.engine import ClassificationTask, search
+from nasp_ext.arch.gates import MIXED, Gates
+from nasp_ext.engine import search
 from nasp_ext.engine.attention import attention_svg, mean_attention
 from nasp_ext.engine.statistics import own_statistics
-from nasp_ext.gates import MIXED, Gates
-from nasp_ext.layered import LayeredGenotype, genotype_from_json
-from nasp_ext.nn import supernet
+from nasp_ext.families.derivation import derive
+from nasp_ext.families.layered.space import LayeredGenotype, genotype_from_json
+from nasp_ext.families.networks import supernet
+from nasp_ext.tasks.images.task import ClassificationTask
 
 LAYERED = space_of("asm")
 

@@ -15,11 +15,12 @@ from test_retrain import GENOTYPE
 from test_retrain import run as run_retrain
 
 from nasp_ext import strategies
-from nasp_ext.engine import ClassificationTask, derive_run
+from nasp_ext.engine import derive_run
 from nasp_ext.engine.checkpoint import load_checkpoint, save_checkpoint
-from nasp_ext.engine.retrain import _Retraining
+from nasp_ext.engine.retraining import _Retraining
 from nasp_ext.engine.search_state import SearchState
 from nasp_ext.engine.training import fixed_randomness
+from nasp_ext.tasks.images.task import ClassificationTask
 
 FILE, CPU = Path("folder/checkpoint.pt"), torch.device("cpu")
 TWO = dataclasses.replace(CONFIG, epochs=2)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from nasp_ext.derive import genotype_of
-from nasp_ext.nn import plain_modules, supernet
-from nasp_ext.space import space
+from nasp_ext.arch.registry import space
+from nasp_ext.families.derivation import genotype_of
+from nasp_ext.families.networks import supernet
+from nasp_ext.nn import plain_modules
 from nasp_ext.strategies import strategy
 
 

@@ -8,10 +8,11 @@ import torch
 from engine_helpers import CONFIG, TINY, history_file, tiny_data
 
 from nasp_ext import derive
+from nasp_ext.arch.gates import Gates
 from nasp_ext.config import SearchConfig
-from nasp_ext.engine import ClassificationTask, search
-from nasp_ext.gates import Gates
+from nasp_ext.engine import search
 from nasp_ext.strategies import RandomStrategy, UnrolledLossFn
+from nasp_ext.tasks.images.task import ClassificationTask
 
 ONE_STEP = dataclasses.replace(CONFIG, epochs=1, batch=25, clip=1e9, momentum=0.0, weight_decay=0.0)
 

@@ -23,11 +23,12 @@ from engine_helpers import (
     tiny_data,
 )
 
-from nasp_ext.engine import ClassificationTask, derive_run, search
+from nasp_ext.engine import derive_run, search
 from nasp_ext.engine.checkpoint import write_atomic
-from nasp_ext.layered import genotype_from_json
-from nasp_ext.space import SearchSpace
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.layered.space import genotype_from_json
 from nasp_ext.strategies import names, strategy
+from nasp_ext.tasks.images.task import ClassificationTask
 
 # Losses per epoch: 3 batches, each with one steering and one training loss, then 4 of validation.
 MIDDLE_OF_THIRD_EPOCH = 2 * 10 + 3
@@ -125,7 +126,7 @@ def test_other_options_are_refused_and_named(tmp_path):
 
 def test_a_checkpoint_of_another_space_is_refused(tmp_path):
     run(out=tmp_path)
-    other = SearchSpace("other", TINY.normal[1:], TINY.reduce, nodes=1)
+    other = CellSpace("other", TINY.normal[1:], TINY.reduce, nodes=1)
     task = CutTask(tiny_data(), 1, interrupt)  # refused before the first loss
     message = "expected the checkpoint of a search in space 'other', found space 'tiny'"
     with pytest.raises(ValueError, match=message):

@@ -8,9 +8,10 @@ import torch
 from engine_helpers import CutTask, assert_same_run, tiny_data
 
 from nasp_ext.config import RetrainConfig
-from nasp_ext.engine import ClassificationTask, retrain
+from nasp_ext.engine import retrain
 from nasp_ext.engine.training import cosine
-from nasp_ext.genotypes import Genotype
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.tasks.images.task import ClassificationTask
 
 CELL = (("skip_connect", 0), ("sep_conv_3x3", 1))
 GENOTYPE = Genotype(CELL, (2,), CELL, (2,))

@@ -12,9 +12,9 @@ from engine_helpers import CONFIG, TINY, history_file, run, tiny_data
 
 from nasp_ext import strategies
 from nasp_ext.config import SearchConfig
-from nasp_ext.engine import ClassificationTask
 from nasp_ext.engine.record import entropy, peak_memory, skip_connections
-from nasp_ext.genotypes import Genotype
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.tasks.images.task import ClassificationTask
 
 FILES = {
     "config.json",

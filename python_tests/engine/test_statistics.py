@@ -18,12 +18,14 @@ from engine_helpers import (
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from nasp_ext.derive import derive
-from nasp_ext.engine import ClassificationTask, derive_run
+from nasp_ext.arch.gates import Gates
+from nasp_ext.engine import derive_run
 from nasp_ext.engine.checkpoint import load_checkpoint, save_checkpoint
 from nasp_ext.engine.statistics import own_statistics, reestimate_
-from nasp_ext.gates import Gates
-from nasp_ext.nn import plain_modules, supernet
+from nasp_ext.families.derivation import derive
+from nasp_ext.families.networks import supernet
+from nasp_ext.nn import plain_modules
+from nasp_ext.tasks.images.task import ClassificationTask
 
 ONE_HOT = Gates(torch.eye(4)[[3, 1, 2, 3]].double(), (3, 1, 2, 3), unit=True)
 EVALUATED = ("val_loss", "val_accuracy", "bn_batches")

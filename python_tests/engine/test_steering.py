@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from nasp_ext.arch.gates import Gates
 from nasp_ext.engine.steering import SteeringLoss
-from nasp_ext.gates import Gates
-from nasp_ext.nn import supernet
-from nasp_ext.space import SearchSpace
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.networks import supernet
 from nasp_ext.strategies import UnrolledLossFn
 
-SPACE = SearchSpace("steer", ("none", "skip_connect", "conv_1x1"), ("skip_connect", "avg_pool_3x3"), nodes=1)
+SPACE = CellSpace("steer", ("none", "skip_connect", "conv_1x1"), ("skip_connect", "avg_pool_3x3"), nodes=1)
 DENSE = torch.rand(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 

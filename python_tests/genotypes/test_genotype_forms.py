@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from nasp_ext import GENOTYPES, Genotype, derived_network
-from nasp_ext.genotype_cells import primitive_name
-from nasp_ext.layered import LayeredGenotype, checked_genotype
+from nasp_ext.families.cells.drawing import write_cell_svgs
+from nasp_ext.families.cells.edges import primitive_name
+from nasp_ext.families.cells.table import Table
+from nasp_ext.families.layered.space import LayeredGenotype, checked_genotype
 from nasp_ext.nn import build_primitive, register_primitive
-from nasp_ext.plots import write_cell_svgs
-from nasp_ext.tabular import Table
 
 PAIRS = (("sep_conv_3x3", 1), ("skip_connect", 0))
 BUILT = Genotype(PAIRS, (2,), PAIRS, (2,))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasp_ext import GENOTYPES, Genotype
-from nasp_ext.layered import LayeredGenotype, genotype_from_text
+from nasp_ext.families.layered.space import LayeredGenotype, genotype_from_text
 
 EDGES = "[('sep_conv_3x3', 1), ('skip_connect', 0)]"
 FIELDS = f"normal={EDGES}, normal_concat=range(2, 3), reduce={EDGES}, reduce_concat=[2]"

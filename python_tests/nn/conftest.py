@@ -6,7 +6,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nasp_ext.nn import cell, chains, fused, mixed_op, network, wired
+from nasp_ext.families.cells import cell, network
+from nasp_ext.families.topology import cell as wired
+from nasp_ext.nn import mixed_op
+from nasp_ext.nn.fused import autograd as fused
+from nasp_ext.nn.fused import chains
 
 
 @pytest.fixture(autouse=True)
@@ -19,12 +23,13 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def fused_runs(monkeypatch) -> list[str]:
-    """Grows by the name of the file each time that a cell, a block, a MixedOp or a stem runs fused."""
+    """Grows by the name of the part each time that a cell, a block, a MixedOp or a stem runs fused."""
     runs: list[str] = []
-    for user in (cell, chains, mixed_op, network, wired):
+    users = {"cell": cell, "chains": chains, "mixed_op": mixed_op, "network": network, "wired": wired}
+    for name, user in users.items():
 
-        def counted(*arguments, user=user, **options):
-            runs.append(user.__name__.rpartition(".")[2])
+        def counted(*arguments, name=name, **options):
+            runs.append(name)
             return fused.run_cell(*arguments, **options)
 
         monkeypatch.setattr(user, "run_cell", counted)

@@ -8,10 +8,10 @@ import torch
 from nn_fused import WIDE
 from torch import Tensor, nn
 
-from nasp_ext.gates import MIXED, PRUNED, Gates
+from nasp_ext.arch.gates import MIXED, PRUNED, Gates
+from nasp_ext.families.cells.cell import Cell
+from nasp_ext.families.cells.layout import CellLayout, EdgeLayout, Norms, Place
 from nasp_ext.nn import PRIMITIVES, MixedOp
-from nasp_ext.nn.cell import Cell
-from nasp_ext.nn.layout import CellLayout, EdgeLayout, Norms, Place
 
 OPTIONS = 4
 LAYOUTS = ("NCHW", "NCHW", "channels_last", "sliced", "transposed", "expanded")

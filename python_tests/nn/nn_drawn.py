@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import torch
 
-from nasp_ext.gates import MIXED, Gates
+from nasp_ext.arch.gates import MIXED, Gates
 from nasp_ext.nn import MixedOp
 
 

@@ -6,12 +6,12 @@ import json
 import pytest
 import torch
 
-from nasp_ext.derive import derive, genotype_of
-from nasp_ext.gates import PRUNED, Gates
-from nasp_ext.genotypes import GENOTYPES, Genotype
-from nasp_ext.nn import derived_network, supernet
-from nasp_ext.nn.residual import ResidualBlock
-from nasp_ext.space import space
+from nasp_ext.arch.gates import PRUNED, Gates
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.cells.residual import ResidualBlock
+from nasp_ext.families.derivation import derive, genotype_of
+from nasp_ext.families.networks import derived_network, supernet
 
 BENCH = space("nas-bench-201")
 CONV = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"

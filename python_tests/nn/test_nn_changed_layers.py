@@ -11,12 +11,13 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.nn.utils import weight_norm as old_weight_norm
 
-from nasp_ext.gates import Gates
-from nasp_ext.genotypes import GENOTYPES
-from nasp_ext.nn import MixedOp, derived_network, plain_modules, supernet
-from nasp_ext.nn.chains import Projection
+from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.genotype import GENOTYPES
+from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.nn import MixedOp, plain_modules
+from nasp_ext.nn.fused.chains import Projection
 from nasp_ext.nn.primitives import Chain
-from nasp_ext.space import space
 
 SEPARABLE, MAX_POOL = 4, 1  # options of the DARTS space
 SEED = 4  # with others the changed layers may send nothing through the next ReLU

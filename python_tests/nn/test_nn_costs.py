@@ -4,9 +4,10 @@
 import pytest
 import torch
 
-from nasp_ext.genotypes import GENOTYPES, Genotype
-from nasp_ext.nn import derived_network, layer_costs, supernet, total_cost
-from nasp_ext.space import space
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.costs import layer_costs, total_cost
+from nasp_ext.families.networks import derived_network, supernet
 
 CONV = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 EXAMPLE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"

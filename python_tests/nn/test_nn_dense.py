@@ -5,10 +5,11 @@ import pytest
 import torch
 from nn_fused import compared, images, kept_bytes, shuffled
 
-from nasp_ext.gates import MIXED, Gates
-from nasp_ext.nn import MixedOp, plain_modules, supernet
+from nasp_ext.arch.gates import MIXED, Gates
+from nasp_ext.arch.registry import space
+from nasp_ext.families.networks import supernet
+from nasp_ext.nn import MixedOp, plain_modules
 from nasp_ext.nn.partial import PartialMixedOp
-from nasp_ext.space import space
 
 WEIGHTS = torch.tensor([0.5, -0.25, 0.0, 2.0, 0.125, 1.0, 0.75, 0.5], dtype=torch.float64)
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from nn_drawn import random_gates
 
-from nasp_ext.derive import derive, genotype_of
-from nasp_ext.gates import MIXED, Gates
-from nasp_ext.nn import derived_network, supernet
-from nasp_ext.space import space
+from nasp_ext.arch.gates import MIXED, Gates
+from nasp_ext.arch.registry import space
+from nasp_ext.families.derivation import derive, genotype_of
+from nasp_ext.families.networks import derived_network, supernet
 
 DARTS = space("darts")
 CASES = {

@@ -10,10 +10,10 @@ from nn_fused import images, observed
 from nn_rounding import term_sizes
 from torch import Tensor, nn
 
-from nasp_ext.gates import PRUNED, Gates
+from nasp_ext.arch.gates import PRUNED, Gates
+from nasp_ext.families.cells.cell import Cell
+from nasp_ext.families.cells.layout import CellLayout, EdgeLayout, Norms, Place
 from nasp_ext.nn import plain_modules
-from nasp_ext.nn.cell import Cell
-from nasp_ext.nn.layout import CellLayout, EdgeLayout, Norms, Place
 
 TOLERANCE = 1e-10
 GROUPS, CASES = 10, 20  # groups of cases, and the cases of each

@@ -8,12 +8,14 @@ from torch.profiler import profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, flop_registry
 
-from nasp_ext.gates import MIXED, Gates
-from nasp_ext.genotypes import GENOTYPES, Genotype
-from nasp_ext.nn import MixedOp, derived_network, layer_costs, plain_modules, supernet, total_cost
-from nasp_ext.nn.cell import Cell
-from nasp_ext.nn.layout import CellLayout, EdgeLayout, Norms, Place
-from nasp_ext.space import space
+from nasp_ext.arch.gates import MIXED, Gates
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.cell import Cell
+from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.cells.layout import CellLayout, EdgeLayout, Norms, Place
+from nasp_ext.families.costs import layer_costs, total_cost
+from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.nn import MixedOp, plain_modules
 
 aten = torch.ops.aten
 ARCH = Genotype.from_arch(

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from nasp_ext import GENOTYPES, Gates, Genotype, derived_network, supernet
+from nasp_ext.arch.registry import space
 from nasp_ext.nn import build_primitive
-from nasp_ext.space import space
 
 PC_DARTS = Genotype(  # Xu et al. 2020, found on CIFAR-10
     normal=[

@@ -7,10 +7,11 @@ from nn_drawn import random_gates
 from nn_fused import compared, images, shuffled
 
 from nasp_ext import ops
-from nasp_ext.gates import Gates
-from nasp_ext.genotypes import GENOTYPES
-from nasp_ext.nn import MixedOp, derived_network, supernet
-from nasp_ext.space import space
+from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.genotype import GENOTYPES
+from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.nn import MixedOp
 
 DARTS = space("darts")
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from nn_drawn import random_gates
 from nn_fused import compared, images, shuffled
 
-from nasp_ext.gates import Gates
-from nasp_ext.genotypes import GENOTYPES, Genotype
-from nasp_ext.nn import derived_network, fusion_reasons, supernet
-from nasp_ext.space import space
+from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.nn import fusion_reasons
 
 SPACES = {name: space(name) for name in ("darts", "nasp", "nas-bench-201")}
 SIZES = st.sampled_from([(8, 8), (7, 9), (5, 12), (6, 6)])

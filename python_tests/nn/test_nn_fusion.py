@@ -11,10 +11,11 @@ from nn_fused import assert_same, compared, images, observed, shuffled
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from nasp_ext.gates import Gates
-from nasp_ext.genotypes import GENOTYPES
-from nasp_ext.nn import MixedOp, derived_network, plain_modules, supernet, why_not_fused
-from nasp_ext.space import space
+from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.genotype import GENOTYPES
+from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.nn import MixedOp, plain_modules, why_not_fused
 
 DARTS = space("darts")
 

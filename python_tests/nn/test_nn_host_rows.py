@@ -6,8 +6,9 @@ import torch
 from nn_drawn import mixture
 from torch import nn
 
-from nasp_ext.nn import DARTS_PRIMITIVES, MixedOp, host_rows
-from nasp_ext.nn.host_rows import active_option
+from nasp_ext.nn import DARTS_PRIMITIVES, MixedOp
+from nasp_ext.nn.dispatch import host_rows
+from nasp_ext.nn.dispatch.host_rows import active_option
 
 EDGES = ((0, 0), (0, 1), (1, 0), (1, 1), (1, 2))
 

@@ -8,16 +8,18 @@ import pytest
 import torch
 from nn_drawn import random_gates
 
-from nasp_ext.derive import derive, genotype_of
-from nasp_ext.gates import MIXED, PRUNED, Gates
-from nasp_ext.genotypes import Genotype
-from nasp_ext.layered import LayeredGenotype, LayeredSpace, genotype_from_json, reduction_cells
-from nasp_ext.nn import AttentionOp, MixedOp, derived_network, recorded_attention, supernet
-from nasp_ext.plots import write_cell_svgs
-from nasp_ext.space import SearchSpace, space
+from nasp_ext.arch.gates import MIXED, PRUNED, Gates
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.drawing import write_cell_svgs
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.derivation import derive, genotype_of
+from nasp_ext.families.layered.space import LayeredGenotype, LayeredSpace, genotype_from_json, reduction_cells
+from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.nn import AttentionOp, MixedOp, recorded_attention
 
 DARTS, NASP = space("darts"), space("nasp")
-SMALL = SearchSpace("small", ("none", "skip_connect", "conv_1x1"), ("skip_connect", "max_pool_3x3"), nodes=2)
+SMALL = CellSpace("small", ("none", "skip_connect", "conv_1x1"), ("skip_connect", "max_pool_3x3"), nodes=2)
 LAYERS = LayeredSpace.of(SMALL, 4, attention=True)
 
 

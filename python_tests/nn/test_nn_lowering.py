@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from nasp_ext.nn import PRIMITIVES, MixedOp, build_primitive
-from nasp_ext.nn.lowering import NotFusedError, lower
+from nasp_ext.nn.fused.lowering import NotFusedError, lower
 from nasp_ext.nn.primitives import Chain, FactorizedReduce, Zero
 
 CASES = [(name, stride) for name in PRIMITIVES for stride in (1, 2)]

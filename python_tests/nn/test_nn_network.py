@@ -7,10 +7,11 @@ import pytest
 import torch
 from nn_drawn import mixture, random_gates
 
-from nasp_ext.gates import MIXED, Gates
-from nasp_ext.genotypes import GENOTYPES, Genotype
-from nasp_ext.nn import MixedOp, derived_network, supernet
-from nasp_ext.space import space
+from nasp_ext.arch.gates import MIXED, Gates
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.nn import MixedOp
 
 DARTS, NASP, BENCH = space("darts"), space("nasp"), space("nas-bench-201")
 

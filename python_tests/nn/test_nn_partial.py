@@ -11,14 +11,16 @@ from nn_drawn import random_gates
 from nn_fused import assert_same, compared, images, observed
 from torch import nn
 
-from nasp_ext.derive import derive, genotype_of
-from nasp_ext.gates import PRUNED, Gates
-from nasp_ext.layered import LayeredSpace
-from nasp_ext.nn import PartialMixedOp, derived_network, fusion_reasons, plain_modules, supernet
-from nasp_ext.space import SearchSpace, space
+from nasp_ext.arch.gates import PRUNED, Gates
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.derivation import derive, genotype_of
+from nasp_ext.families.layered.space import LayeredSpace
+from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.nn import PartialMixedOp, fusion_reasons, plain_modules
 
 OPTIONS = ("none", "skip_connect", "max_pool_3x3", "sep_conv_3x3", "dil_conv_3x3")
-SMALL = SearchSpace("small", OPTIONS[:4], ("skip_connect", "max_pool_3x3"), nodes=2)
+SMALL = CellSpace("small", OPTIONS[:4], ("skip_connect", "max_pool_3x3"), nodes=2)
 WIDE = torch.float64
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from nasp_ext.arch.registry import space
 from nasp_ext.nn import PRIMITIVES, build_primitive, register_primitive
 from nasp_ext.nn.primitives import FactorizedReduce
-from nasp_ext.space import space
 
 C = 6
 # Weights of convolutions without bias, counted by hand from the definitions.

@@ -10,10 +10,10 @@ from nn_drawn import mixture
 from nn_fused import assert_same, images, observed, shuffled
 from torch import nn
 
-from nasp_ext.gates import Gates
-from nasp_ext.genotypes import GENOTYPES
-from nasp_ext.nn import AttentionOp, MixedOp, derived_network, plain_modules, supernet
-from nasp_ext.space import space
+from nasp_ext.arch import Gates, space
+from nasp_ext.families.cells.genotype import GENOTYPES
+from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.nn import AttentionOp, MixedOp, plain_modules
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 

@@ -10,10 +10,11 @@ from nn_fused import images, shuffled
 from torch import nn
 from torch.func import functional_call
 
-from nasp_ext.gates import MIXED, PRUNED, Gates
-from nasp_ext.genotypes import GENOTYPES
-from nasp_ext.nn import MixedOp, derived_network, plain_modules, supernet
-from nasp_ext.space import space
+from nasp_ext.arch.gates import MIXED, PRUNED, Gates
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.genotype import GENOTYPES
+from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.nn import MixedOp, plain_modules
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 PRIMITIVES = ("none", "skip_connect", "max_pool_3x3", "sep_conv_3x3", "conv_3x1_1x3")

@@ -13,11 +13,12 @@ from torch import nn
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
 
 from nasp_ext import ops
-from nasp_ext.gates import Gates
-from nasp_ext.genotypes import GENOTYPES
-from nasp_ext.nn import MixedOp, derived_network, supernet
+from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.genotype import GENOTYPES
+from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.nn import MixedOp
 from nasp_ext.optim import NASP
-from nasp_ext.space import space
 
 # PyTorch's own jvp compiles its decompositions by torch.jit.script, which it says is old.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")

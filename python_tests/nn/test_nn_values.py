@@ -7,9 +7,10 @@ from itertools import pairwise, product
 import pytest
 import torch
 
-from nasp_ext.gates import MIXED, PRUNED, Gates
-from nasp_ext.genotypes import GENOTYPES, Genotype
-from nasp_ext.space import SearchSpace, names, register_space, space
+from nasp_ext.arch.gates import MIXED, PRUNED, Gates
+from nasp_ext.arch.registry import names, register_space, space
+from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.cells.space import CellSpace
 
 
 def test_darts_space_has_28_rows_of_8_options():
@@ -58,9 +59,7 @@ def test_none_may_be_chosen_where_the_space_allows_it():
 @pytest.mark.parametrize(("inputs", "kept"), [(2, 1), (2, 2), (2, None), (1, 1), (1, None)])
 def test_architectures_are_counted_as_if_one_by_one(inputs, kept):
     reduce = () if inputs == 1 else ("none", "skip_connect")
-    found = SearchSpace(
-        "counted", ("none", "skip_connect", "conv_1x1"), reduce, 2, inputs, edges_per_node=kept
-    )
+    found = CellSpace("counted", ("none", "skip_connect", "conv_1x1"), reduce, 2, inputs, edges_per_node=kept)
     options = [
         [PRUNED, *(k for k, selectable in enumerate(row) if selectable)]
         for row in found.selectable().tolist()
@@ -90,13 +89,13 @@ def test_unknown_space_lists_the_known_names():
 
 
 def test_own_space_is_found_by_name_and_never_replaces_another():
-    own = SearchSpace("test-two-options", ("skip_connect", "conv_1x1"), ("max_pool_3x3",), nodes=2)
+    own = CellSpace("test-two-options", ("skip_connect", "conv_1x1"), ("max_pool_3x3",), nodes=2)
     assert register_space(own) is own
-    register_space(SearchSpace("test-two-options", own.normal, own.reduce, nodes=2))
+    register_space(CellSpace("test-two-options", own.normal, own.reduce, nodes=2))
     assert space("test-two-options") == own
     assert own.node_offsets == (0, 2, 5, 7, 10)
     with pytest.raises(ValueError, match="is taken"):
-        register_space(SearchSpace("darts", own.normal, own.reduce))
+        register_space(CellSpace("darts", own.normal, own.reduce))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +108,7 @@ def test_own_space_is_found_by_name_and_never_replaces_another():
 )
 def test_invalid_space_is_refused(change):
     with pytest.raises(ValueError, match="expected"):
-        SearchSpace(**{"name": "x", "normal": ("skip_connect",), "reduce": ("skip_connect",)} | change)
+        CellSpace(**{"name": "x", "normal": ("skip_connect",), "reduce": ("skip_connect",)} | change)
 
 
 def test_row_out_of_range_is_refused():

@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 from nn_fused import compared, images, shuffled
 from test_nn_fused_cells import NETWORKS, SIZES
 
-from nasp_ext.derive import derive, genotype_of
-from nasp_ext.gates import MIXED, PRUNED, Gates
-from nasp_ext.genotypes import Genotype
-from nasp_ext.nn import derived_network, fusion_reasons, plain_modules, supernet
-from nasp_ext.space import SearchSpace, WiredSpace, space
+from nasp_ext.arch.gates import MIXED, PRUNED, Gates
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.derivation import derive, genotype_of
+from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.families.topology.space import WiredSpace
+from nasp_ext.nn import fusion_reasons, plain_modules
 
 ASNG = space("asng-cnn")
 SMALL = WiredSpace(
@@ -265,13 +268,13 @@ def test_costs_of_options_need_a_choice_per_edge():
 
 
 def test_spaces_of_other_kinds_are_refused():
-    class Other(SearchSpace.__base__):
+    class Other(CellSpace.__base__):
         rows, node_offsets = 1, (0, 1)
 
         def choices(self, row):
             return ("a",)
 
-    with pytest.raises(TypeError, match=r"expected a SearchSpace, .* or a WiredSpace, got Other"):
+    with pytest.raises(TypeError, match=r"expected a CellSpace, .* or a WiredSpace, got Other"):
         supernet(Other("other"), 2, 3)
-    with pytest.raises(TypeError, match=r"expected a SearchSpace, .* or a WiredSpace, got Other"):
+    with pytest.raises(TypeError, match=r"expected a CellSpace, .* or a WiredSpace, got Other"):
         genotype_of(Other("other"), Gates(torch.zeros(1, 1), (0,)))

@@ -114,7 +114,7 @@ sys.exit(0 if found == 0 else f"the child of a fork ended with {found}")
 """
 
 
-# A plain C++ program that allocates 4 MiB in one thread and forks in another hangs as well: 13 children of 4,000.
+# A plain C++ program that allocates in one thread and forks in another hangs as well: 13 children of 4,000.
 UNDER_ASAN = pytest.mark.skipif(
     "asan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer's own malloc keeps its locks in a child"
 )
@@ -123,7 +123,10 @@ UNDER_ASAN = pytest.mark.skipif(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
 @pytest.mark.parametrize(
     "program",
-    [pytest.param(WHILE_ANOTHER_ALLOCATES, id="allocating", marks=UNDER_ASAN), pytest.param(AFTER_THREADS, id="threads")],
+    [
+        pytest.param(WHILE_ANOTHER_ALLOCATES, id="allocating", marks=UNDER_ASAN),
+        pytest.param(AFTER_THREADS, id="threads"),
+    ],
 )
 def test_the_child_of_a_fork_does_not_wait_for_threads_it_has_not_got(program: str) -> None:
     command = [sys.executable, "-W", "ignore", "-c", WAIT + program]

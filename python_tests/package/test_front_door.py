@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import nasp_ext
-from nasp_ext import Gates, RetrainConfig, SearchConfig, SearchSpace
+from nasp_ext import CellSpace, Gates, RetrainConfig, SearchConfig
 
 DARTS = nasp_ext.space("darts")
 TASK = nasp_ext.ClassificationTask(nasp_ext.load_data("digits", limit=40))
@@ -98,7 +98,7 @@ def test_whole_numbers_of_numpy_are_numbers():
     assert SearchConfig(cells=np.int64(3), lr=np.float32(0.5)) == SearchConfig(cells=3, lr=0.5)
 
 
-OTHER = SearchSpace("other-order", tuple(reversed(DARTS.normal)), DARTS.reduce)
+OTHER = CellSpace("other-order", tuple(reversed(DARTS.normal)), DARTS.reduce)
 
 
 def test_a_strategy_of_another_space_of_the_same_shape_is_refused(tmp_path):

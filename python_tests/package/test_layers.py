@@ -13,51 +13,32 @@ PACKAGE = ROOT / "nasp_ext"
 ALLOWED = {
     "_command": set(),
     "_info": {"_host"},
-    "ops": {"_C", "_info"},
-    "gates": set(),
-    "states": set(),
     "checks": set(),
-    "space": set(),
-    "genotype_cells": set(),
-    "genotype_values": set(),
-    "genotype_text": {"genotype_values"},
-    "genotypes": {"genotype_cells", "genotype_text"},
-    "layered": {"space", "genotype_cells", "genotype_text", "genotypes"},
-    "nn": {"ops", "gates", "space", "genotype_cells", "genotypes", "layered", "checks"},
-    "derive": {"gates", "space", "genotypes", "layered", "nn"},
-    "optim": {"ops", "gates", "states"},
-    "strategies": {"ops", "optim", "gates", "space", "genotypes", "layered", "states", "checks"},
-    "data": {"checks"},
-    "tabular": {"genotype_cells", "genotypes"},
-    "plots": {"genotypes", "layered"},
+    "states": set(),
+    "plots": set(),
+    "ops": {"_C", "_info"},
+    "arch": {"checks"},
+    "nn": {"ops", "arch", "checks"},
+    "optim": {"ops", "arch", "states"},
+    "strategies": {"ops", "optim", "arch", "families", "states", "checks"},
+    "families": {"ops", "nn", "arch", "plots", "checks"},
     "config": {"checks"},
+    "tasks": {"arch", "families", "nn", "checks", "config"},
     "engine": {
-        *("ops", "gates", "space", "genotype_text", "genotypes", "layered", "nn", "derive", "optim"),
-        *("strategies", "data", "plots", "config", "states", "checks"),
+        *("ops", "arch", "families", "nn", "optim", "strategies", "tasks", "plots", "config"),
+        *("states", "checks"),
     },
     "reproduce": {
-        *("gates", "space", "genotypes", "layered", "nn", "derive", "optim", "strategies", "engine"),
-        *("data", "tabular", "plots", "config", "checks"),
+        *("arch", "families", "nn", "optim", "strategies", "engine", "tasks", "plots", "config", "checks"),
     },
     "commands": {
-        *("_info", "gates", "space", "genotypes", "layered", "nn", "derive", "strategies", "engine"),
-        *("data", "plots", "config", "reproduce", "tabular", "checks"),
+        *("_info", "arch", "families", "nn", "strategies", "engine", "tasks", "plots", "config"),
+        *("reproduce", "checks"),
     },
     "__main__": {"cli"},
     "cli": {
-        *(
-            "_command",
-            "_info",
-            "gates",
-            "space",
-            "genotypes",
-            "layered",
-            "nn",
-            "derive",
-            "strategies",
-            "engine",
-        ),
-        *("data", "plots", "config", "reproduce", "commands", "checks"),
+        *("_command", "_info", "arch", "families", "nn", "strategies", "engine", "tasks", "plots"),
+        *("config", "reproduce", "commands", "checks"),
     },
 }
 
@@ -115,7 +96,7 @@ def test_the_import_rule_sees_relative_and_nested_imports(
     file = tmp_path / "strategies" / "nasp.py"
     file.parent.mkdir()
     file.write_text(
-        "def f():\n    from ..nn import MixedOp\n    from . import base\n    import nasp_ext.engine.search\n"
+        "def f():\n    from ..nn import MixedOp\n    from . import base\n    import nasp_ext.engine.lock\n"
     )
     monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
     assert imported_layers(file) == {"nn", "strategies", "engine"}

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from nasp_ext.genotypes import GENOTYPES, Genotype
-from nasp_ext.plots import cell_svg, write_cell_svgs
+from nasp_ext.families.cells.drawing import cell_svg, write_cell_svgs
+from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
 from nasp_ext.plots.layout import crossings, layout
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -7,20 +7,22 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
+from nasp_ext.arch.gates import MIXED, Gates
+from nasp_ext.arch.registry import register_space
 from nasp_ext.cli import main
 from nasp_ext.config import SearchRun
-from nasp_ext.data import load_data
-from nasp_ext.engine import ClassificationTask, search
+from nasp_ext.engine import search
 from nasp_ext.engine.build import build_strategy, search_space
-from nasp_ext.gates import MIXED, Gates
-from nasp_ext.layered import LayeredSpace
-from nasp_ext.nn import supernet
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.layered.space import LayeredSpace
+from nasp_ext.families.networks import supernet
 from nasp_ext.reproduce.asm_stability import AsmStability, in_layers, replaced_edge
-from nasp_ext.space import SearchSpace, register_space
+from nasp_ext.tasks.images.load import load_data
+from nasp_ext.tasks.images.task import ClassificationTask
 
 OPTIONS = ("none", "skip_connect", "conv_1x1")
-TINY = register_space(SearchSpace("tiny-asm-stability", OPTIONS, OPTIONS, nodes=1))
-ONE = register_space(SearchSpace("one-option", ("skip_connect",), ("skip_connect",), nodes=1))
+TINY = register_space(CellSpace("tiny-asm-stability", OPTIONS, OPTIONS, nodes=1))
+ONE = register_space(CellSpace("one-option", ("skip_connect",), ("skip_connect",), nodes=1))
 SIZES = ["--limit", "80", "--channels", "2", "--epochs", "1", "--batch", "20", "--device", "cpu"]
 
 

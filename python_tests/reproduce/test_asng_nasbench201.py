@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from nasp_ext.cli import main
+from nasp_ext.families.cells.table import read_table
 from nasp_ext.reproduce.asng_nasbench201 import AsngNasbench201
-from nasp_ext.tabular import read_table
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "nasbench201.csv.gz"
 FORM = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"

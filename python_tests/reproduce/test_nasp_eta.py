@@ -7,14 +7,15 @@ from xml.etree import ElementTree
 
 import pytest
 
+from nasp_ext.arch.registry import register_space
 from nasp_ext.cli import main
+from nasp_ext.families.cells.space import CellSpace
 from nasp_ext.reproduce import EXPERIMENTS
 from nasp_ext.reproduce.nasp_eta import NaspEta
 from nasp_ext.reproduce.ranks import ranks, spearman
-from nasp_ext.space import SearchSpace, register_space
 
 OPTIONS = ("sep_conv_3x3", "conv_3x3", "conv_1x1", "skip_connect")  # 100, 144, 16 and 0 parameters at C = 4
-register_space(SearchSpace("tiny-eta", OPTIONS, OPTIONS, nodes=2))
+register_space(CellSpace("tiny-eta", OPTIONS, OPTIONS, nodes=2))
 SMALL = ["--space", "tiny-eta", "--limit", "160", "--channels", "4", "--epochs", "4", "--batch", "20"]
 SMALL += ["--preset", "paper", "--arch-lr", "0.1"]
 

@@ -5,11 +5,12 @@ import re
 
 import pytest
 
+from nasp_ext.arch.registry import register_space
 from nasp_ext.cli import main
-from nasp_ext.space import SearchSpace, register_space
+from nasp_ext.families.cells.space import CellSpace
 
 OPTIONS = ("skip_connect", "conv_1x1", "max_pool_3x3")
-register_space(SearchSpace("tiny-stability", OPTIONS, OPTIONS, nodes=1))
+register_space(CellSpace("tiny-stability", OPTIONS, OPTIONS, nodes=1))
 SMALL = ["--space", "tiny-stability", "--limit", "40", "--channels", "2", "--batch", "10", "--epochs", "3"]
 
 

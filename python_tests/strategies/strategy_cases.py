@@ -9,14 +9,15 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from nasp_ext import strategies
-from nasp_ext.gates import Gates
-from nasp_ext.layered import LayeredSpace
-from nasp_ext.space import SearchSpace, Space
+from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.layered.space import LayeredSpace
 from nasp_ext.strategies.base import AttentionStrategy, Strategy, looks, option_types
 
 NAMES = strategies.names()
 STEERED = [name for name in NAMES if not looks(name)]
-SMALL = SearchSpace(
+SMALL = CellSpace(
     "small", ("none", "skip_connect", "conv_1x1", "max_pool_3x3"), ("skip_connect", "conv_1x1"), nodes=1
 )
 BEST = (3, 2, 1, 0)
@@ -43,12 +44,12 @@ TOYS = {
 }
 
 
-def space_for(name: str, found: Space) -> Space:
+def space_for(name: str, found: SearchSpace) -> SearchSpace:
     """The space itself, or for a strategy that looks at attention one of three such cells."""
     return LayeredSpace.of(found, 3, attention=True) if looks(name) else found
 
 
-def build(name: str, found: Space, seed: int, **options: Any) -> Strategy:
+def build(name: str, found: SearchSpace, seed: int, **options: Any) -> Strategy:
     """The strategy in ``space_for`` it; the seed goes to those that draw."""
     seeded = {"seed": seed} if "seed" in option_types(name) else {}
     return strategies.strategy(name, space_for(name, found), **seeded, **options)

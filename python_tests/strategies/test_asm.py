@@ -6,12 +6,13 @@ import dataclasses
 import pytest
 import torch
 
-from nasp_ext.gates import MIXED, PRUNED
-from nasp_ext.layered import LayeredSpace
-from nasp_ext.space import SearchSpace, space
+from nasp_ext.arch.gates import MIXED, PRUNED
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.layered.space import LayeredSpace
 from nasp_ext.strategies import ASMStrategy, strategy
 
-CELL = SearchSpace("small", ("none", "skip_connect", "conv_1x1"), ("max_pool_3x3", "conv_1x1"), nodes=2)
+CELL = CellSpace("small", ("none", "skip_connect", "conv_1x1"), ("max_pool_3x3", "conv_1x1"), nodes=2)
 SPACE = LayeredSpace.of(CELL, 3, attention=True)  # layers 2 and 3 reduce; 5 edges each
 ALL_EDGES = LayeredSpace.of(dataclasses.replace(CELL, edges_per_node=None), 3, attention=True)
 

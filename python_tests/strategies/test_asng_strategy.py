@@ -9,8 +9,10 @@ from itertools import combinations, pairwise
 import pytest
 import torch
 
-from nasp_ext.gates import PRUNED
-from nasp_ext.space import SearchSpace, Space, space
+from nasp_ext.arch.gates import PRUNED
+from nasp_ext.arch.registry import space
+from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.families.cells.space import CellSpace
 from nasp_ext.strategies import ASNGStrategy
 
 DARTS = space("darts")
@@ -115,7 +117,7 @@ def test_it_finds_the_best_edges_and_their_operations(keep):
 
 def test_rows_of_a_node_that_differ_keep_their_own_options():
     @dataclass(frozen=True)
-    class Uneven(Space):
+    class Uneven(SearchSpace):
         @property
         def rows(self):
             return 3
@@ -160,6 +162,6 @@ def test_a_loss_that_is_no_number_is_the_worst_one():
 
 
 def test_a_row_without_an_option_is_refused():
-    only_none = SearchSpace("only-none", ("none",), ("skip_connect",))
+    only_none = CellSpace("only-none", ("none",), ("skip_connect",))
     with pytest.raises(ValueError, match="found none in row 0"):
         ASNGStrategy(only_none)

@@ -22,9 +22,11 @@ from strategy_cases import (
 )
 
 from nasp_ext import strategies
-from nasp_ext.derive import genotype_of
-from nasp_ext.gates import PRUNED, Gates
-from nasp_ext.space import SearchSpace, Space, space
+from nasp_ext.arch.gates import PRUNED, Gates
+from nasp_ext.arch.registry import space
+from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.derivation import genotype_of
 from nasp_ext.strategies import strategy
 from nasp_ext.strategies.base import looks, option_types
 
@@ -43,7 +45,7 @@ def name(request):
 
 
 @pytest.fixture(params=["darts", "nasp", "nas-bench-201"])
-def found(request, name) -> SearchSpace:
+def found(request, name) -> CellSpace:
     if looks(name) and request.param == "nas-bench-201":
         pytest.skip("its cells have no reductions, and layers with attention do")
     return space(request.param)
@@ -70,7 +72,7 @@ def same_gates(one: Gates, two: Gates) -> bool:
     return torch.equal(one.weight, two.weight) and (one.active, one.unit) == (two.active, two.unit)
 
 
-def check_feasible(gates: Gates, found: Space, by_node: bool) -> None:
+def check_feasible(gates: Gates, found: SearchSpace, by_node: bool) -> None:
     """(R, K), nothing outside the options that exist; rows one-hot as ``active`` says, or adding up to 1,
     each by itself or those of a node together."""
     assert gates.weight.shape == (found.rows, found.options)
@@ -224,7 +226,7 @@ def test_a_name_can_be_registered_once_only():
 
 
 def test_a_space_says_how_many_edges_a_node_keeps(name):
-    one = SearchSpace("one-edge", ("skip_connect", "conv_1x1"), ("skip_connect",), nodes=3, edges_per_node=1)
+    one = CellSpace("one-edge", ("skip_connect", "conv_1x1"), ("skip_connect",), nodes=3, edges_per_node=1)
     active, bounds = build(name, one, 1).best().active, space_for(name, one).node_offsets
     kept = [sum(option >= 0 for option in active[low:high]) for low, high in pairwise(bounds)]
     assert set(kept) == {1}

@@ -6,9 +6,10 @@ import torch
 from strategy_cases import SMALL, Unrolled, optimizer_gradient, set_matrix
 from torch import nn
 
-from nasp_ext.gates import PRUNED
-from nasp_ext.nn import supernet
-from nasp_ext.space import SearchSpace, space
+from nasp_ext.arch.gates import PRUNED
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.networks import supernet
 from nasp_ext.strategies import strategy
 
 FLOAT64 = {"rtol": 1e-12, "atol": 1e-12}
@@ -60,7 +61,7 @@ def test_the_matrix_moves_as_the_authors_adam_moves_it():
 
 
 def test_none_takes_part_in_the_softmax_that_ranks_edges_but_is_no_choice():
-    found = SearchSpace("rank", ("none", "skip_connect", "conv_1x1"), ("skip_connect",), nodes=2)
+    found = CellSpace("rank", ("none", "skip_connect", "conv_1x1"), ("skip_connect",), nodes=2)
     search = strategy("darts", found, dtype=torch.float64)
     a = torch.zeros(10, 3, dtype=torch.float64)
     a[2] = torch.tensor([5.0, 1.0, 3.0])  # node 1: the largest entry, but `none` takes its probability

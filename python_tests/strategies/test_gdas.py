@@ -5,7 +5,7 @@ import pytest
 import torch
 from strategy_cases import SMALL, optimizer_gradient, set_matrix
 
-from nasp_ext.space import space
+from nasp_ext.arch.registry import space
 from nasp_ext.strategies import strategy
 
 SELECTABLE = SMALL.selectable()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nasp_ext.space import space
+from nasp_ext.arch.registry import space
 from nasp_ext.strategies import NASPStrategy
 
 

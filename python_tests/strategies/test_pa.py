@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from nasp_ext import ops
-from nasp_ext.space import SearchSpace, space
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.space import CellSpace
 from nasp_ext.strategies import strategy
 
-PAIR = SearchSpace("pair", ("skip_connect", "conv_1x1"), ("skip_connect", "conv_1x1"), nodes=1)
+PAIR = CellSpace("pair", ("skip_connect", "conv_1x1"), ("skip_connect", "conv_1x1"), nodes=1)
 PLAIN = {"preset": "paper", "lr": 0.25, "dtype": torch.float64}
 
 

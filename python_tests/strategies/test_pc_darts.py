@@ -8,13 +8,14 @@ import torch
 from strategy_cases import SMALL
 from torch import nn
 
-from nasp_ext.gates import PRUNED
-from nasp_ext.nn import supernet
-from nasp_ext.space import SearchSpace, space
+from nasp_ext.arch.gates import PRUNED
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.networks import supernet
 from nasp_ext.strategies import strategy
 
 FLOAT64 = {"rtol": 1e-12, "atol": 1e-12}
-RANK = SearchSpace("rank", ("none", "skip_connect", "conv_1x1"), ("skip_connect",), nodes=2)
+RANK = CellSpace("rank", ("none", "skip_connect", "conv_1x1"), ("skip_connect",), nodes=2)
 NODES = [range(0, 2), range(2, 5), range(5, 7), range(7, 10)]  # rows of RANK
 
 

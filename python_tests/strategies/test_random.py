@@ -4,12 +4,13 @@
 import pytest
 import torch
 
-from nasp_ext.gates import PRUNED
-from nasp_ext.space import SearchSpace, space
+from nasp_ext.arch.gates import PRUNED
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.space import CellSpace
 from nasp_ext.strategies import strategy
 
 OPTIONS = ("skip_connect", "conv_1x1", "max_pool_3x3", "avg_pool_3x3")
-CELLS = SearchSpace("race", OPTIONS, OPTIONS, nodes=1)
+CELLS = CellSpace("race", OPTIONS, OPTIONS, nodes=1)
 
 
 def quality(active) -> float:

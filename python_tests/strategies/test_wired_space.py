@@ -4,7 +4,7 @@
 import pytest
 from strategy_cases import NAMES, STEERED
 
-from nasp_ext.space import space
+from nasp_ext.arch.registry import space
 from nasp_ext.strategies import strategy
 
 WIRED = space("asng-cnn")

@@ -9,8 +9,8 @@ from random import Random
 import pytest
 import torch
 
-from nasp_ext.space import space
-from nasp_ext.tabular import Table, read_table
+from nasp_ext.arch.registry import space
+from nasp_ext.families.cells.table import Table, read_table
 
 NAMES = ("skip", "none", "conv")
 CELLS = ["|{}~0|+|{}~0|{}~1|".format(*names) for names in product(NAMES, repeat=3)]
