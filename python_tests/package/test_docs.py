@@ -19,25 +19,28 @@ MODULES = [
 ]
 
 
-def python_blocks(page: Path) -> str:
-    """The Python blocks of a page, one after the other, at the lines where they stand in it."""
+def python_blocks(page: Path) -> list[tuple[int, str]]:
+    """(line, code) of every Python block of a page."""
     text = page.read_text()
-    blocks = [(m.start(1), m[1]) for m in re.finditer(r"```python\n(.*?)```", text, re.S)]
-    lines: list[str] = []
-    for start, code in blocks:
-        lines += [""] * (text.count("\n", 0, start) - len(lines))
-        lines += code.splitlines()
-    return "\n".join(lines)
+    return [
+        (text.count("\n", 0, m.start(1)) + 1, m[1]) for m in re.finditer(r"```python\n(.*?)```", text, re.S)
+    ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_the_python_examples_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+BLOCKS = [(page, line, code) for page in PAGES for line, code in python_blocks(page)]
+
+
+@pytest.mark.parametrize("page, line, code", BLOCKS, ids=[f"{page.name}:{line}" for page, line, _ in BLOCKS])
+def test_every_python_example_of_a_page_runs_when_copied_alone(
+    page: Path, line: int, code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(strategies, "_FACTORIES", dict(strategies._FACTORIES))  # what a page registers goes
-    exec(compile(python_blocks(page), str(page), "exec"), {})
+    monkeypatch.chdir(tmp_path)
+    exec(compile("\n" * (line - 1) + code, str(page), "exec"), {"__name__": "__main__"})
 
 
 def test_the_readme_has_examples() -> None:
-    assert "nasp_ext.MixedOp" in python_blocks(ROOT / "README.md")
+    assert any("nasp_ext.MixedOp" in code for _, code in python_blocks(ROOT / "README.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
