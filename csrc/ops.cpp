@@ -5,7 +5,7 @@
 //
 // mask: contiguous bool, (M, K) where M divides the number of rows of `a`: row r reads mask row r %
 // M. seed: None breaks exact ties by the lowest index, a number by a hash (csrc/prox/prox_math.h).
-#include "common/tensors.h"
+#include "core/tensors.h"
 
 STABLE_TORCH_LIBRARY(nasp_ext, m) {
   // (..., R, K) -> values (..., R, K), index (..., R) int64.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The sums of a node's edges in the backward, see Operators::node_gradient_sums.
+// The sums of a node's edges in the backward, see csrc/node.
 #pragma once
 
-#include "operators.h"
+#include "../core/tensors.h"
 
 namespace nasp_ext {
 

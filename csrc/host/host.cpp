@@ -8,7 +8,7 @@ namespace py = pybind11;
 namespace {
 
 // Which clone of the CPU kernels the dynamic loader picks; the levels of NASP_SIMD_CLONES in
-// csrc/common/simd.h, which GCC alone makes.
+// csrc/core/simd.h, which GCC alone makes.
 const char* instruction_set() {
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
   __builtin_cpu_init();
