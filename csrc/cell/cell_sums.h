@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The sums of a node's edges in the backward, see csrc/node.
+// The sums of a node's edges in the backward, see node_gradient_sums.
 #pragma once
 
 #include "../core/tensors.h"

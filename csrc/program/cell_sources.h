@@ -7,7 +7,7 @@
 
 namespace nasp_ext {
 
-// The options of the edges out of one state, see csrc/source_dots.
+// The options of the edges out of one state, see csrc/source_dots/source_dots.h.
 struct StateSource {
   std::vector<int64_t> nodes;  // whose gradient each edge of the program takes
   std::vector<SourceOption> options;

@@ -128,7 +128,8 @@ def test_every_kernel_file_has_its_bounds() -> None:
         "planted_faults"
     } == set(KERNELS)
     for name, kernels in KERNELS.items():
-        text = "".join(p.read_text() for p in sorted(read_by_compiler(source(name), set())))
+        inputs = read_by_compiler(source(name), set())
+        text = "".join(p.read_text() for p in inputs if p.parent.name != "emulator")
         declared = re.findall(
             r"__global__\s+void\s+(?:__launch_bounds__\((?:[^()]|\(\))*\)\s+)?(\w+)\(", text
         )
