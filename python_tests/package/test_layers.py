@@ -12,7 +12,7 @@ PACKAGE = ROOT / "nasp_ext"
 # Layer -> the layers it may import. A layer is a module or folder directly below nasp_ext.
 ALLOWED = {
     "_command": set(),
-    "_info": {"_host"},
+    "_info": {"_host", "_C"},
     "ops": {"_C", "_info"},
     "gates": set(),
     "states": set(),
