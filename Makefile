@@ -3,6 +3,7 @@
 # make test   set up and run the tests
 # make check  format, lint, types, C++ tests, tests
 # make clang  every C++ source past clang's front end, warnings as errors; GCC compiles them in all other targets
+# make wheel  one wheel in dist/ for every Python from 3.10 on, with manylinux in its name where auditwheel can say so
 # make torture   10^5 damaged calls of each operator, an hour; the tests make 10^3
 # make sanitize  the CPU operators under the address and undefined-behaviour sanitizers; CI runs both
 PYTHON ?= python3
@@ -13,7 +14,7 @@ BIN = $(VENV)/bin
 CXX_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 SOURCES = pyproject.toml setup.py $(CXX_FILES) $(shell find build_backend nasp_ext -name '*.py')
 
-.PHONY: demo test check format lint types ctest clang torture sanitize install benchmark report clean
+.PHONY: demo test check format lint types ctest clang wheel torture sanitize install benchmark report clean
 
 demo: $(VENV)/installed
 	$(BIN)/nasp-ext search --out $(RUN) --overwrite
@@ -56,6 +57,17 @@ clang: $(VENV)/torch
 	headers=$$($(BIN)/python -c "import sysconfig; p = sysconfig.get_path; \
 	  print('-isystem', p('purelib') + '/torch/include', '-isystem', p('include'))") && \
 	printf '%s\n' $(CLANG_FILES) | xargs -P 2 -n 1 $(CLANG) $(CLANG_FLAGS) $$headers -x c++
+
+# PyTorch's own libraries are those of the environment and stay out of the wheel.
+wheel: $(VENV)/torch
+	rm -rf build/release build/wheel
+	NASP_RELEASE=1 $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	mkdir -p dist
+	PATH="$(abspath $(BIN)):$$PATH"; \
+	if ! { command -v auditwheel && command -v patchelf; } > /dev/null; then \
+	  echo "auditwheel or patchelf is not installed: the wheel keeps the tag of this system alone"; cp build/wheel/*.whl dist; \
+	else auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' --wheel-dir dist build/wheel/*.whl; fi
+	@ls dist
 
 torture: $(VENV)/installed-dev
 	$(BIN)/python python_tests/ops/torture.py --calls 100000

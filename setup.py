@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Compiles csrc/ against the PyTorch that is installed.
 
-Environment: NASP_CUDA=auto|1|0, TORCH_CUDA_ARCH_LIST, CUDA_HOME, MAX_JOBS. Sources are found by a naming
+Environment: NASP_CUDA=auto|1|0, NASP_RELEASE=1|0, TORCH_CUDA_ARCH_LIST, CUDA_HOME, MAX_JOBS. A release
+build leaves out the host module, the one part that belongs to a single Python version, so that its wheel
+serves all that abi3 does. Sources are found by a naming
 rule, which CMakeLists.txt repeats: csrc/*.cpp and csrc/*/*_cpu.cpp always; csrc/*/*_kernel.cu and
 csrc/*/*_cuda.cpp with CUDA; csrc/host/*.cpp for the host module, which includes no PyTorch header.
 """
@@ -86,6 +88,13 @@ def cuda_plan(torch: ModuleType, cuda_home: str | None) -> tuple[bool, str]:
     return True, f"nvcc of {cuda_home}"
 
 
+def is_release() -> bool:
+    choice = os.environ.get("NASP_RELEASE", "0")
+    if choice not in ("0", "1"):
+        raise SystemExit(f"nasp_ext: expected NASP_RELEASE to be 0 or 1, found {choice!r}")
+    return choice == "1"
+
+
 def check_system() -> None:
     """Stop where no compiler is known that takes the sources."""
     if sys.platform == "win32":
@@ -99,7 +108,6 @@ def build_options() -> dict[str, Any]:
     """The extension modules and the build command; imports torch, so only for commands that compile."""
     check_system()
     import torch
-    from pybind11.setup_helpers import Pybind11Extension
     from torch.utils import cpp_extension
 
     cuda_home = find_cuda_home(Path(torch.__file__).parents[1])
@@ -113,6 +121,13 @@ def build_options() -> dict[str, Any]:
     common = ["-O3", "-std=c++17", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"]
     cxx = [*common, "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wno-psabi"]
     nvcc = [*common, "-fmad=false", "-Xcompiler=-fvisibility=hidden"]
+    facts = {
+        "NASP_WITH_CUDA": int(with_cuda),
+        "NASP_TORCH_VERSION": f'"{torch.__version__}"',
+        "NASP_CUDA_ARCHS": f'"{archs}"',
+        "NASP_CUDA_REASON": f'"{reason}"',
+    }
+    cxx += [f"-D{name}={value}" for name, value in facts.items()]
     files, libraries, library_dirs = sources(*CPU_SOURCES), ["pthread"], []
     include_dirs = [str(ROOT / "csrc")]
     if with_cuda and cuda_home:
@@ -136,20 +151,23 @@ def build_options() -> dict[str, Any]:
         extra_compile_args={"cxx": cxx, "nvcc": nvcc},
         depends=sources("csrc/*/*.h", "csrc/*/*.cuh", "setup.py"),
     )
-    facts = {
-        "NASP_TORCH_VERSION": torch.__version__,
-        "NASP_CUDA_ARCHS": archs,
-        "NASP_CUDA_REASON": reason,
-    }
+    build: dict[str, Any] = {"cmdclass": {"build_ext": cpp_extension.BuildExtension}}
+    if is_release():
+        # A folder of its own: a wheel takes all that earlier builds left in the usual one.
+        options = {"build": {"build_base": "build/release"}, "bdist_wheel": {"py_limited_api": "cp310"}}
+        without = {"nasp_ext": ["_host.pyi"]}
+        return {**build, "ext_modules": [operators], "options": options, "exclude_package_data": without}
+    from pybind11.setup_helpers import Pybind11Extension
+
     host = Pybind11Extension(
         "nasp_ext._host",
         sources(*HOST_SOURCES),
         cxx_std=17,
-        define_macros=[("NASP_WITH_CUDA", str(int(with_cuda))), *((k, f'"{v}"') for k, v in facts.items())],
-        depends=["setup.py"],
+        define_macros=[(name, str(value)) for name, value in facts.items()],
+        depends=["setup.py", *sources("csrc/host/*.h")],
     )
     host.extra_compile_args = {"cxx": host.extra_compile_args, "nvcc": []}
-    return {"ext_modules": [operators, host], "cmdclass": {"build_ext": cpp_extension.BuildExtension}}
+    return {**build, "ext_modules": [operators, host]}
 
 
 COMPILING = {"build", "build_ext", "bdist_wheel", "install", "develop", "editable_wheel"}

@@ -4,8 +4,8 @@
 // kernels.
 //
 // mask: contiguous bool, (M, K) where M divides the number of rows of `a`: row r reads mask row r %
-// M. seed: None breaks exact ties by the lowest index, a number by a hash (csrc/prox/prox_math.h).
-#include "common/tensors.h"
+// M. seed: None breaks exact ties by the lowest index, a number by a hash (csrc/core/ties.h).
+#include "core/tensors.h"
 
 STABLE_TORCH_LIBRARY(nasp_ext, m) {
   // (..., R, K) -> values (..., R, K), index (..., R) int64.
@@ -70,7 +70,7 @@ STABLE_TORCH_LIBRARY(nasp_ext, m) {
   // Of the fused operators on the CPU: 0 = any processor, 1 = AVX2, 2 = AVX-512. Uses none above
   // `most` from now on (-1 changes nothing) and returns the one in use; for tests.
   m.def("instruction_set(int most) -> int");
-  // <grads[edge], O(x)> of every option of the program, see csrc/source/program.h.
+  // <grads[edge], O(x)> of every option of the program, see csrc/program/source_program.h.
   m.def(
       "source_dots(Tensor x, Tensor[] grads, int[] program, Tensor[] weights, "
       "Tensor(a!)[] statistics, float[] numbers) -> Tensor");
@@ -78,13 +78,13 @@ STABLE_TORCH_LIBRARY(nasp_ext, m) {
   m.def(
       "update_statistics_(Tensor(a!)[] means, Tensor(b!)[] variances, Tensor(c!)[] batches, "
       "Tensor[] norms, int[] counts, float[] momenta) -> ()");
-  // A cell with one choice of options, see csrc/cell/cell.h; size: channels, height, width of a
-  // node. Returns the output, then what the backward needs.
+  // A cell with one choice of options, see csrc/program/cell_program.h; size: channels, height,
+  // width of a node. Returns the output, then what the backward needs.
   m.def(
       "cell_forward(Tensor[] inputs, int[] program, Tensor[] weights, Tensor(a!)[] statistics, "
       "float[] numbers, Tensor? factors, int[] size) -> Tensor[]");
   // Of each state the dots of its options, of each node the sums of its edges, the gradients of the
-  // inputs and of the weights; empty where there is none. See csrc/cell/cell_sources.h.
+  // inputs and of the weights; empty where there is none. See csrc/program/cell_sources.h.
   m.def(
       "cell_backward(Tensor grad, Tensor[] inputs, Tensor[] kept, int[] program, Tensor[] weights, "
       "float[] numbers, Tensor? factors, bool weighted, bool need_weights, int[] need_inputs, "

@@ -1,12 +1,7 @@
 # SPDX-License-Identifier: MIT
-from typing import TypedDict
+"""The facts of _C as a plain pybind11 module; a release build has none."""
 
-class _BuildInfo(TypedDict):
-    compiler: str
-    torch_built_with: str
-    cuda: bool
-    cuda_archs: str
-    cuda_reason: str
+from ._C import BuildInfo
 
-def build_info() -> _BuildInfo: ...
+def build_info() -> BuildInfo: ...
 def instruction_set() -> str: ...

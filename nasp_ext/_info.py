@@ -5,12 +5,17 @@ import platform
 
 import torch
 
-from nasp_ext import __version__, _host
+from nasp_ext import __version__
+
+try:
+    from nasp_ext._host import build_info, instruction_set
+except ImportError:  # a release build, whose one binary serves every Python
+    from nasp_ext._C import build_info, instruction_set
 
 
 def cuda_reason() -> str:
     """Why the CUDA operators cannot run here; an empty string if they can."""
-    info = _host.build_info()
+    info = build_info()
     if not info["cuda"]:
         return f"nasp_ext was built without CUDA kernels: {info['cuda_reason']}"
     if torch.version.cuda is None:
@@ -22,7 +27,7 @@ def cuda_reason() -> str:
 
 def info_lines() -> list[str]:
     """The report of ``nasp-ext info``, a fact a line."""
-    info = _host.build_info()
+    info = build_info()
     kernels = f"built for {info['cuda_archs']}" if info["cuda"] else f"not built: {info['cuda_reason']}"
     if torch.cuda.is_available():
         names = (torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
@@ -33,7 +38,7 @@ def info_lines() -> list[str]:
         f"nasp_ext {__version__}",
         f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
         f"PyTorch {torch.__version__} (built with {info['torch_built_with']}, compiler {info['compiler']})",
-        f"CPU kernels: {_host.instruction_set()}, {torch.get_num_threads()} threads",
+        f"CPU kernels: {instruction_set()}, {torch.get_num_threads()} threads",
         f"CUDA kernels: {kernels}",
         f"CUDA devices: {devices}",
         f"CUDA operators: {cuda_reason() or 'available'}",

@@ -2,24 +2,16 @@
 // Blocks on CUDA.
 #include <tuple>
 
-#include "../cell/operators.h"
-#include "../common/device.h"
-#include "behind_norm.h"
+#include "../core/boxed.h"
+#include "../core/device.h"
+#include "../core/image_memory.h"
+#include "../norm/behind_norm.h"
+#include "../norm/on_device.h"
+#include "block.h"
 #include "on_device.h"
 
 namespace nasp_ext {
 namespace {
-
-// A block for a call of its own: geometry and norm as the operators take them.
-ProgramBlock program_block(const MaybeTensor& depthwise, Tensors products,
-                           const std::vector<int64_t>& geometry, bool relu, const char* op) {
-  ProgramBlock block;
-  block.weights = {depthwise, std::move(products)};
-  check_geometry(geometry, op);
-  block.geometry = geometry;
-  block.relu = relu;
-  return block;
-}
 
 // What the kernels leave in pieces, and the launches that add it up.
 template <class T>
@@ -49,19 +41,19 @@ class Pieces {
 template <class T>
 class ForwardLaunch {
  public:
-  void add(ForwardCall& call) {
+  BlockOutput add(const BlockForwardCall& call) {
     const char* op = "block_forward";
     const Images in = as_first_images(call.x, op, "x");
-    const ProgramBlock& block = *call.block;
+    const ProgramBlock& block = call.block;
     BlockWeights weights = block.weights;
-    const BlockShape s = block_shape(in, weights, block.geometry.data(), block.relu, call.x, op);
+    const BlockShape s = block_shape(in, weights, block.geometry, block.relu, call.x, op);
     const NormArguments& bn = block.norm.arguments;
     check_norm_arguments(bn, s.out_channels, call.x, op);
     check_in_norm(call.in_norm, s.in_channels, call.x, op);
-    const bool norm = block.norm.exists && !call.without_norm, batch = norm && !bn.mean;
+    const bool norm = block.norm.exists, batch = norm && !bn.mean;
     check_batch(norm, bn, in.count, op);
-    call.z = empty_images(call.x, in.count, s.out_channels, s.out_height, s.out_width);
-    call.norm = empty_matrix(call.x, norm ? kNormRows : 0, s.out_channels, call.x.scalar_type());
+    Tensor z = new_images<OnCuda>(call.x, in.count, s.out_channels, s.out_height, s.out_width);
+    Tensor rows = empty_matrix(call.x, norm ? kNormRows : 0, s.out_channels, call.x.scalar_type());
     BlockForward<T> f{};
     f.shape = geometry_of(s, in.count, op);
     const int64_t tiles = tiles_of(f.shape.out_pixels(), kTilePixels);
@@ -70,13 +62,14 @@ class ForwardLaunch {
     f.weights = weights_on_device<T>(weights);
     f.x = data_of<T>(call.x);
     f.in_norm = data_or_null<T>(call.in_norm);
-    f.z = mutable_data_of<T>(call.z);
+    f.z = mutable_data_of<T>(z);
     f.sums = batch ? mutable_data_of<T>(sums_.back()) : nullptr;
     if (in.count > 0) forwards_.push_back(f);
     weights_.push_back(std::move(weights));
     if (norm)
       finishes_.push_back(finish_of(bn, data_of<T>(sums_.back()), f.shape.out_pixels(), kTilePixels,
-                                    s.out_channels, mutable_data_of<T>(call.norm), op));
+                                    s.out_channels, mutable_data_of<T>(rows), op));
+    return {z, rows};
   }
   void launch(stream_t stream) const {
     launch_in_chunks<BlockForwards<T>, kForwardsPerLaunch>(
@@ -95,22 +88,22 @@ class ForwardLaunch {
 template <class T>
 class BackwardLaunch {
  public:
-  void add(BackwardCall& call) {
+  BlockGradients add(const BlockBackwardCall& call) {
     const char* op = "block_backward";
-    const ProgramBlock& block = *call.block;
+    const ProgramBlock& block = call.block;
     const Tensor& x = call.x;
     const Images in = as_first_images(x, op, "x");
     BlockWeights weights = block.weights;
-    const BlockShape s = block_shape(in, weights, block.geometry.data(), block.relu, x, op);
+    const BlockShape s = block_shape(in, weights, block.geometry, block.relu, x, op);
     const bool batch = block.norm.batch;
     const GradientTensors t = check_gradient_tensors(
         {call.grad, call.factors, call.sums, call.z, call.norm, batch, call.out, call.base}, in, x,
         s.out_channels, s.out_height, s.out_width, op);
     check_in_norm(call.in_norm, s.in_channels, x, op);
     const bool with_norm = call.norm.numel() > 0, sums_wanted = call.out && call.in_norm;
-    call.in_sums = empty_matrix(x, sums_wanted ? 2 : 0, s.in_channels, ScalarType::Double);
-    call.grad_depthwise = empty_vector(x, 0, x.scalar_type());
-    call.grad_products.clear();
+    Tensor in_sums = empty_matrix(x, sums_wanted ? 2 : 0, s.in_channels, ScalarType::Double);
+    Tensor grad_depthwise = empty_vector(x, 0, x.scalar_type());
+    Tensors grad_products;
     BlockBackward<T> b{};
     b.shape = geometry_of(s, in.count, op);
     const int64_t pixels = b.shape.out_pixels();
@@ -139,14 +132,18 @@ class BackwardLaunch {
     }
     if (sums_wanted) {
       b.in_sums = pieces_.room(x, tiles, 2 * s.in_channels);
-      pieces_.add_to(mutable_data_of<double>(call.in_sums), b.in_sums, tiles, 2 * s.in_channels);
+      pieces_.add_to(mutable_data_of<double>(in_sums), b.in_sums, tiles, 2 * s.in_channels);
     }
-    if (call.need_weights) weight_gradients(call, s, weights, b);
+    if (call.need_weights) {
+      grad_products = product_gradients(x, s, weights, b);
+      if (s.depthwise) grad_depthwise = depthwise_gradient(x, s, weights, b);
+    }
     if (pixels > 0 && (call.need_weights || call.out)) {
       products_.push_back(b);
       if (s.depthwise) depthwise_.push_back(b);
     }
     weights_.push_back(std::move(weights));
+    return {in_sums, grad_depthwise, grad_products};
   }
   void launch(stream_t stream) const {
     const auto list = [](BlockBackwards<T>& b) { return b.block; };
@@ -158,25 +155,29 @@ class BackwardLaunch {
   }
 
  private:
-  void weight_gradients(BackwardCall& call, const BlockShape& s, const BlockWeights& weights,
-                        BlockBackward<T>& b) {
+  Tensors product_gradients(const Tensor& x, const BlockShape& s, const BlockWeights& weights,
+                            BlockBackward<T>& b) {
     const BlockGeometry& g = b.shape;
     const int64_t part = s.part_channels() * s.in_channels * g.product_taps(), all = s.parts * part;
     b.product_splits = g.images > 0 ? product_splits<T>(g) : 0;
-    b.grad_products = pieces_.room(call.x, b.product_splits, all);
+    b.grad_products = pieces_.room(x, b.product_splits, all);
+    Tensors grads;
     for (int64_t i = 0; i < s.parts; ++i) {
-      const Tensor& product = weights.products[static_cast<size_t>(i)];
-      call.grad_products.push_back(torch::stable::empty_like(product));
-      pieces_.add_to(mutable_data_of<T>(call.grad_products.back()), b.grad_products + i * part,
-                     b.product_splits, part, all);
+      grads.push_back(torch::stable::empty_like(weights.products[static_cast<size_t>(i)]));
+      pieces_.add_to(mutable_data_of<T>(grads.back()), b.grad_products + i * part, b.product_splits,
+                     part, all);
     }
-    if (!s.depthwise) return;
+    return grads;
+  }
+  Tensor depthwise_gradient(const Tensor& x, const BlockShape& s, const BlockWeights& weights,
+                            BlockBackward<T>& b) {
+    const BlockGeometry& g = b.shape;
     const int64_t size = s.in_channels * s.taps();
-    call.grad_depthwise = torch::stable::empty_like(*weights.depthwise);
+    Tensor grad = torch::stable::empty_like(*weights.depthwise);
     b.depthwise_splits = g.images > 0 ? depthwise_splits<T>(g) : 0;
-    b.grad_depthwise = pieces_.room(call.x, b.depthwise_splits, size);
-    pieces_.add_to(mutable_data_of<T>(call.grad_depthwise), b.grad_depthwise, b.depthwise_splits,
-                   size, size);
+    b.grad_depthwise = pieces_.room(x, b.depthwise_splits, size);
+    pieces_.add_to(mutable_data_of<T>(grad), b.grad_depthwise, b.depthwise_splits, size, size);
+    return grad;
   }
 
   std::vector<BlockBackward<T>> products_, depthwise_;
@@ -185,86 +186,48 @@ class BackwardLaunch {
 };
 
 // All calls in one launch set; they are of one dtype, that of the first.
-template <template <class> class Launch, class Call>
-void launch_calls(std::vector<Call>& calls, const char* op) {
-  if (calls.empty()) return;
+template <template <class> class Launch, class Result, class Call>
+std::vector<Result> launch_calls(const std::vector<Call>& calls, const char* op) {
+  std::vector<Result> found;
+  if (calls.empty()) return found;
   const DeviceScope device(calls[0].x);
   dispatch_single_double(calls[0].x.scalar_type(), op, [&](auto zero) {
     Launch<decltype(zero)> launch;
-    for (Call& call : calls) {
+    for (const Call& call : calls) {
       check_like(call.x, calls[0].x, op, "x");
-      launch.add(call);
+      found.push_back(launch.add(call));
     }
     launch.launch(device.stream());
   });
+  return found;
 }
 
 }  // namespace
 
 template <>
-void Operators<OnCuda>::blocks_forward(std::vector<ForwardCall>& calls) {
-  launch_calls<ForwardLaunch>(calls, "block_forward");
+std::vector<BlockOutput> blocks_forward<OnCuda>(const std::vector<BlockForwardCall>& calls) {
+  return launch_calls<ForwardLaunch, BlockOutput>(calls, "block_forward");
 }
 
 template <>
-void Operators<OnCuda>::blocks_backward(std::vector<BackwardCall>& calls) {
-  launch_calls<BackwardLaunch>(calls, "block_backward");
-}
-
-template <>
-std::tuple<Tensor, Tensor> Operators<OnCuda>::block_forward(
-    const Tensor& x, const MaybeTensor& in_norm, const MaybeTensor& depthwise, Tensors products,
-    const std::vector<int64_t>& geometry, bool relu, bool norm, const MaybeTensor& weight,
-    const MaybeTensor& bias, const MaybeTensor& mean, const MaybeTensor& var, double eps) {
-  ProgramBlock block =
-      program_block(depthwise, std::move(products), geometry, relu, "block_forward");
-  block.norm.exists = norm;
-  block.norm.arguments = {weight, bias, mean, var, eps};
-  std::vector<ForwardCall> calls = {{&block, x, in_norm, false, Tensor(), Tensor()}};
-  blocks_forward(calls);
-  return {calls[0].z, calls[0].norm};
-}
-
-template <>
-std::tuple<Tensor, Tensor, Tensors> Operators<OnCuda>::block_backward(
-    const Tensor& grad, const MaybeTensor& factors, const Tensor& sums, const Tensor& z,
-    const Tensor& norm, bool batch_stats, const Tensor& x, const MaybeTensor& in_norm,
-    const MaybeTensor& depthwise, Tensors products, const std::vector<int64_t>& geometry, bool relu,
-    bool need_weights, const MaybeTensor& out, const MaybeTensor& base) {
-  ProgramBlock block =
-      program_block(depthwise, std::move(products), geometry, relu, "block_backward");
-  block.norm.batch = batch_stats;
-  std::vector<BackwardCall> calls(1);
-  BackwardCall& call = calls[0];
-  call.block = &block;
-  call.grad = grad;
-  call.factors = factors;
-  call.sums = sums;
-  call.z = z;
-  call.norm = norm;
-  call.x = x;
-  call.in_norm = in_norm;
-  call.need_weights = need_weights;
-  call.out = out;
-  call.base = base;
-  blocks_backward(calls);
-  return {call.in_sums, call.grad_depthwise, call.grad_products};
+std::vector<BlockGradients> blocks_backward<OnCuda>(const std::vector<BlockBackwardCall>& calls) {
+  return launch_calls<BackwardLaunch, BlockGradients>(calls, "block_backward");
 }
 
 namespace {
 
-// PyTorch's allocator keeps memory by itself.
-Tensor empty_images_like(const Tensor& like, const std::vector<int64_t>& size) {
-  check_image_size(like, size, "empty_images");
-  const DeviceScope device(like);
-  return empty_images(like, size[0], size[1], size[2], size[3]);
+BlockOutput block_forward(const BlockForwardCall& call) {
+  return blocks_forward<OnCuda>({call})[0];
+}
+
+BlockGradients block_backward(const BlockBackwardCall& call) {
+  return blocks_backward<OnCuda>({call})[0];
 }
 
 }  // namespace
 }  // namespace nasp_ext
 
 STABLE_TORCH_LIBRARY_IMPL(nasp_ext, NASP_DEVICE_KEY, m) {
-  m.impl("empty_images", TORCH_BOX(&nasp_ext::empty_images_like));
-  m.impl("block_forward", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCuda>::block_forward));
-  m.impl("block_backward", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCuda>::block_backward));
+  m.impl("block_forward", NASP_BOX(&nasp_ext::block_forward));
+  m.impl("block_backward", NASP_BOX(&nasp_ext::block_backward));
 }

@@ -1,22 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Launchers of the blocks of csrc/block/block.h on the device, on raw pointers. Images are dense in
-// their pixels: (pixels, pitch).
+// Launchers of the blocks of csrc/program/shapes.h on the device, on raw pointers. Images are dense
+// in their pixels: (pixels, pitch).
 #pragma once
 
-#include "../common/stream.h"
+#include "../core/stream.h"
 #include "../norm/norm_math.h"
 #include "block_math.h"
 
 namespace nasp_ext {
-
-// Pixels that a thread block works on at a time: the tiles in which sums leave the kernels. 64
-// images of 8 x 8 make 64 tiles, half of the multiprocessors of an H100; smaller ones would read
-// the weights more often than the pixels.
-constexpr int kTilePixels = 64;
-
-NASP_HOST_DEVICE int64_t tiles_of(int64_t pixels, int64_t tile) {
-  return (pixels + tile - 1) / tile;
-}
 
 template <class T>
 struct BlockWeightsOnDevice {

@@ -3,9 +3,7 @@
 // for the device. The CPU's loops (*_simd.h) do the same on vectors.
 #pragma once
 
-#include <math.h>
-
-#include "../common/host_device.h"
+#include "../core/pixel_math.h"
 
 namespace nasp_ext {
 
@@ -23,22 +21,6 @@ struct BlockGeometry {
   NASP_HOST_DEVICE int64_t in_pixels() const { return int64_t(images) * height * width; }
   NASP_HOST_DEVICE int64_t out_pixels() const { return int64_t(images) * out_height * out_width; }
 };
-
-// A pixel of a batch of images; image = -1: no pixel.
-struct PixelPlace {
-  int image, y, x;
-};
-
-NASP_HOST_DEVICE PixelPlace place_of(int64_t pixel, int64_t pixels, int height, int width) {
-  if (pixel >= pixels) return {-1, 0, 0};
-  const int64_t row = pixel / width;
-  return {static_cast<int>(row / height), static_cast<int>(row % height),
-          static_cast<int>(pixel % width)};
-}
-
-NASP_HOST_DEVICE int64_t pixel_at(int image, int y, int x, int height, int width) {
-  return (static_cast<int64_t>(image) * height + y) * width + x;
-}
 
 // The input pixel that a tap of an output pixel reads; -1: padding.
 NASP_HOST_DEVICE int64_t input_pixel(const BlockGeometry& g, const PixelPlace& out, int part,
@@ -97,10 +79,6 @@ NASP_HOST_DEVICE void for_taps_to_output(const BlockGeometry& g, const PixelPlac
   }
 }
 
-// Fused by hand: the builds keep the compilers from doing it.
-NASP_HOST_DEVICE float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
-NASP_HOST_DEVICE double multiply_add(double a, double b, double c) { return fma(a, b, c); }
-
 // relu(scale * x + shift); a NaN stays one.
 template <class T>
 struct Activation {
@@ -123,32 +101,6 @@ template <class T>
 NASP_HOST_DEVICE Activation<T> activation_of(const T* norm, int channels, int channel, bool relu) {
   if (norm == nullptr) return {T(1), T(0), false, relu};
   return {norm[3 * channels + channel], norm[4 * channels + channel], true, relu};
-}
-
-// Behind a BN: gamma * rstd * (g - mean(g) - xhat * mean(g * xhat)) with the statistics of the
-// batch, gamma * rstd * g with running ones, g itself without a BN; of one channel.
-template <class T>
-struct GradientBehindNorm {
-  T scale_g, scale_z, mean, offset;
-  bool reads_z;
-
-  NASP_HOST_DEVICE T operator()(T grad, T z) const {
-    return multiply_add(scale_g, grad, reads_z ? multiply_add(scale_z, z - mean, offset) : T(0));
-  }
-};
-
-// norm: (5, channels) or null; sums: (2, channels), of the batch, or null; count: of its pixels.
-template <class T>
-NASP_HOST_DEVICE GradientBehindNorm<T> gradient_behind_norm(const T* norm, const double* sums,
-                                                            double per_count, int channels,
-                                                            int channel) {
-  if (norm == nullptr) return {T(1), T(0), T(0), T(0), false};
-  const T scale = norm[3 * channels + channel];
-  if (sums == nullptr) return {scale, T(0), T(0), T(0), false};
-  const double share = -static_cast<double>(scale) * per_count;
-  const double rstd = static_cast<double>(norm[2 * channels + channel]);
-  return {scale, static_cast<T>(share * rstd * sums[channels + channel]), norm[channel],
-          static_cast<T>(share * sums[channel]), true};
 }
 
 }  // namespace nasp_ext

@@ -9,7 +9,8 @@
 // shared memory and knows no borders between tiles.
 #pragma once
 
-#include "channels.cuh"
+#include "../core/channels.cuh"
+#include "block_kernel.h"
 
 namespace nasp_ext {
 

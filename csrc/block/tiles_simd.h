@@ -3,8 +3,8 @@
 // matrix, outer products. A vector is a run of channels of one pixel.
 #pragma once
 
-#include "../simd/vector.h"
-#include "block.h"
+#include "../core/vector.h"
+#include "block_images.h"
 
 namespace nasp_ext {
 namespace NASP_ISA {

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What a cell runs with one choice of options, and what its forward keeps for its backward.
-//
-// program: inputs, nodes, length of concat, the states of concat; for each input whether a chain
-// preprocesses it, and that option; the number of edges that run, for each, in the order of their
-// nodes: node, source, whether it is one of several options between them, option. States are the
-// inputs, then the nodes. An option is its kind and what csrc/cell/option.h says.
+// What a cell is called with and what its forward keeps for its backward.
+// csrc/program/cell_program.h says what a cell is.
 //
 // kept: for each preprocessed input z and norm of its blocks, then the state if that is not z; for
 // each node z and norm of the blocks or the pool of its edges, then the node if it is no part of
@@ -12,74 +8,61 @@
 // so a mixture of all options takes the memory of one.
 #pragma once
 
-#include "operators.h"
-#include "option.h"
+#include "../block/block.h"
+#include "../core/image_memory.h"
+#include "../node/node.h"
+#include "../pool/pool.h"
+#include "../program/cell_program.h"
+#include "../source_dots/source_dots.h"
+#include "../update_statistics/update_statistics.h"
 
 namespace nasp_ext {
 
-struct CellEdge {
-  int64_t node, source;
-  bool mixed;  // one of several options
-  ProgramOption option;
-};
+struct CellForwardCall {
+  Tensors inputs;  // (N, C_i, H_i, W_i), channels_last
+  ProgramLists lists;
+  MaybeTensor factors;        // (edges, N)
+  std::vector<int64_t> size;  // channels, height, width of a node, for cells in which no edge runs
 
-constexpr int64_t kMostNodes = 4096;  // one without edges takes memory, but no line of a program
-
-struct CellProgram {
-  int64_t inputs, nodes;
-  std::vector<int64_t> concat;
-  std::vector<std::optional<ProgramOption>> preprocess;
-  std::vector<CellEdge> edges;
-
-  int64_t states() const { return inputs + nodes; }
-  // Of a state in the output, -1 if it is not there.
-  int64_t position(int64_t state) const {
-    const auto found = std::find(concat.begin(), concat.end(), state);
-    return found == concat.end() ? -1 : found - concat.begin();
+  auto fields() {
+    return std::tie(inputs, lists.program, lists.weights, lists.statistics, lists.numbers, factors,
+                    size);
   }
 };
 
-inline CellProgram read_cell(const char* op, size_t inputs, const std::vector<int64_t>& program,
-                             const Tensors& weights, const Tensors* statistics,
-                             const std::vector<double>& numbers) {
-  OptionReader reader(op, program, weights, statistics, numbers);
-  CellProgram cell;
-  cell.inputs = reader.number();
-  cell.nodes = reader.number();
-  if (cell.inputs < 1 || cell.inputs != static_cast<int64_t>(inputs) || cell.nodes < 1 ||
-      cell.nodes > kMostNodes)
-    fail(op, ": expected the program of a cell with ", inputs, " inputs and 1 to ", kMostNodes,
-         " nodes, found one with ", cell.inputs, " and ", cell.nodes);
-  const int64_t length = reader.count("nodes in concat");
-  for (int64_t i = 0; i < length; ++i) {
-    const int64_t state = reader.number();
-    if (state < cell.inputs || state >= cell.states() || cell.position(state) >= 0)
-      fail(op, ": expected different nodes in concat, ", cell.inputs, "..", cell.states() - 1,
-           ", found ", state);
-    cell.concat.push_back(state);
+struct CellBackwardCall {
+  Tensor grad;  // of the output
+  Tensors inputs;
+  Tensors kept;  // the output, then what cell_forward kept
+  ProgramLists lists;
+  MaybeTensor factors;  // (edges, N)
+  bool weighted;        // the factors are gates, whose gradient is in front of them
+  bool need_weights;
+  std::vector<int64_t> need_inputs;  // a flag for each
+  ProgramLists sources;              // see csrc/program/cell_sources.h
+
+  auto fields() {
+    return std::tie(grad, inputs, kept, lists.program, lists.weights, lists.numbers, factors,
+                    weighted, need_weights, need_inputs, sources.program, sources.weights,
+                    sources.statistics, sources.numbers);
   }
-  if (length < 1) fail(op, ": expected at least one node in concat, found none");
-  for (int64_t i = 0; i < cell.inputs; ++i) {
-    cell.preprocess.emplace_back();
-    if (!reader.flag()) continue;
-    cell.preprocess.back() = reader.option(reader.number());
-    if (cell.preprocess.back()->kind != OptionKind::kChain)
-      fail(op, ": expected a chain in front of an input, found another kind");
-  }
-  const int64_t edges = reader.count("edges");
-  for (int64_t i = 0, last = 0; i < edges; ++i) {
-    const int64_t node = reader.number(), source = reader.number();
-    if (node < last || node >= cell.nodes || source < 0 || source >= cell.inputs + node)
-      fail(op, ": expected edges in the order of their nodes 0..", cell.nodes - 1,
-           ", from states before them, found ", source, " -> ", node);
-    last = node;
-    const bool mixed = reader.flag();
-    cell.edges.push_back({node, source, mixed, reader.option(reader.number())});
-  }
-  if (!reader.at_end()) fail(op, ": expected the program to end after its edges, found more");
-  reader.check_all_used();
-  return cell;
+};
+
+// Edges of a node that run side by side. A GPU runs their blocks in one launch; a CPU one after the
+// other, while what the first one wrote is in its cache.
+template <class Device>
+constexpr size_t kEdgesAtOnce = 1;
+template <>
+constexpr size_t kEdgesAtOnce<OnCuda> = 64;
+
+template <class Device>
+Tensor new_images_like(const Tensor& t) {
+  return new_images<Device>(t, t.size(0), t.size(1), t.size(2), t.size(3));
 }
+
+// Of weight and bias of a BN, in the dtype of `like`, from its sums (2, C).
+template <class Device>
+std::tuple<Tensor, Tensor> norm_gradients(const Tensor& sums, const Tensor& like);
 
 // The end of the edges that are treated together from `first` on: of one node, and if they are
 // mixed at most `most`.

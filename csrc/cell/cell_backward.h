@@ -15,19 +15,19 @@ namespace nasp_ext {
 template <class Device>
 class CellBackward {
  public:
-  CellBackward(const CellProgram& cell, const CellBackwardArguments& arguments,
-               const CellTape& tape, size_t weights, std::vector<StateSource> sources)
+  CellBackward(const CellProgram& cell, const CellBackwardCall& call, const CellTape& tape,
+               std::vector<StateSource> sources)
       : cell_(cell),
-        a_(arguments),
+        a_(call),
         sources_(std::move(sources)),
-        none_(empty_vector(arguments.grad, 0, arguments.grad.scalar_type())),
+        none_(empty_vector(call.grad, 0, call.grad.scalar_type())),
         tape_(tape),
         states_(tape_.states),
         grads_(static_cast<size_t>(cell.states())),
         owned_(grads_.size(), false),
         dots_(grads_.size(), none_),
         sums_(static_cast<size_t>(cell.nodes), none_),
-        weight_grads_(weights, none_) {
+        weight_grads_(call.lists.weights.size(), none_) {
     for (int64_t state = cell.inputs; state < cell.states(); ++state)
       if (cell.position(state) >= 0)
         grads_[static_cast<size_t>(state)] = state_slice(a_.grad, cell, state);
@@ -50,7 +50,6 @@ class CellBackward {
   }
 
  private:
-  using Op = Operators<Device>;
   static constexpr const char* kOp = "cell_backward";
 
   // A chain under way: the gradient behind the block that comes next.
@@ -83,7 +82,7 @@ class CellBackward {
     while (next < cell_.edges.size() && cell_.edges[next].node < node) ++next;
     Tensors sums;
     while (next < cell_.edges.size() && cell_.edges[next].node == node) {
-      const size_t end = group_end(cell_, next, Device::kEdgesAtOnce);
+      const size_t end = group_end(cell_, next, kEdgesAtOnce<Device>);
       sums.push_back(through_edges(next, end, *grad));
       next = end;
     }
@@ -109,7 +108,8 @@ class CellBackward {
     }
     const MaybeTensor factors = factor_rows(a_.factors, first, end);
     const bool gates = factors && a_.weighted;  // a row holds one number
-    const Tensor found = Op::node_gradient_sums(grad, terms, norms, gates ? std::nullopt : factors);
+    const Tensor found =
+        node_gradient_sums<Device>(grad, terms, norms, gates ? std::nullopt : factors);
     const Tensor sums = gates ? times_gates(found, *factors) : found;
     std::vector<Chain> chains;
     for (size_t i = first; i < end; ++i) {
@@ -122,7 +122,7 @@ class CellBackward {
       else if (wanted(edge.source) || a_.need_weights)
         chains.push_back(
             {&edge.option, &kept_of(i), edge.source, state_of(i), grad, factor, of_edge});
-      if (chains.size() == Device::kEdgesAtOnce) through_chains(chains);
+      if (chains.size() == kEdgesAtOnce<Device>) through_chains(chains);
     }
     through_chains(chains);
     return found;
@@ -142,20 +142,16 @@ class CellBackward {
       return;
     }
     const auto [out, base] = target(edge.source);
-    Op::pool_backward_(grad, factor, sums, kept[0].z, kept[0].norm, o.norm.batch,
-                       states_[static_cast<size_t>(edge.source)], o.max, o.kernel, o.stride, out,
-                       base);
-  }
-
-  Tensor new_like(const Tensor& t) const {
-    return Op::new_images(t, t.size(0), t.size(1), t.size(2), t.size(3));
+    pool_backward_<Device>({grad, factor, sums, kept[0].z, kept[0].norm, o.norm.batch,
+                            states_[static_cast<size_t>(edge.source)], o.max, o.kernel, o.stride,
+                            out, base});
   }
 
   // Where a gradient of a state goes, and what is added to it there.
   std::tuple<Tensor, MaybeTensor> target(int64_t state) {
     const auto i = static_cast<size_t>(state);
     const MaybeTensor base = grads_[i];
-    if (!owned_[i]) grads_[i] = new_like(states_[i]);
+    if (!owned_[i]) grads_[i] = new_images_like<Device>(states_[i]);
     owned_[i] = true;
     return {*grads_[i], base};
   }
@@ -169,40 +165,42 @@ class CellBackward {
     MaybeTensor row = factor;
     if (row) row = torch::stable::unsqueeze(*row, 0);
     const auto [out, base] = target(state);
-    Op::node_sum_(out, {grad}, {empty_matrix(grad, 0, 0, grad.scalar_type())}, row, base);
+    node_sum_<Device>(out, {grad}, {empty_matrix(grad, 0, 0, grad.scalar_type())}, row, base);
   }
 
   // Backwards through the blocks of chains, the last ones of all first; then there are none left.
   void through_chains(std::vector<Chain>& chains) {
     for (size_t level = 0; !chains.empty(); ++level) {
-      std::vector<BackwardCall> calls;
+      std::vector<BlockBackwardCall> calls;
       std::vector<Chain*> of_call;
       std::vector<int64_t> written;  // the states that calls write to
+      const auto number = [level](const Chain& c) { return c.option->blocks.size() - 1 - level; };
       const auto run = [&] {
-        if (!calls.empty()) Op::blocks_backward(calls);
-        for (size_t i = 0; i < calls.size(); ++i) finish(calls[i], *of_call[i]);
+        const std::vector<BlockGradients> found = blocks_backward<Device>(calls);
+        for (size_t i = 0; i < calls.size(); ++i)
+          finish(number(*of_call[i]), calls[i], found[i], *of_call[i]);
         calls.clear();
         of_call.clear();
         written.clear();
       };
       for (Chain& c : chains) {
-        const size_t i = c.option->blocks.size() - 1 - level;
+        const size_t i = number(c);
         if (i == 0 && std::count(written.begin(), written.end(), c.state)) run();
         calls.push_back(call(c, i));
         of_call.push_back(&c);
         if (i == 0 && c.state != kNoState) written.push_back(c.state);
       }
       run();
-      const auto done = [level](const Chain& c) { return c.option->blocks.size() == level + 1; };
+      const auto done = [&](const Chain& c) { return number(c) == 0; };
       chains.erase(std::remove_if(chains.begin(), chains.end(), done), chains.end());
     }
   }
 
   // Of block i of a chain; the first one's gradient goes to the state.
-  BackwardCall call(const Chain& c, size_t i) {
+  BlockBackwardCall call(const Chain& c, size_t i) {
     const bool normed = i && c.option->blocks[i - 1].norm.exists;
-    BackwardCall call{};
-    call.block = &c.option->blocks[i];
+    BlockBackwardCall call{};
+    call.block = c.option->blocks[i];
     call.grad = c.grad;
     call.factors = c.factor;
     call.sums = c.sums;
@@ -212,7 +210,7 @@ class CellBackward {
     if (normed) call.in_norm = (*c.kept)[i - 1].norm;
     call.need_weights = a_.need_weights;
     if (i)
-      call.out = new_like(call.x);
+      call.out = new_images_like<Device>(call.x);
     else if (c.input)
       call.out = *c.input;
     else if (c.state >= 0 && wanted(c.state))
@@ -220,24 +218,25 @@ class CellBackward {
     return call;
   }
 
-  void finish(const BackwardCall& call, Chain& c) {
-    const ProgramBlock& b = *call.block;
+  void finish(size_t i, const BlockBackwardCall& call, const BlockGradients& found, Chain& c) {
+    const ProgramBlock& b = call.block;
+    const auto& [in_sums, grad_depthwise, grad_products] = found;
     if (a_.need_weights) {
       size_t place = b.place;
-      if (b.weights.depthwise) weight_grads_[place++] = call.grad_depthwise;
-      for (const Tensor& product : call.grad_products) weight_grads_[place++] = product;
+      if (b.weights.depthwise) weight_grads_[place++] = grad_depthwise;
+      for (const Tensor& product : grad_products) weight_grads_[place++] = product;
       norm_grads(b.norm, c.sums);
     }
-    if (call.block == &c.option->blocks[0]) return;
+    if (i == 0) return;
     c.grad = *call.out;
     c.factor = std::nullopt;
-    c.sums = call.in_sums;
+    c.sums = in_sums;
   }
 
   void norm_grads(const ProgramNorm& norm, const Tensor& sums) {
     if (!a_.need_weights || !norm.arguments.weight) return;
     std::tie(weight_grads_[norm.place], weight_grads_[norm.place + 1]) =
-        Op::norm_gradients(sums, *norm.arguments.weight);
+        norm_gradients<Device>(sums, *norm.arguments.weight);
   }
 
   Tensors through_preprocess() {
@@ -253,18 +252,18 @@ class CellBackward {
       }
       const std::vector<Kept>& kept = tape_.of_input[i];
       const Tensor sums =
-          Op::node_gradient_sums(*grad, {kept.back().z}, {kept.back().norm}, std::nullopt);
+          node_gradient_sums<Device>(*grad, {kept.back().z}, {kept.back().norm}, std::nullopt);
       chains.push_back({&*cell_.preprocess[i], &kept, kNoState, a_.inputs[i], *grad, std::nullopt,
                         torch::stable::select(sums, 0, 0)});
-      if (a_.need_inputs[i]) chains.back().input = found[i] = new_like(a_.inputs[i]);
-      if (chains.size() == Device::kEdgesAtOnce) through_chains(chains);
+      if (a_.need_inputs[i]) chains.back().input = found[i] = new_images_like<Device>(a_.inputs[i]);
+      if (chains.size() == kEdgesAtOnce<Device>) through_chains(chains);
     }
     through_chains(chains);
     return found;
   }
 
   const CellProgram& cell_;
-  const CellBackwardArguments& a_;
+  const CellBackwardCall& a_;
   std::vector<StateSource> sources_;
   const Tensor none_;
   const CellTape& tape_;
@@ -275,24 +274,17 @@ class CellBackward {
 };
 
 template <class Device>
-Tensors cell_backward(const Tensor& grad, const Tensors& inputs, const Tensors& kept,
-                      const std::vector<int64_t>& program, const Tensors& weights,
-                      const std::vector<double>& numbers, const MaybeTensor& factors, bool weighted,
-                      bool need_weights, const std::vector<int64_t>& need_inputs,
-                      const std::vector<int64_t>& sources, const Tensors& source_weights,
-                      const Tensors& source_statistics, const std::vector<double>& source_numbers) {
+Tensors cell_backward(const CellBackwardCall& call) {
   const char* op = "cell_backward";
-  CellProgram cell = read_cell(op, inputs.size(), program, weights, nullptr, numbers);
-  const CellBackwardArguments arguments = {grad,     inputs,       kept,       factors,
-                                           weighted, need_weights, need_inputs};
-  if (need_inputs.size() != inputs.size())
-    fail(op, ": expected a flag for each input, found ", need_inputs.size());
-  const CellTape tape(cell, inputs, kept, op);
-  const std::vector<Images> shapes = backward_shapes(cell, arguments, tape, op);
-  check_factors(factors, cell, inputs[0], op);
-  std::vector<StateSource> of_states = read_sources(
-      cell, shapes, inputs[0], sources, source_weights, source_statistics, source_numbers, op);
-  return CellBackward<Device>(cell, arguments, tape, weights.size(), std::move(of_states)).run();
+  const Tensors& inputs = call.inputs;
+  CellProgram cell = read_cell(op, inputs.size(), call.lists, Statistics::kNone);
+  if (call.need_inputs.size() != inputs.size())
+    fail(op, ": expected a flag for each input, found ", call.need_inputs.size());
+  const CellTape tape(cell, inputs, call.kept, op);
+  const std::vector<Images> shapes = backward_shapes(cell, call, tape, op);
+  check_factors(call.factors, cell, inputs[0], op);
+  std::vector<StateSource> of_states = read_sources(cell, shapes, inputs[0], call.sources, op);
+  return CellBackward<Device>(cell, call, tape, std::move(of_states)).run();
 }
 
 }  // namespace nasp_ext

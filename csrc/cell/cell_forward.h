@@ -9,10 +9,7 @@ namespace nasp_ext {
 template <class Device>
 class CellForward {
  public:
-  // size: channels, height, width of a node, for cells in which no edge runs.
-  CellForward(const CellProgram& cell, const Tensors& inputs, const MaybeTensor& factors,
-              const std::vector<int64_t>& size)
-      : cell_(cell), inputs_(inputs), factors_(factors), size_(size) {}
+  CellForward(const CellProgram& cell, const CellForwardCall& call) : cell_(cell), a_(call) {}
 
   // The output, then what is kept.
   Tensors run() {
@@ -35,7 +32,6 @@ class CellForward {
   }
 
  private:
-  using Op = Operators<Device>;
   static constexpr const char* kOp = "cell_forward";
 
   struct Moved {
@@ -47,7 +43,7 @@ class CellForward {
   // Adds a few edges to the sum of their node; returns their end. Mixed ones are gone when they are
   // added: while what they gave is in the cache of a CPU.
   size_t add_edges(size_t first, MaybeTensor& sum) {
-    const size_t end = group_end(cell_, first, Device::kEdgesAtOnce);
+    const size_t end = group_end(cell_, first, kEdgesAtOnce<Device>);
     std::vector<RunningOption> edges;
     for (size_t i = first; i < end; ++i)
       edges.push_back(
@@ -61,25 +57,25 @@ class CellForward {
     }
     const MaybeTensor base = sum;
     if (!sum) sum = node_images(cell_.edges[first].node, terms);
-    Op::node_sum_(*sum, terms, norms, factor_rows(factors_, first, end), base);
+    node_sum_<Device>(*sum, terms, norms, factor_rows(a_.factors, first, end), base);
     return end;
   }
 
   void preprocess() {
     std::vector<RunningOption> chains;
-    for (size_t i = 0; i < inputs_.size(); ++i)
-      if (cell_.preprocess[i]) chains.push_back(started(*cell_.preprocess[i], inputs_[i]));
+    for (size_t i = 0; i < a_.inputs.size(); ++i)
+      if (cell_.preprocess[i]) chains.push_back(started(*cell_.preprocess[i], a_.inputs[i]));
     OptionRuns<Device>::run(chains);
     auto chain = chains.begin();
-    for (size_t i = 0; i < inputs_.size(); ++i) {
-      states_.push_back(inputs_[i]);
+    for (size_t i = 0; i < a_.inputs.size(); ++i) {
+      states_.push_back(a_.inputs[i]);
       if (!cell_.preprocess[i]) continue;
       keep(*chain, false);
       Tensor& state = states_.back();
       state = chain->x;
       if (chain->norm.numel()) {
-        state = Op::new_images(state, state.size(0), state.size(1), state.size(2), state.size(3));
-        Op::node_sum_(state, {chain->x}, {chain->norm}, std::nullopt);
+        state = new_images_like<Device>(state);
+        node_sum_<Device>(state, {chain->x}, {chain->norm}, std::nullopt, std::nullopt);
         kept_.push_back(state);
       }
       ++chain;
@@ -101,17 +97,17 @@ class CellForward {
   // Where a node is written: a slice of the output, or memory of its own.
   Tensor node_images(int64_t node, const Tensors& terms) {
     const bool some = !terms.empty();
-    const int64_t channels = some ? terms[0].size(1) : size_[0],
-                  height = some ? terms[0].size(2) : size_[1],
-                  width = some ? terms[0].size(3) : size_[2];
+    const int64_t channels = some ? terms[0].size(1) : a_.size[0],
+                  height = some ? terms[0].size(2) : a_.size[1],
+                  width = some ? terms[0].size(3) : a_.size[2];
     const Tensor& like = states_[0];
     if (!has_output_)
-      kept_[0] = Op::new_images(
+      kept_[0] = new_images<Device>(
           like, like.size(0), channels * static_cast<int64_t>(cell_.concat.size()), height, width);
     has_output_ = true;
     const int64_t state = cell_.inputs + node;
     if (cell_.position(state) >= 0) return state_slice(kept_[0], cell_, state);
-    return Op::new_images(like, like.size(0), channels, height, width);
+    return new_images<Device>(like, like.size(0), channels, height, width);
   }
 
   void move_statistics() {
@@ -126,29 +122,24 @@ class CellForward {
       counts.push_back(m.count);
       momenta.push_back(m.norm->momentum);
     }
-    if (!means.empty()) Op::update_statistics_(means, variances, batches, rows, counts, momenta);
+    if (!means.empty())
+      update_statistics_<Device>(means, variances, batches, rows, counts, momenta);
   }
 
   const CellProgram& cell_;
-  const Tensors& inputs_;
-  const MaybeTensor& factors_;
-  const std::vector<int64_t>& size_;
+  const CellForwardCall& a_;
   bool has_output_ = false;
   Tensors kept_, states_;
   std::vector<Moved> moved_;
 };
 
 template <class Device>
-Tensors cell_forward(const Tensors& inputs,  // (N, C_i, H_i, W_i), channels_last
-                     const std::vector<int64_t>& program, const Tensors& weights,
-                     const Tensors& statistics, const std::vector<double>& numbers,
-                     const MaybeTensor& factors,  // (edges, N)
-                     const std::vector<int64_t>& size) {
+Tensors cell_forward(const CellForwardCall& call) {
   const char* op = "cell_forward";
-  CellProgram cell = read_cell(op, inputs.size(), program, weights, &statistics, numbers);
-  forward_shapes(cell, inputs, size, op);
-  check_factors(factors, cell, inputs[0], op);
-  return CellForward<Device>(cell, inputs, factors, size).run();
+  CellProgram cell = read_cell(op, call.inputs.size(), call.lists, Statistics::kRead);
+  forward_shapes(cell, call.inputs, call.size, op);
+  check_factors(call.factors, cell, call.inputs[0], op);
+  return CellForward<Device>(cell, call).run();
 }
 
 }  // namespace nasp_ext

@@ -2,6 +2,7 @@
 // Options under way, side by side: the blocks at one depth of all of them are one call.
 #pragma once
 
+#include "../norm/norm.h"
 #include "cell.h"
 
 namespace nasp_ext {
@@ -33,8 +34,8 @@ template <class Device>
 class OptionRuns {
  public:
   static void run(std::vector<RunningOption>& all) {
-    for (size_t first = 0; first < all.size(); first += Device::kEdgesAtOnce) {
-      const size_t end = std::min(all.size(), first + Device::kEdgesAtOnce);
+    for (size_t first = 0; first < all.size(); first += kEdgesAtOnce<Device>) {
+      const size_t end = std::min(all.size(), first + kEdgesAtOnce<Device>);
       for (size_t i = first; i < end; ++i) run_pool(all[i]);
       for (size_t depth = 0; run_blocks(all, first, end, depth); ++depth) {
       }
@@ -42,33 +43,32 @@ class OptionRuns {
   }
 
  private:
-  using Op = Operators<Device>;
-
   static void run_pool(RunningOption& r) {
     const ProgramOption& o = *r.option;
     if (o.kind != OptionKind::kPool) return;
-    const NormArguments& bn = o.norm.arguments;
-    const auto [z, norm] =
-        Op::pool_forward(r.x, o.max, o.kernel, o.stride, o.norm.exists && !r.again, bn.weight,
-                         bn.bias, bn.mean, bn.var, bn.eps);
+    const auto [z, norm] = pool_forward<Device>(
+        {r.x, o.max, o.kernel, o.stride, o.norm.exists && !r.again, o.norm.arguments});
     keep(r, 0, z, norm);
   }
 
   // The blocks at one depth of the chains that reach it; whether there are any.
   static bool run_blocks(std::vector<RunningOption>& all, size_t first, size_t end, size_t depth) {
-    std::vector<ForwardCall> calls;
+    std::vector<BlockForwardCall> calls;
     std::vector<RunningOption*> of_call;
     for (size_t i = first; i < end; ++i) {
       RunningOption& r = all[i];
       if (depth >= r.option->blocks.size()) continue;
       const bool normed = depth && r.option->blocks[depth - 1].norm.exists;
-      calls.push_back({&r.option->blocks[depth], r.x, normed ? MaybeTensor(r.norm) : std::nullopt,
-                       r.again, Tensor(), Tensor()});
+      calls.push_back({r.x, normed ? MaybeTensor(r.norm) : std::nullopt, r.option->blocks[depth]});
+      if (r.again) calls.back().block.norm.exists = false;
       of_call.push_back(&r);
     }
     if (calls.empty()) return false;
-    Op::blocks_forward(calls);
-    for (size_t i = 0; i < calls.size(); ++i) keep(*of_call[i], depth, calls[i].z, calls[i].norm);
+    const std::vector<BlockOutput> found = blocks_forward<Device>(calls);
+    for (size_t i = 0; i < found.size(); ++i) {
+      const auto& [z, norm] = found[i];
+      keep(*of_call[i], depth, z, norm);
+    }
     return true;
   }
 

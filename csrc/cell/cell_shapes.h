@@ -3,15 +3,11 @@
 // running statistics on its way, so all of this comes before its first step.
 #pragma once
 
+#include "../norm/norm.h"
+#include "../program/option_shape.h"
 #include "cell_tape.h"
-#include "option_shape.h"
 
 namespace nasp_ext {
-
-inline void check_same_images(const Images& found, const Images& expected, const char* op,
-                              const char* name) {
-  check_images(found, expected.count, expected.channels, expected.height, expected.width, op, name);
-}
 
 // The inputs, preprocessed, then the nodes. without_edges(node): of a node in which no edge ends.
 template <class WithoutEdges>
@@ -78,7 +74,7 @@ inline void check_kept(const ProgramOption& o, const std::vector<Kept>& kept, in
   }
 }
 
-inline std::vector<Images> backward_shapes(CellProgram& cell, const CellBackwardArguments& a,
+inline std::vector<Images> backward_shapes(CellProgram& cell, const CellBackwardCall& a,
                                            const CellTape& tape, const char* op) {
   const Tensor& like = a.inputs[0];
   const auto images_of = [&](size_t state) {

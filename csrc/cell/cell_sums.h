@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The sums of a node's edges in the backward, see Operators::node_gradient_sums.
+// The sums of a node's edges in the backward, see node_gradient_sums.
 #pragma once
 
-#include "operators.h"
+#include "../core/tensors.h"
 
 namespace nasp_ext {
 

@@ -1,21 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What cell_backward is given: its arguments, and what cell_forward kept, sorted by whom it belongs
-// to.
+// What cell_forward kept, sorted by whom it belongs to.
 #pragma once
 
 #include "cell_run.h"
 
 namespace nasp_ext {
-
-struct CellBackwardArguments {
-  const Tensor& grad;  // of the output
-  const Tensors& inputs;
-  const Tensors& kept;         // the output, then what cell_forward kept
-  const MaybeTensor& factors;  // (edges, N)
-  bool weighted;               // the factors are gates, whose gradient is in front of them
-  bool need_weights;
-  const std::vector<int64_t>& need_inputs;
-};
 
 // kept: the output, then the rest as csrc/cell/cell.h lists it.
 struct CellTape {

@@ -10,7 +10,6 @@
 #include <type_traits>
 #include <utility>
 
-#include "../common/stream.h"
 #include "runtime.h"
 
 #define __global__
@@ -49,7 +48,7 @@ constexpr size_t parameter_bytes() {
 
 template <class... P, class... A>
 void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
-            stream_t, A&&... arguments) {
+            void*, A&&... arguments) {
   static_assert(emulator::parameter_bytes<P...>() <= 4096, "kernel parameters over 4 KiB");
   static_assert((std::is_trivially_copyable_v<P> && ...),
                 "kernel parameter not trivially copyable");

@@ -3,11 +3,12 @@
 #pragma once
 
 #include <optional>
+#include <tuple>
 
-#include "../common/rows.h"
+#include "../core/rows.h"
+#include "../select_active/nodes.h"
 #include "memory.h"
 #include "nasp_step_math.h"
-#include "nodes.h"
 
 namespace nasp_ext {
 
@@ -28,6 +29,26 @@ class InPlace {
 struct StepNumbers {
   int64_t step;
   double lr, beta1, beta2, eps, weight_decay, eta;
+};
+
+struct StepCall {
+  Tensor a, grad, weight;           // (R, K)
+  Tensor active;                    // (R,) int32
+  MaybeTensor exp_avg, exp_avg_sq;  // (R, K)
+  StepNumbers numbers;
+  MaybeTensor cost;  // (K,) or (R, K)
+  std::optional<std::vector<int64_t>> node_offsets;
+  std::optional<int64_t> edges_per_node;
+  MaybeTensor mask;  // (M, K)
+  bool keep_value;
+  std::optional<int64_t> seed;
+
+  auto fields() {
+    StepNumbers& n = numbers;
+    return std::tie(a, grad, weight, active, exp_avg, exp_avg_sq, n.step, n.lr, n.beta1, n.beta2,
+                    n.eps, n.weight_decay, cost, n.eta, node_offsets, edges_per_node, mask,
+                    keep_value, seed);
+  }
 };
 
 struct StepArguments {
@@ -102,20 +123,15 @@ inline std::optional<Tensor> as_cost(const std::optional<Tensor>& cost, const Te
   return as_contiguous(*cost);
 }
 
-inline StepArguments as_step_arguments(const Tensor& a, const Tensor& grad, const Tensor& weight,
-                                       const Tensor& active, const std::optional<Tensor>& exp_avg,
-                                       const std::optional<Tensor>& exp_avg_sq,
-                                       const std::optional<Tensor>& cost,
-                                       std::optional<std::vector<int64_t>> node_offsets,
-                                       std::optional<int64_t> edges_per_node,
-                                       const std::optional<Tensor>& mask,
-                                       const StepNumbers& numbers) {
+inline StepArguments as_step_arguments(const StepCall& call) {
   const char* op = "nasp_step_";
+  const Tensor &a = call.a, &weight = call.weight, &active = call.active;
+  const MaybeTensor &exp_avg = call.exp_avg, &exp_avg_sq = call.exp_avg_sq;
   check_matrix(a, op);
   if (a.scalar_type() != ScalarType::Float && a.scalar_type() != ScalarType::Double)
     fail(op, ": expected a to be float32 or float64, found ",
          torch::headeronly::toString(a.scalar_type()), "; keep the architecture in float32");
-  check_like(grad, a, "grad");
+  check_like(call.grad, a, "grad");
   check_like(weight, a, "weight");
   if (exp_avg.has_value() != exp_avg_sq.has_value())
     fail(op,
@@ -128,28 +144,28 @@ inline StepArguments as_step_arguments(const Tensor& a, const Tensor& grad, cons
     fail(op, ": expected active to be int32 of shape (", a.size(0), ",), found ",
          torch::headeronly::toString(active.scalar_type()), " ", shape_text(active));
   check_device(active, a, op, "active");
-  check_numbers(numbers);
-  const auto costs = as_cost(cost, a);
+  check_numbers(call.numbers);
+  const auto costs = as_cost(call.cost, a);
   check_memory(a, weight, active, exp_avg, exp_avg_sq,
-               {{"grad", grad}, {"cost", costs}, {"mask", mask}});
+               {{"grad", call.grad}, {"cost", costs}, {"mask", call.mask}});
   InPlace work(a);
   const Rows rows = as_rows(work.tensor(), op);
-  StepArguments call = {rows,
-                        work,
-                        InPlace(weight),
-                        InPlace(active),
-                        as_contiguous(grad),
-                        std::nullopt,
-                        std::nullopt,
-                        costs,
-                        cost && cost->dim() == 2 ? cost->size(0) : 1,
-                        as_row_mask(mask, rows, op),
-                        as_nodes(std::move(node_offsets), edges_per_node, rows.count, op)};
+  StepArguments arguments = {rows,
+                             work,
+                             InPlace(weight),
+                             InPlace(active),
+                             as_contiguous(call.grad),
+                             std::nullopt,
+                             std::nullopt,
+                             costs,
+                             costs && costs->dim() == 2 ? costs->size(0) : 1,
+                             as_row_mask(call.mask, rows, op),
+                             as_nodes(call.node_offsets, call.edges_per_node, rows.count, op)};
   if (exp_avg) {
-    call.exp_avg.emplace(*exp_avg);
-    call.exp_avg_sq.emplace(*exp_avg_sq);
+    arguments.exp_avg.emplace(*exp_avg);
+    arguments.exp_avg_sq.emplace(*exp_avg_sq);
   }
-  return call;
+  return arguments;
 }
 
 }  // namespace nasp_ext

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "../common/tensors.h"
+#include "../core/tensors.h"
 
 namespace nasp_ext {
 

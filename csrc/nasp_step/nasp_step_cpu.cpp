@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // nasp_step_ on the CPU.
+#include "../core/boxed.h"
 #include "step_rows.h"
 
 namespace nasp_ext {
@@ -27,29 +28,18 @@ void step_typed(StepArguments& call, const StepNumbers& numbers, const Ties& tie
   call.commit();
 }
 
-void nasp_step_(const Tensor& a, const Tensor& grad, const Tensor& weight,  // (R, K)
-                const Tensor& active,                                       // (R,) int32
-                const std::optional<Tensor>& exp_avg,                       // (R, K)
-                const std::optional<Tensor>& exp_avg_sq,                    // (R, K)
-                int64_t step, double lr, double beta1, double beta2, double eps,
-                double weight_decay,
-                const std::optional<Tensor>& cost,  // (K,) or (R, K)
-                double eta, std::optional<std::vector<int64_t>> node_offsets,
-                std::optional<int64_t> edges_per_node,
-                const std::optional<Tensor>& mask,  // (M, K)
-                bool keep_value, std::optional<int64_t> seed) {
-  const StepNumbers numbers = {step, lr, beta1, beta2, eps, weight_decay, eta};
-  StepArguments call = as_step_arguments(a, grad, weight, active, exp_avg, exp_avg_sq, cost,
-                                         std::move(node_offsets), edges_per_node, mask, numbers);
-  if (a.scalar_type() == ScalarType::Float)
-    step_typed<float>(call, numbers, ties_of(seed), keep_value);
+void nasp_step_(const StepCall& call) {
+  StepArguments arguments = as_step_arguments(call);
+  const Ties ties = ties_of(call.seed);
+  if (call.a.scalar_type() == ScalarType::Float)
+    step_typed<float>(arguments, call.numbers, ties, call.keep_value);
   else
-    step_typed<double>(call, numbers, ties_of(seed), keep_value);
+    step_typed<double>(arguments, call.numbers, ties, call.keep_value);
 }
 
 }  // namespace
 }  // namespace nasp_ext
 
 STABLE_TORCH_LIBRARY_IMPL(nasp_ext, CPU, m) {
-  m.impl("nasp_step_", TORCH_BOX(&nasp_ext::nasp_step_));
+  m.impl("nasp_step_", NASP_BOX(&nasp_ext::nasp_step_));
 }

@@ -6,7 +6,7 @@
 
 #include <cmath>
 
-#include "../common/host_device.h"
+#include "../core/host_device.h"
 
 namespace nasp_ext {
 

@@ -5,7 +5,7 @@
 
 #include <atomic>
 
-#include "../common/simd.h"
+#include "../core/simd.h"
 #include "step_elements.h"
 
 namespace nasp_ext {

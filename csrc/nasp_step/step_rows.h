@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "selection.h"
+#include "../select_active/select_rows.h"
 #include "step_check.h"
 
 namespace nasp_ext {

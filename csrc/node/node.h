@@ -1,32 +1,23 @@
 // SPDX-License-Identifier: MIT
-// A node of a cell: the sum of what its edges give (Yao et al. 2020, eq. 7), each with a BN that is
-// applied here and with a factor.
+// The operators of a node. csrc/ops.cpp says what they do.
 #pragma once
 
-#include "../block/block.h"
+#include "../core/back_ends.h"
+#include "../core/tensors.h"
 
 namespace nasp_ext {
 
-constexpr int64_t kMaxTerms = 64;
-
-template <class T>
-struct Term {
-  Pixels<const T> z;
-  Affine<T> norm;  // (pad) each; null: the term is added as it is
-  T factor;
-  const T* mean;  // (pad), for the sums of the backward; null: 0
-  double* sum;    // (pad)
-  double* dot;    // (pad)
-};
-
-template <class T>
-struct NodeImage {
-  int64_t channels, pixels;
-  const Term<T>* terms;
-  int64_t count;
-  Pixels<T> out;         // forward: base + sum of factor * (scale * z + shift)
-  Pixels<const T> base;  // data null: 0; may be `out`
-  Pixels<const T> grad;  // backward: sum = sum of grad, dot = sum of grad * (z - mean)
-};
+template <class Device>
+void node_sum_(const Tensor& out,           // (N, C, H, W)
+               const Tensors& terms,        // E of (N, C, H, W)
+               const Tensors& norms,        // E of (5, C) or empty
+               const MaybeTensor& factors,  // (E, N)
+               const MaybeTensor& base);    // (N, C, H, W), added; may be `out`
+// (E, 2, C) float64.
+template <class Device>
+Tensor node_gradient_sums(const Tensor& grad,           // (N, C, H, W)
+                          const Tensors& terms,         // E of (N, C, H, W)
+                          const Tensors& norms,         // E of (5, C) or empty
+                          const MaybeTensor& factors);  // (E, N)
 
 }  // namespace nasp_ext

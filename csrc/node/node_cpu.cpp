@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Node sums and running statistics on the CPU.
-#include <vector>
-
-#include "../cell/operators.h"
-#include "../simd/kernels.h"
-#include "../simd/threads.h"
+// Node sums on the CPU.
+#include "../core/scratch.h"
+#include "node.h"
 #include "node_checks.h"
+#include "node_loops.h"
 
 namespace nasp_ext {
 namespace {
@@ -17,8 +15,8 @@ struct Terms {
   std::vector<Term<T>> of_batch;
   std::vector<int64_t> pitches;
 
-  Terms(const std::vector<Tensor>& terms, const std::vector<Tensor>& rows, int64_t channels,
-        int64_t lanes, const char* op) {
+  Terms(const Tensors& terms, const Tensors& rows, int64_t channels, int64_t lanes,
+        const char* op) {
     for (size_t e = 0; e < terms.size(); ++e) {
       const Tensor& norm = rows[e];
       norms.push_back(norm.numel() ? PaddedNorm<T>(data_of<T>(norm), channels, 1, lanes)
@@ -48,11 +46,11 @@ struct Terms {
 }  // namespace
 
 template <>
-void Operators<OnCpu>::node_sum_(const Tensor& out,                     // (N, C, H, W)
-                                 const std::vector<Tensor>& terms,      // E of (N, C, H, W)
-                                 const std::vector<Tensor>& norms,      // E of (5, C) or empty
-                                 const std::optional<Tensor>& factors,  // (E, N)
-                                 const std::optional<Tensor>& base) {
+void node_sum_<OnCpu>(const Tensor& out,           // (N, C, H, W)
+                      const Tensors& terms,        // E of (N, C, H, W)
+                      const Tensors& norms,        // E of (5, C) or empty
+                      const MaybeTensor& factors,  // (E, N)
+                      const MaybeTensor& base) {
   const char* op = "node_sum_";
   const Images images = check_terms(out, terms, norms, factors, op, "out");
   if (base) check_base(*base, out, images, op);
@@ -60,8 +58,8 @@ void Operators<OnCpu>::node_sum_(const Tensor& out,                     // (N, C
   if (out.numel() == 0) return;
   dispatch_single_double(out.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
-    const Kernels<T>& kernel = kernels<T>();
-    const Terms<T> all(terms, norms, images.channels, kernel.lanes, op);
+    const NodeLoops<T>& loops = node_loops<T>();
+    const Terms<T> all(terms, norms, images.channels, loops.lanes, op);
     const T* const factor = factors ? data_of<T>(*factors) : nullptr;
     const Pixels<T> to{mutable_data_of<T>(out), images.pitch};
     for_image_chunks(images.count, [&](int64_t, int64_t first, int64_t last) {
@@ -76,18 +74,17 @@ void Operators<OnCpu>::node_sum_(const Tensor& out,                     // (N, C
         if (base)
           node.base = Pixels<const T>{data_of<T>(*base), as_images(*base, op, "base").pitch}.image(
               n, images.pixels());
-        kernel.node_sum_image(node);
+        loops.sum_image(node);
       }
     });
   });
 }
 
 template <>
-Tensor Operators<OnCpu>::node_gradient_sums(
-    const Tensor& grad,                      // (N, C, H, W)
-    const std::vector<Tensor>& terms,        // E of (N, C, H, W)
-    const std::vector<Tensor>& norms,        // E of (5, C) or empty
-    const std::optional<Tensor>& factors) {  // (E, N)
+Tensor node_gradient_sums<OnCpu>(const Tensor& grad,            // (N, C, H, W)
+                                 const Tensors& terms,          // E of (N, C, H, W)
+                                 const Tensors& norms,          // E of (5, C) or empty
+                                 const MaybeTensor& factors) {  // (E, N)
   const char* op = "node_gradient_sums";
   const Images images = check_terms(grad, terms, norms, factors, op, "grad");
   const auto count = static_cast<int64_t>(terms.size());
@@ -96,10 +93,10 @@ Tensor Operators<OnCpu>::node_gradient_sums(
   Tensor sums = empty_strided_on(grad, 3, sizes, strides, ScalarType::Double);
   dispatch_single_double(grad.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
-    const Kernels<T>& kernel = kernels<T>();
-    const Terms<T> all(terms, norms, images.channels, kernel.lanes, op);
+    const NodeLoops<T>& loops = node_loops<T>();
+    const Terms<T> all(terms, norms, images.channels, loops.lanes, op);
     const T* const factor = factors ? data_of<T>(*factors) : nullptr;
-    const int64_t pad = round_up(images.channels, kernel.lanes);
+    const int64_t pad = round_up(images.channels, loops.lanes);
     std::vector<double> of_images(static_cast<size_t>(images.count * count * 2 * pad));
     for_image_chunks(images.count, [&](int64_t, int64_t first, int64_t last) {
       for (int64_t n = first; n < last; ++n) {
@@ -115,7 +112,7 @@ Tensor Operators<OnCpu>::node_gradient_sums(
         node.terms = of_image.data();
         node.count = count;
         node.grad = Pixels<const T>{data_of<T>(grad), images.pitch}.image(n, images.pixels());
-        kernel.node_gradient_sums_image(node);
+        loops.gradient_sums_image(node);
       }
     });
     double* const out = mutable_data_of<double>(sums);
@@ -135,32 +132,9 @@ Tensor Operators<OnCpu>::node_gradient_sums(
   return sums;
 }
 
-// running = (1 - momentum) * running + momentum * statistic of the batch, and one more batch
-// counted.
-template <>
-void Operators<OnCpu>::update_statistics_(
-    const std::vector<Tensor>& means,      // B of (C,)
-    const std::vector<Tensor>& variances,  // B of (C,)
-    const std::vector<Tensor>& batches,    // B of (), int64
-    const std::vector<Tensor>& norms,      // B of (5, C)
-    const std::vector<int64_t>& counts,    // B, elements of a channel
-    const std::vector<double>& momenta) {  // B
-  const char* op = "update_statistics_";
-  check_statistics(means, variances, batches, norms, counts, momenta, op);
-  for (size_t b = 0; b < means.size(); ++b)
-    dispatch_single_double(means[b].scalar_type(), op, [&](auto zero) {
-      using T = decltype(zero);
-      update_running<T>({mutable_data_of<T>(means[b]), mutable_data_of<T>(variances[b]),
-                         mutable_data_of<int64_t>(batches[b])},
-                        data_of<T>(norms[b]), means[b].numel(), counts[b], momenta[b]);
-    });
-}
 }  // namespace nasp_ext
 
 STABLE_TORCH_LIBRARY_IMPL(nasp_ext, CPU, m) {
-  m.impl("node_sum_", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCpu>::node_sum_));
-  m.impl("node_gradient_sums",
-         TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCpu>::node_gradient_sums));
-  m.impl("update_statistics_",
-         TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCpu>::update_statistics_));
+  m.impl("node_sum_", TORCH_BOX(&nasp_ext::node_sum_<nasp_ext::OnCpu>));
+  m.impl("node_gradient_sums", TORCH_BOX(&nasp_ext::node_gradient_sums<nasp_ext::OnCpu>));
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Node sums and running statistics on CUDA.
-#include "../block/on_device.h"
-#include "../cell/operators.h"
-#include "../common/device.h"
+// Node sums on CUDA.
+#include "../core/device.h"
+#include "../core/on_device.h"
+#include "../norm/norm_kernel.h"
+#include "node.h"
 #include "node_checks.h"
 #include "node_kernel.h"
 
@@ -10,9 +11,8 @@ namespace nasp_ext {
 namespace {
 
 template <class T>
-NodeTerms<T> terms_on_device(const Images& node, const std::vector<Tensor>& terms,
-                             const std::vector<Tensor>& norms, const std::optional<Tensor>& factors,
-                             const char* op) {
+NodeTerms<T> terms_on_device(const Images& node, const Tensors& terms, const Tensors& norms,
+                             const MaybeTensor& factors, const char* op) {
   NodeTerms<T> n{};
   for (size_t e = 0; e < terms.size(); ++e) {
     const Tensor& norm = norms[e];
@@ -31,11 +31,11 @@ NodeTerms<T> terms_on_device(const Images& node, const std::vector<Tensor>& term
 }  // namespace
 
 template <>
-void Operators<OnCuda>::node_sum_(const Tensor& out,                     // (N, C, H, W)
-                                  const std::vector<Tensor>& terms,      // E of (N, C, H, W)
-                                  const std::vector<Tensor>& norms,      // E of (5, C) or empty
-                                  const std::optional<Tensor>& factors,  // (E, N)
-                                  const std::optional<Tensor>& base) {
+void node_sum_<OnCuda>(const Tensor& out,           // (N, C, H, W)
+                       const Tensors& terms,        // E of (N, C, H, W)
+                       const Tensors& norms,        // E of (5, C) or empty
+                       const MaybeTensor& factors,  // (E, N)
+                       const MaybeTensor& base) {
   const char* op = "node_sum_";
   const Images images = check_terms(out, terms, norms, factors, op, "out");
   if (base) check_base(*base, out, images, op);
@@ -51,11 +51,10 @@ void Operators<OnCuda>::node_sum_(const Tensor& out,                     // (N, 
 }
 
 template <>
-Tensor Operators<OnCuda>::node_gradient_sums(
-    const Tensor& grad,                      // (N, C, H, W)
-    const std::vector<Tensor>& terms,        // E of (N, C, H, W)
-    const std::vector<Tensor>& norms,        // E of (5, C) or empty
-    const std::optional<Tensor>& factors) {  // (E, N)
+Tensor node_gradient_sums<OnCuda>(const Tensor& grad,            // (N, C, H, W)
+                                  const Tensors& terms,          // E of (N, C, H, W)
+                                  const Tensors& norms,          // E of (5, C) or empty
+                                  const MaybeTensor& factors) {  // (E, N)
   const char* op = "node_gradient_sums";
   const Images images = check_terms(grad, terms, norms, factors, op, "grad");
   const DeviceScope device(grad);
@@ -79,70 +78,9 @@ Tensor Operators<OnCuda>::node_gradient_sums(
   return sums;
 }
 
-namespace {
-
-// Of the BNs of one dtype, as many in a launch as its parameters hold.
-template <class T>
-class Updates {
- public:
-  explicit Updates(stream_t stream) : stream_(stream) {}
-  void add(const UpdateStatistics<T>& update) {
-    updates_.update[count_++] = update;
-    if (count_ == kUpdatesPerLaunch) launch();
-  }
-  void launch() {
-    if (count_ > 0) launch_update_statistics(updates_, count_, stream_);
-    count_ = 0;
-  }
-
- private:
-  stream_t stream_;
-  UpdatesOfStatistics<T> updates_{};
-  int count_ = 0;
-};
-
-}  // namespace
-
-// running = (1 - momentum) * running + momentum * statistic of the batch, and one more batch
-// counted.
-template <>
-void Operators<OnCuda>::update_statistics_(
-    const std::vector<Tensor>& means,      // B of (C,)
-    const std::vector<Tensor>& variances,  // B of (C,)
-    const std::vector<Tensor>& batches,    // B of (), int64
-    const std::vector<Tensor>& norms,      // B of (5, C)
-    const std::vector<int64_t>& counts,    // B, elements of a channel
-    const std::vector<double>& momenta) {  // B
-  const char* op = "update_statistics_";
-  check_statistics(means, variances, batches, norms, counts, momenta, op);
-  if (means.empty()) return;
-  const DeviceScope device(means[0]);
-  Updates<float> singles(device.stream());
-  Updates<double> doubles(device.stream());
-  for (size_t b = 0; b < means.size(); ++b) {
-    dispatch_single_double(means[b].scalar_type(), op, [&](auto zero) {
-      using T = decltype(zero);
-      const UpdateStatistics<T> update = {
-          {mutable_data_of<T>(means[b]), mutable_data_of<T>(variances[b]),
-           mutable_data_of<int64_t>(batches[b]), momenta[b]},
-          data_of<T>(norms[b]),
-          static_cast<double>(counts[b]),
-          narrow(means[b].numel(), op)};
-      if constexpr (sizeof(T) == sizeof(float))
-        singles.add(update);
-      else
-        doubles.add(update);
-    });
-  }
-  singles.launch();
-  doubles.launch();
-}
 }  // namespace nasp_ext
 
 STABLE_TORCH_LIBRARY_IMPL(nasp_ext, NASP_DEVICE_KEY, m) {
-  m.impl("node_sum_", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCuda>::node_sum_));
-  m.impl("node_gradient_sums",
-         TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCuda>::node_gradient_sums));
-  m.impl("update_statistics_",
-         TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCuda>::update_statistics_));
+  m.impl("node_sum_", TORCH_BOX(&nasp_ext::node_sum_<nasp_ext::OnCuda>));
+  m.impl("node_gradient_sums", TORCH_BOX(&nasp_ext::node_gradient_sums<nasp_ext::OnCuda>));
 }

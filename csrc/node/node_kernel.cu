@@ -2,8 +2,7 @@
 // Node sums on the device: neighbouring threads have neighbouring channels.
 #include "node_kernel.h"
 
-#include "../block/block_math.h"
-#include "../block/channels.cuh"
+#include "../core/channels.cuh"
 
 namespace nasp_ext {
 namespace {

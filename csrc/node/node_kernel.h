@@ -2,8 +2,8 @@
 // Launchers of node sums on the device, on raw pointers. Images are dense in their pixels.
 #pragma once
 
-#include "../common/stream.h"
-#include "node.h"
+#include "../core/stream.h"
+#include "node_images.h"
 
 namespace nasp_ext {
 

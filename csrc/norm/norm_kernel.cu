@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Norms, running statistics and sums on the device. Few numbers from many tiles: a thread block
+// Norms and sums on the device. Few numbers from many tiles: a thread block
 // takes kAcross neighbouring numbers (a sector of 32 bytes in float) and goes down the tiles with
 // kDown threads for each; their sums are added in a fixed order.
 #include "norm_kernel.h"
 
-#include "../common/launch.cuh"
+#include "running.cuh"
 
 namespace nasp_ext {
 namespace {
@@ -66,15 +66,6 @@ __device__ __forceinline__ void write_norm(const FinishNorm<T>& n, int c,
   for (int row = 0; row < 5; ++row) n.norm[row * n.channels + c] = rows[row];
 }
 
-template <class T>
-__device__ __forceinline__ void move_running(const RunningNorm<T>& running, int c, T mean, T var,
-                                             double count) {
-  running.mean[c] = moved(running.mean[c], static_cast<double>(mean), running.momentum);
-  running.var[c] =
-      moved(running.var[c], unbiased(static_cast<double>(var), count), running.momentum);
-  if (c == 0) *running.batches += 1;
-}
-
 // Two thread blocks on a multiprocessor leave registers for no spills.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 2)
@@ -120,15 +111,6 @@ __global__ void __launch_bounds__(kThreads, 2)
   const double grads = tiles.add(scratch, [&](int64_t tile) { return tiles.at(n.dots, 1, tile); });
   const double bias = n.bias == nullptr || !tiles.exists ? 0.0 : static_cast<double>(n.bias[c]);
   if (writes) n.contributions[c] = scale * dot + bias * grads;
-}
-
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    update_statistics_kernel(const __grid_constant__ UpdatesOfStatistics<T> updates) {
-  const UpdateStatistics<T>& u = updates.update[blockIdx.x];
-  for (int c = static_cast<int>(threadIdx.x); c < u.channels; c += kThreads) {
-    move_running(u.running, c, u.norm[c], u.norm[u.channels + c], u.count);
-  }
 }
 
 template <class T>
@@ -184,12 +166,6 @@ void launch_finish_norms(const FinishNorms<T>& norms, int count, stream_t stream
 }
 
 template <class T>
-void launch_update_statistics(const UpdatesOfStatistics<T>& updates, int count, stream_t stream) {
-  NASP_LAUNCH(update_statistics_kernel<T>, static_cast<unsigned>(count), kThreads, 0, stream,
-              updates);
-}
-
-template <class T>
 void launch_sums_of_rows(const SumsOfRows<T>& sums, int count, stream_t stream) {
   int64_t size = 1;
   for (int i = 0; i < count; ++i) {
@@ -206,10 +182,9 @@ void launch_totals(const double* terms, int64_t width, const TotalChannels& chan
               out);
 }
 
-#define NASP_INSTANTIATE(T)                                                                \
-  template void launch_finish_norms<T>(const FinishNorms<T>&, int, stream_t);              \
-  template void launch_update_statistics<T>(const UpdatesOfStatistics<T>&, int, stream_t); \
-  template void launch_sums_of_rows<T>(const SumsOfRows<T>&, int, stream_t);               \
+#define NASP_INSTANTIATE(T)                                                   \
+  template void launch_finish_norms<T>(const FinishNorms<T>&, int, stream_t); \
+  template void launch_sums_of_rows<T>(const SumsOfRows<T>&, int, stream_t);  \
   template void launch_totals<T>(const double*, int64_t, const TotalChannels&, int, T*, stream_t);
 NASP_INSTANTIATE(float)
 NASP_INSTANTIATE(double)

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Launchers of what follows the kernels that add up tiles of pixels: norms, running statistics,
-// sums.
+// Launchers of what follows the kernels that add up tiles of pixels: norms and sums.
 #pragma once
 
-#include "../common/stream.h"
+#include "../core/stream.h"
 #include "norm_math.h"
 
 namespace nasp_ext {
@@ -42,24 +41,6 @@ static_assert(sizeof(FinishNorms<double>) <= 4096, "kernel parameters over 4 KiB
 // 1 to kFinishesPerLaunch of them.
 template <class T>
 void launch_finish_norms(const FinishNorms<T>& norms, int count, stream_t stream);
-
-template <class T>
-struct UpdateStatistics {
-  RunningNorm<T> running;
-  const T* norm;  // (5, C) of the batch
-  double count;   // values of a channel
-  int channels;
-};
-constexpr int kUpdatesPerLaunch = 72;
-
-template <class T>
-struct UpdatesOfStatistics {
-  UpdateStatistics<T> update[kUpdatesPerLaunch];
-};
-static_assert(sizeof(UpdatesOfStatistics<double>) <= 4096, "kernel parameters over 4 KiB");
-
-template <class T>
-void launch_update_statistics(const UpdatesOfStatistics<T>& updates, int count, stream_t stream);
 
 // out[i] = sum over rows of from[row * stride + i], in double.
 template <class T>

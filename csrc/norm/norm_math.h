@@ -4,9 +4,7 @@
 // al. 1983).
 #pragma once
 
-#include <math.h>
-
-#include "../common/host_device.h"
+#include "../core/pixel_math.h"
 
 namespace nasp_ext {
 
@@ -51,5 +49,31 @@ NASP_HOST_DEVICE T moved(T running, double now, double momentum) {
 
 // Of a variance over `count` values.
 NASP_HOST_DEVICE double unbiased(double var, double count) { return var * count / (count - 1.0); }
+
+// Behind a BN: gamma * rstd * (g - mean(g) - xhat * mean(g * xhat)) with the statistics of the
+// batch, gamma * rstd * g with running ones, g itself without a BN; of one channel.
+template <class T>
+struct GradientBehindNorm {
+  T scale_g, scale_z, mean, offset;
+  bool reads_z;
+
+  NASP_HOST_DEVICE T operator()(T grad, T z) const {
+    return multiply_add(scale_g, grad, reads_z ? multiply_add(scale_z, z - mean, offset) : T(0));
+  }
+};
+
+// norm: (5, channels) or null; sums: (2, channels), of the batch, or null; count: of its pixels.
+template <class T>
+NASP_HOST_DEVICE GradientBehindNorm<T> gradient_behind_norm(const T* norm, const double* sums,
+                                                            double per_count, int channels,
+                                                            int channel) {
+  if (norm == nullptr) return {T(1), T(0), T(0), T(0), false};
+  const T scale = norm[3 * channels + channel];
+  if (sums == nullptr) return {scale, T(0), T(0), T(0), false};
+  const double share = -static_cast<double>(scale) * per_count;
+  const double rstd = static_cast<double>(norm[2 * channels + channel]);
+  return {scale, static_cast<T>(share * rstd * sums[channels + channel]), norm[channel],
+          static_cast<T>(share * sums[channel]), true};
+}
 
 }  // namespace nasp_ext

@@ -2,10 +2,9 @@
 // From the shape of a pool to what its kernels take.
 #pragma once
 
-#include "../block/behind_norm.h"
-#include "../block/on_device.h"
+#include "../core/on_device.h"
+#include "../program/shapes.h"
 #include "pool_kernel.h"
-#include "pool_shape.h"
 
 namespace nasp_ext {
 

@@ -1,59 +1,48 @@
 // SPDX-License-Identifier: MIT
-// Max and average pools, padded to keep the size, followed by a BN or not.
+// The operators of pools. csrc/ops.cpp says what they do.
 #pragma once
 
-#include "../block/block.h"
+#include <tuple>
+
+#include "../core/back_ends.h"
+#include "../program/norm_arguments.h"
 
 namespace nasp_ext {
 
-struct PoolShape {
-  int64_t channels, height, width, out_height, out_width;
-  int64_t kernel, stride, pad;
-  bool max;  // else the average over the pixels that exist
+struct PoolForwardCall {
+  Tensor x;  // (N, C, H, W), channels_last
+  bool max;
+  int64_t kernel, stride;
+  bool norm;
+  NormArguments bn;
 
-  int64_t out_pixels() const { return out_height * out_width; }
+  auto fields() {
+    return std::tie(x, max, kernel, stride, norm, bn.weight, bn.bias, bn.mean, bn.var, bn.eps);
+  }
 };
 
-template <class T>
-struct PoolForwardImage {
-  Pixels<const T> x;
-  Pixels<T> z;
-  ImageSums<T> sums;  // (pad,) each; written; null: no BN follows
-  T* scratch;         // pool_scratch(shape, lanes) elements
+struct PoolBackwardCall {
+  Tensor grad;          // (N, C, H', W'), of the BN's output
+  MaybeTensor factors;  // (N,), grad counts times these
+  Tensor sums;          // (2, C) float64
+  Tensor z;             // (N, C, H', W')
+  Tensor norm;          // (5, C) or empty
+  bool batch_stats;
+  Tensor x;  // (N, C, H, W)
+  bool max;
+  int64_t kernel, stride;
+  Tensor out;        // (N, C, H, W), gets the gradient of x
+  MaybeTensor base;  // (N, C, H, W), added to it; may be `out`
+
+  auto fields() {
+    return std::tie(grad, factors, sums, z, norm, batch_stats, x, max, kernel, stride, out, base);
+  }
 };
 
-// Rows of a pool that are worked on at a time, about 64 pixels.
-inline int64_t pool_rows(const PoolShape& s) {
-  const int64_t rows = kGroupPixels / s.out_width;
-  return rows < 1 ? 1 : (rows > s.out_height ? s.out_height : rows);
-}
-inline int64_t pool_scratch(const PoolShape& s, int64_t lanes) {
-  return (s.width + s.out_width * pool_rows(s)) * lanes;
-}
-
-constexpr int64_t kMaxPools = 8;
-
-// Several pools of one input, whose outputs are of one size, and their inner products with
-// gradients.
-template <class T>
-struct PoolDotsImage {
-  const PoolShape* shapes;
-  ImageSums<T>* sums;  // of each pool; sums.dot: (gradients, pad), of z less its shift
-  int64_t count;       // up to kMaxPools
-  Pixels<const T> x;
-  const Pixels<const T>* grads;
-  double* const* grad_sums;  // of each gradient, (pad,), added to
-  int64_t grad_count;
-  T* scratch;  // count * pool_scratch(shape, lanes) elements
-};
-
-template <class T>
-struct PoolBackwardImage {
-  Pixels<const T> grad, z;  // z null: the norm does not depend on it
-  BehindNorm<T> norm;       // (pad) each; without z only scale_g
-  Pixels<const T> x;
-  Pixels<T> grad_x;
-  Pixels<const T> base;  // null: 0
-};
+// z (N, C, H', W') and norm (5, C) or empty.
+template <class Device>
+std::tuple<Tensor, Tensor> pool_forward(const PoolForwardCall& call);
+template <class Device>
+void pool_backward_(const PoolBackwardCall& call);
 
 }  // namespace nasp_ext

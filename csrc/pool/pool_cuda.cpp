@@ -2,25 +2,29 @@
 // Pools on CUDA.
 #include <tuple>
 
-#include "../cell/operators.h"
-#include "../common/device.h"
+#include "../core/boxed.h"
+#include "../core/device.h"
+#include "../core/image_memory.h"
+#include "../norm/behind_norm.h"
+#include "../norm/on_device.h"
+#include "../program/pool_shape.h"
 #include "on_device.h"
+#include "pool.h"
 
 namespace nasp_ext {
+
 template <>
-std::tuple<Tensor, Tensor> Operators<OnCuda>::pool_forward(
-    const Tensor& x,  // (N, C, H, W), channels_last
-    bool max, int64_t kernel_size, int64_t stride, bool norm, const std::optional<Tensor>& weight,
-    const std::optional<Tensor>& bias, const std::optional<Tensor>& mean,
-    const std::optional<Tensor>& var, double eps) {
+std::tuple<Tensor, Tensor> pool_forward<OnCuda>(const PoolForwardCall& call) {
   const char* op = "pool_forward";
+  const Tensor& x = call.x;
+  const bool norm = call.norm;
+  const NormArguments& bn = call.bn;
   const Images in = as_first_images(x, op, "x");
-  const PoolShape s = pool_shape(in, max, kernel_size, stride, op);
-  const NormArguments bn{weight, bias, mean, var, eps};
+  const PoolShape s = pool_shape(in, call.max, call.kernel, call.stride, op);
   check_norm_arguments(bn, s.channels, x, op);
   check_batch(norm, bn, in.count, op);
   const DeviceScope device(x);
-  Tensor z = empty_images(x, in.count, s.channels, s.out_height, s.out_width);
+  Tensor z = new_images<OnCuda>(x, in.count, s.channels, s.out_height, s.out_width);
   Tensor rows = empty_matrix(x, norm ? kNormRows : 0, s.channels, x.scalar_type());
   dispatch_single_double(x.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
@@ -46,29 +50,20 @@ std::tuple<Tensor, Tensor> Operators<OnCuda>::pool_forward(
 }
 
 template <>
-void Operators<OnCuda>::pool_backward_(
-    const Tensor& grad,                    // (N, C, H', W'), of the BN's output
-    const std::optional<Tensor>& factors,  // (N,), grad counts times these
-    const Tensor& sums,                    // (2, C) float64
-    const Tensor& z,                       // (N, C, H', W')
-    const Tensor& norm,                    // (5, C) or empty
-    bool batch_stats,
-    const Tensor& x,  // (N, C, H, W)
-    bool max, int64_t kernel_size, int64_t stride,
-    const Tensor& out,                  // (N, C, H, W), gets the gradient of x
-    const std::optional<Tensor>& base)  // (N, C, H, W), added to it; may be `out`
-{
+void pool_backward_<OnCuda>(const PoolBackwardCall& call) {
   const char* op = "pool_backward_";
+  const Tensor& x = call.x;
   const Images in = as_first_images(x, op, "x");
-  const PoolShape s = pool_shape(in, max, kernel_size, stride, op);
+  const PoolShape s = pool_shape(in, call.max, call.kernel, call.stride, op);
   const GradientTensors t =
-      check_gradient_tensors({grad, factors, sums, z, norm, batch_stats, out, base}, in, x,
-                             s.channels, s.out_height, s.out_width, op);
+      check_gradient_tensors({call.grad, call.factors, call.sums, call.z, call.norm,
+                              call.batch_stats, call.out, call.base},
+                             in, x, s.channels, s.out_height, s.out_width, op);
   const DeviceScope device(x);
-  if (out.numel() == 0) return;
+  if (call.out.numel() == 0) return;
   dispatch_single_double(x.scalar_type(), op, [&](auto zero) {
     using T = decltype(zero);
-    const bool with_norm = norm.numel() > 0;
+    const bool with_norm = call.norm.numel() > 0;
     PoolBackward<T> b{};
     b.shape = geometry_of(s, in.count, op);
     b.x_pitch = narrow(in.pitch, op);
@@ -76,21 +71,22 @@ void Operators<OnCuda>::pool_backward_(
     b.z_pitch = narrow(t.z.pitch, op);
     b.out_pitch = narrow(t.out.pitch, op);
     b.base_pitch = narrow(t.base.pitch, op);
-    b.grad = data_of<T>(grad);
-    b.factors = data_or_null<T>(factors);
-    b.sums = with_norm && batch_stats ? data_of<double>(sums) : nullptr;
+    b.grad = data_of<T>(call.grad);
+    b.factors = data_or_null<T>(call.factors);
+    b.sums = with_norm && call.batch_stats ? data_of<double>(call.sums) : nullptr;
     b.per_count = 1.0 / static_cast<double>(b.shape.out_pixels());
-    b.z = data_of<T>(z);
-    b.norm = with_norm ? data_of<T>(norm) : nullptr;
+    b.z = data_of<T>(call.z);
+    b.norm = with_norm ? data_of<T>(call.norm) : nullptr;
     b.x = data_of<T>(x);
-    b.out = mutable_data_of<T>(out);
-    b.base = data_or_null<T>(base);
+    b.out = mutable_data_of<T>(call.out);
+    b.base = data_or_null<T>(call.base);
     launch_pool_backward(b, device.stream());
   });
 }
+
 }  // namespace nasp_ext
 
 STABLE_TORCH_LIBRARY_IMPL(nasp_ext, NASP_DEVICE_KEY, m) {
-  m.impl("pool_forward", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCuda>::pool_forward));
-  m.impl("pool_backward_", TORCH_BOX(&nasp_ext::Operators<nasp_ext::OnCuda>::pool_backward_));
+  m.impl("pool_forward", NASP_BOX(&nasp_ext::pool_forward<nasp_ext::OnCuda>));
+  m.impl("pool_backward_", NASP_BOX(&nasp_ext::pool_backward_<nasp_ext::OnCuda>));
 }

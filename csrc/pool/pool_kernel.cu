@@ -5,7 +5,7 @@
 // window is read again only where a pixel equals it.
 #include "pool_kernel.h"
 
-#include "../block/channels.cuh"
+#include "../core/channels.cuh"
 
 namespace nasp_ext {
 namespace {

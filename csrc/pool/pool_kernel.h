@@ -3,7 +3,8 @@
 // pitch).
 #pragma once
 
-#include "../block/block_kernel.h"
+#include "../core/stream.h"
+#include "../norm/norm_math.h"
 #include "pool_math.h"
 
 namespace nasp_ext {

@@ -3,7 +3,7 @@
 // the last NaN, as in PyTorch.
 #pragma once
 
-#include "../block/block_math.h"
+#include "../core/pixel_math.h"
 
 namespace nasp_ext {
 

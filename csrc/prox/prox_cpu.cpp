@@ -3,7 +3,8 @@
 #include <atomic>
 #include <tuple>
 
-#include "../common/rows_cpu.h"
+#include "../core/rows_cpu.h"
+#include "nan_rows.h"
 #include "prox_math.h"
 #include "prox_rows.h"
 

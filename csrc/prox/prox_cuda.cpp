@@ -3,8 +3,8 @@
 // sync.
 #include <tuple>
 
-#include "../common/device.h"
-#include "../common/rows.h"
+#include "../core/device.h"
+#include "../core/rows.h"
 #include "prox_kernel.h"
 
 namespace nasp_ext {

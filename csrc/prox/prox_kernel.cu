@@ -6,7 +6,7 @@
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
 
-#include "../common/launch.cuh"
+#include "../core/launch.cuh"
 
 namespace nasp_ext {
 namespace {

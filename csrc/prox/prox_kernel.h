@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Launchers of the proximal operators on the device, on raw pointers.
 #pragma once
-#include "../common/stream.h"
+#include "../core/stream.h"
 #include "prox_math.h"
 
 namespace nasp_ext {

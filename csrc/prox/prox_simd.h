@@ -4,7 +4,7 @@
 
 #include <type_traits>
 
-#include "../common/simd.h"
+#include "../core/simd.h"
 #include "prox_math.h"
 
 namespace nasp_ext {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Makes a library run the clones (common/simd.h) of one instruction set: NASP_LEVEL 1, 3 or 4, as
+// Makes a library run the clones (core/simd.h) of one instruction set: NASP_LEVEL 1, 3 or 4, as
 // in x86-64-v4. The loader picks a clone from what __cpu_indicator_init found; linked with
 // --wrap=__cpu_indicator_init, it finds less.
 #define NASP_VISIBLE __attribute__((visibility("default")))

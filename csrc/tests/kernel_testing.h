@@ -8,7 +8,7 @@
 #include <memory>
 #include <random>
 
-#include "../common/host_device.h"
+#include "../core/host_device.h"
 #include "../emulator/checker.h"
 #include "../emulator/runtime.h"
 #include "testing.h"

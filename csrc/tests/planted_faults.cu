@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "planted_faults.h"
 
-#include "../common/nasp_cuda.cuh"
+#include "../core/nasp_cuda.cuh"
 
 namespace nasp_ext::faults {
 namespace {

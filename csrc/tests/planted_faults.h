@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 
-#include "../common/stream.h"
+#include "../core/stream.h"
 
 namespace nasp_ext::faults {
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "../common/nasp_cuda.cuh"
+#include "../core/nasp_cuda.cuh"
 #include "testing.h"
 
 namespace {

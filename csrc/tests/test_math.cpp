@@ -8,10 +8,11 @@
 #include <numeric>
 #include <random>
 
-#include "../mixture/mixture_math.h"
+#include "../branch_dots/branch_dots_math.h"
+#include "../mixed_sum/mixed_sum_math.h"
 #include "../nasp_step/nasp_step_math.h"
-#include "../nasp_step/select_math.h"
 #include "../prox/prox_rows.h"
+#include "../select_active/select_active_math.h"
 #include "testing.h"
 
 namespace {

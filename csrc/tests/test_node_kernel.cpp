@@ -3,6 +3,7 @@
 // threads.
 #include "../node/node_kernel.h"
 #include "../norm/norm_kernel.h"
+#include "../update_statistics/update_statistics_kernel.h"
 #include "block_testing.h"
 
 namespace {

@@ -27,7 +27,7 @@ SEP3_REDUCTION = Block("sep3_stride2", (3, 3), stride=2, depthwise=True)
 
 @dataclass
 class Program:
-    """The flat lists of csrc/source/program.h, for edges of ``channels``."""
+    """The flat lists of csrc/program/source_program.h, for edges of ``channels``."""
 
     dtype: torch.dtype
     channels: int

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Hypothesis strategies for whole cells, written from csrc/cell/cell.h and csrc/cell/cell_sources.h."""
+"""Hypothesis strategies for whole cells, written from csrc/program/cell_program.h and cell_sources.h."""
 
 from dataclasses import dataclass, field
 

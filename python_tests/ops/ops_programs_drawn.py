@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Hypothesis strategies for the programs of source_dots, written from csrc/source/program.h."""
+"""Hypothesis strategies for the programs of source_dots, written from csrc/program/source_program.h."""
 
 from dataclasses import dataclass, field
 

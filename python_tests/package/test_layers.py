@@ -12,7 +12,7 @@ PACKAGE = ROOT / "nasp_ext"
 # Layer -> the layers it may import. A layer is a module or folder directly below nasp_ext.
 ALLOWED = {
     "_command": set(),
-    "_info": {"_host"},
+    "_info": {"_host", "_C"},
     "checks": set(),
     "states": set(),
     "plots": set(),

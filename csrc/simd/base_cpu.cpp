@@ -1,6 +1,0 @@
-// SPDX-License-Identifier: MIT
-// Any processor: SSE2 on x86-64, NEON on Arm.
-#define NASP_ISA base
-#define NASP_VECTOR_BYTES 16
-#include "kernels.h"
-#include "kernels_simd.h"
