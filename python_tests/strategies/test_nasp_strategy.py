@@ -66,15 +66,14 @@ def test_a_moves_along_the_gradient_at_the_discrete_matrix():
     assert torch.equal(search.scores(), expected)
 
 
-def test_regulariser_lowers_the_dear_option_in_its_own_row():
+def test_regulariser_lowers_the_dear_options_by_what_they_cost():
     costs = torch.zeros(28, 8)
-    costs[0, 0], costs[20, 0] = 5.0, 1.0
-    search = NASPStrategy(space("nasp"), preset="paper", lr=0.1, eta=1.0, costs=costs)
+    costs[0, 0], costs[20, 0] = 21.0, 7.0  # p̄ = 28 / 28 rows
+    search = NASPStrategy(space("nasp"), preset="paper", lr=0.01, eta=1.0, costs=costs)
     search.step(lambda gates: 0.0 * gates.weight.sum())
     scores = search.scores()
-    # 0.5 - 0.1 · 2 · 1 · (p_k / p̄ = 1) · 0.5: each row has its own p̄.
-    assert scores[0, 0].item() == pytest.approx(0.4)
-    assert scores[20, 0].item() == pytest.approx(0.4)
+    assert scores[0, 0].item() == pytest.approx(0.5 - 0.01 * 2 * 21 * 0.5)
+    assert scores[20, 0].item() == pytest.approx(0.5 - 0.01 * 2 * 7 * 0.5)
     assert scores[1, 0].item() == 0.5
 
 
