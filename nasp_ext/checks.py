@@ -28,6 +28,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "bool": (bool,),
     "None": (type(None),),
     "tuple[str, ...]": (list, tuple),
+    "tuple[int, ...]": (list, tuple),
 }
 
 
@@ -84,7 +85,8 @@ def typed(name: str, annotation: str, value: Any) -> Any:
     allowed = tuple(kind for part in annotation.split("|") for kind in _KINDS[part.strip()])
     listed = isinstance(value, list | tuple)
     fits = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
-    if not fits or (listed and not all(isinstance(word, str) for word in value)):
+    part = int if "int" in annotation else str
+    if not fits or (listed and not all(type(entry) is part for entry in value)):
         raise ValueError(f"expected {name} to be {annotation}, got {shown(value)}")
     if listed:
         return tuple(value)

@@ -180,6 +180,9 @@ class SearchRun(SearchConfig):
     """Search space."""
     partial_channels: int | None = None
     """Options take 1 / this of the channels of an edge; None = the strategy's own, 4 for pc-darts, else 1."""
+    reductions: tuple[int, ...] = ()
+    """Places of the two cells that reduce, counted from 0, for strategies that give each layer a cell of its
+    own (asm); without them 1/3 and 2/3 of the depth. Those of the ASM paper: 4 9 with 15 cells."""
     strategy: str = "nasp"
     """Search strategy: nasp, darts, darts-2nd, pc-darts, pa, pa-lazy, asng, gdas, random, asm."""
     preset: str = "official"

@@ -48,10 +48,16 @@ def search_space(run: SearchRun) -> SearchSpace:
         part_of(run.channels, divisor)  # told before the data are read
         found = found.with_partial_channels(divisor)
     if not looks(run.strategy):
+        if run.reductions:
+            raise ValueError(
+                f"expected reductions only with a strategy that gives each layer a cell of its own (asm), got "
+                f"strategy {run.strategy!r}"
+            )
         return found
     if isinstance(found, CellSpace):
         found = dataclasses.replace(found, edges_per_node=None)
-    return LayeredSpace.of(found, run.cells, attention=True)
+    places: Any = run.reductions or None  # checked by the space
+    return LayeredSpace.of(found, run.cells, attention=True, reductions=places)
 
 
 def build_strategy(run: SearchRun, found: SearchSpace, task: ClassificationTask) -> Strategy:

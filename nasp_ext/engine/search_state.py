@@ -44,9 +44,10 @@ _Batch = tuple[Tensor, Tensor]
 
 
 def _fields(space: SearchSpace) -> dict[str, Any]:
-    """What a checkpoint holds of a space; without partial channels as it was before there were any."""
+    """What a checkpoint holds of a space; as before where it has no partial channels or own reductions."""
+    later = (("partial_channels", 1), ("reductions", None))
     return dataclasses.asdict(
-        space, dict_factory=lambda pairs: dict(pair for pair in pairs if pair != ("partial_channels", 1))
+        space, dict_factory=lambda pairs: dict(pair for pair in pairs if pair not in later)
     )
 
 

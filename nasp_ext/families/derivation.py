@@ -49,7 +49,7 @@ def genotype_of(space: SearchSpace, gates: Gates) -> AnyGenotype:
         pairs.append(tuple((space.choices(row)[active[row]], space.edge(row)[1]) for row in kept))
         counts.append(tuple(nodes.count(node) for node in range(cell.nodes)))
     if isinstance(space, LayeredSpace):
-        return LayeredGenotype(tuple(pairs), tuple(counts), cell.concat)
+        return LayeredGenotype(tuple(pairs), tuple(counts), cell.concat, space.reductions)
     fields: dict[str, Any] = {"reduce": (), "reduce_concat": (), "inputs": space.inputs}
     for kind, edges, nodes_of_kind in zip(("normal", "reduce"), pairs, counts, strict=False):
         fields |= {kind: edges, f"{kind}_nodes": nodes_of_kind, f"{kind}_concat": space.concat}

@@ -43,7 +43,7 @@ def supernet(
     """
     layouts, inputs, with_norm = _layouts(space)
     stem = _stem_multiplier(inputs) if stem_multiplier is None else stem_multiplier
-    sizes = NetworkSizes(channels, cells, classes, in_channels, stem)
+    sizes = NetworkSizes(channels, cells, classes, in_channels, stem, _reductions(space, cells))
     norms = Norms(affine, with_norm if pool_norm is None else pool_norm, update_unselected_stats)
     net = Network(_places(layouts, sizes, isinstance(space, LayeredSpace)), sizes, norms)
     net.space = space
@@ -93,7 +93,7 @@ def derived_network(
     """
     inputs = checked_genotype(genotype).inputs
     stem = _stem_multiplier(inputs) if stem_multiplier is None else stem_multiplier
-    sizes = NetworkSizes(channels, cells, classes, in_channels, stem)
+    sizes = NetworkSizes(channels, cells, classes, in_channels, stem, _reductions(genotype, cells))
     layered = isinstance(genotype, LayeredGenotype)
     layouts = [CellLayout.of_genotype(genotype, cell, partial_channels) for cell in genotype.cells]
     net = Network(
@@ -106,6 +106,13 @@ def derived_network(
     )
     net.genotype, net.fused = genotype, fused
     return net
+
+
+def _reductions(found: SearchSpace | AnyGenotype, cells: int) -> tuple[int, int] | None:
+    """Where the layers reduce; another number of cells is refused by ``_places``."""
+    if isinstance(found, LayeredSpace):
+        return found.reductions if cells == found.cells else None
+    return found.reductions if isinstance(found, LayeredGenotype) and cells == len(found.layers) else None
 
 
 def _places(cells: Sequence[_T], sizes: NetworkSizes, layered: bool) -> Sequence[_T | None]:

@@ -53,7 +53,7 @@ def nasp_step_(
             ``grad`` is only read.
         active: (R,) int32, overwritten.
         step: number of this update, counted from 1.
-        cost: (K,) or (R, K), relative cost of each option, p_k divided by the sum of p.
+        cost: (K,) or (R, K), relative cost of each option, p_k / p̄ (eq. 8).
         node_offsets, edges_per_node, mask, keep_value, generator: as in ``select_active``.
     Raises:
         ValueError: arguments that do not fit; numbers that are not finite, negative second moments, a step

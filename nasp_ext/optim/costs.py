@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The costs of the regulariser of NASP (Yao et al. 2020, eq. 8), relative to their sum."""
+"""The costs of the regulariser of NASP (Yao et al. 2020, eq. 8), relative to their mean row sum."""
 
 from __future__ import annotations
 
@@ -10,20 +10,28 @@ from torch import Tensor
 
 
 def relative_cost(cost: Tensor, mask: Tensor | None, like: Tensor) -> Tensor:
-    """``cost`` divided by p̄, its sum over the options that exist, row by row (eq. 8 of Yao et al. 2020).
+    """``cost`` divided by p̄, one number for the whole matrix (eq. 8 of Yao et al. 2020).
+
+    p̄ is the mean over the rows of their sum of costs, which is the Σ p_k of the paper where all rows have the
+    same options. With a sum per row the only dear option of a row would weigh as much as a whole row of dear
+    ones. Options that do not exist count neither here nor there.
 
     Args:
         cost: (K,) or (R, K), numbers >= 0.
         mask: None or bool, broadcastable to ``like``.
         like: the architecture matrix (R, K).
     Returns:
-        (R, K) in the dtype and on the device of ``like``; a row of free options is all 0.
+        (R, K) in the dtype and on the device of ``like``; all 0 if every option is free.
+
+    >>> relative_cost(torch.tensor([[0.0, 6.0], [1.0, 1.0]]), None, torch.zeros(2, 2))
+    tensor([[0.0000, 1.5000],
+            [0.2500, 0.2500]])
     """
     full = cost.detach().to(like.device, torch.float64).expand(like.shape)
     if mask is not None:
         full = full.masked_fill(~mask.to(like.device), 0.0)
-    total = full.sum(-1, keepdim=True)
-    return torch.where(total > 0, full / total, full).to(like.dtype)
+    mean = full.sum() / max(len(full), 1)
+    return torch.where(mean > 0, full / mean, full).to(like.dtype)
 
 
 class RelativeCosts:

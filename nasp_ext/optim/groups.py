@@ -81,7 +81,7 @@ def _as_names(names: object) -> tuple[str, ...] | None:
 
 def check_options(group: dict[str, Any]) -> None:
     """Raise ValueError or TypeError for an option that is none, whatever the parameters are."""
-    for name in ("lr", "eps", "weight_decay", "eta"):
+    for name in ("lr", "eps", "weight_decay"):
         _check_number(name, group[name])
     betas = group["betas"]
     if not (
@@ -95,12 +95,16 @@ def check_options(group: dict[str, Any]) -> None:
         _check_edges(group["edges_per_node"])
     if not isinstance(group["keep_value"], bool):
         raise TypeError(f"expected keep_value to be True, False or None, got {group['keep_value']!r}")
-    _check_table("cost", group["cost"])
     _check_table("mask", group["mask"])
-    if group["eta"] and group["cost"] is None:
-        raise ValueError(
-            f"eta = {group['eta']} needs cost=, the parameters (or time) of each option, (K,) or (R, K)"
-        )
+    check_regulariser(group["eta"], group["cost"])
+
+
+def check_regulariser(eta: Any, cost: Any) -> None:
+    """Raise ValueError or TypeError for a weight or costs that none can be made of, whatever their shape."""
+    _check_number("eta", eta)
+    _check_table("cost", cost)
+    if eta and cost is None:
+        raise ValueError(f"eta = {eta} needs cost=, the parameters (or time) of each option, (K,) or (R, K)")
 
 
 def _check_number(name: str, value: Any) -> None:

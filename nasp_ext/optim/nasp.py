@@ -39,7 +39,8 @@ class NASP(Optimizer):
         betas, eps: Adam's; ``"paper"`` does not use them.
         weight_decay: * added to g as weight_decay·A; None = the preset's.
         eta: weight of the complexity regulariser; needs ``cost``.
-        cost: (K,) or (R, K) numbers >= 0, e.g. parameters per option; divided by their row sum p̄ internally.
+        cost: (K,) or (R, K) numbers >= 0, e.g. parameters per option; divided by p̄, one number for a matrix,
+            the mean of its rows' sums.
         nodes: rows entering each node, e.g. (2, 3, 4, 5), or "darts" for the rows of DARTS cells: 14 for each
             cell, or one cell of 2 + 3 + 4 + … rows. Needed wherever ``edges_per_node`` may drop a row.
         edges_per_node: * rows kept per node; None keeps all.

@@ -13,7 +13,7 @@ from torch import Tensor
 from nasp_ext.optim.categorical import Categoricals
 from nasp_ext.optim.family import Family
 from nasp_ext.optim.gaussian import Ranges, gaussians
-from nasp_ext.optim.natural_arguments import as_losses, as_samples, check_options, is_number
+from nasp_ext.optim.natural_arguments import as_losses, as_samples, check_count, check_options, is_number
 from nasp_ext.optim.natural_state import check_natural
 from nasp_ext.optim.ranking import utilities
 
@@ -108,6 +108,11 @@ class NaturalGradient(ABC):
         self._asked = [family.draw(self.lam, self._generator) for family in self._families]
         return self.asked()
 
+    def draw(self, samples: int) -> Tensor:
+        """Further samples, (samples, n), that no ``tell`` is about: those of the last ``ask`` stay."""
+        check_count("samples to be", samples, 1)
+        return self._shown([family.draw(samples, self._generator) for family in self._families])
+
     def asked(self) -> Tensor:
         """The samples of the last ``ask`` again, also after their ``tell`` or in another process.
 
@@ -115,7 +120,7 @@ class NaturalGradient(ABC):
         """
         if self._asked is None:
             raise RuntimeError("expected ask() before asked(), got no samples yet")
-        return self._join([f.shown(raw) for f, raw in zip(self._families, self._asked, strict=True)])
+        return self._shown(self._asked)
 
     def tell(self, samples: Tensor, losses: Tensor | Sequence[float]) -> None:
         """Learn from the losses of samples. If all are equal, or all samples are, nothing moves.
@@ -162,6 +167,9 @@ class NaturalGradient(ABC):
         values = values.movedim(-2, 0) if self._batched else values[:, None]
         parts = torch.split(values, [family.variables for family in self._families], -1)
         return [family.read(part) for family, part in zip(self._families, parts, strict=True)]
+
+    def _shown(self, draws: Sequence[Tensor]) -> Tensor:
+        return self._join([f.shown(raw) for f, raw in zip(self._families, draws, strict=True)])
 
     def _join(self, parts: Sequence[Tensor]) -> Tensor:
         """(λ, B, n) of each family as the samples that the caller sees."""

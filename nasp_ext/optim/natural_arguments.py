@@ -20,9 +20,9 @@ def check_options(
     """Raise TypeError or ValueError for options of ``NaturalGradient`` that are none."""
     if isinstance(categories, str) or not isinstance(categories, Iterable):
         raise TypeError(f"expected categories to be a list of numbers of options, got {categories!r}")
-    _check_count("lam, the samples per step, to be", lam, 2)
+    check_count("lam, the samples per step, to be", lam, 2)
     if runs is not None:
-        _check_count("runs to be None or", runs, 1)
+        check_count("runs to be None or", runs, 1)
     for name, pairs in ranges.items():
         if pairs is not None and not _are_pairs(pairs):
             raise TypeError(f"expected {name} as (low, high) of each variable, got {pairs!r}")
@@ -34,7 +34,8 @@ def check_options(
         raise ValueError(f"expected dtype to be torch.float32 or torch.float64, got {dtype}")
 
 
-def _check_count(expected: str, found: Any, least: int) -> None:
+def check_count(expected: str, found: Any, least: int) -> None:
+    """Raise TypeError unless ``found`` is a whole number, ValueError unless it is in [least, 2³¹]."""
     if not isinstance(found, Integral) or isinstance(found, bool):
         raise TypeError(f"expected {expected} a whole number >= {least}, got {found!r}")
     if not least <= int(found) <= _MOST:

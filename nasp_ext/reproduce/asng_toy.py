@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Robustness of ASNG against its initial step (Akimoto et al., ICML 2019, sec. 3.1 and Fig. 1)."""
+"""Robustness of ASNG against its initial step (Akimoto et al., ICML 2019, sec. 3.1, Fig. 1 and 3)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from nasp_ext.reproduce.base import Experiment, Say, check_steps, table
 from nasp_ext.reproduce.selective_error import SelectiveError, iterations_to_target
 
 _METHODS: dict[str, type[NaturalGradient]] = {"asng": ASNG, "sng": SNG, "adam": AdamSNG}
+_ALPHA = 1.5  # of Alg. 1
 _MOST = {"runs": 100_000, "iterations": 10**9, "variables": 10_000, "options": 10_000}
 _Iterations = list[list[list[float | None]]]  # of each ε, initial step and run; None = no success
 
@@ -31,6 +32,8 @@ class AsngToy(Experiment):
 
     methods: tuple[str, ...] = tuple(_METHODS)
     """asng, sng (constant step), adam (on the normalised natural gradient)."""
+    alphas: tuple[float, ...] = (_ALPHA,)
+    """α of ASNG, 1.5 in Alg. 1; several are compared as in Fig. 3, whose own values the paper does not give."""
     epsilons: tuple[float, ...] = (0.05, 0.0005)
     """Initial steps of the weights x, which fall to 0 as a cosine."""
     deltas: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
@@ -56,9 +59,13 @@ class AsngToy(Experiment):
             raise ValueError(
                 f"expected methods among {', '.join(_METHODS)}, got {', '.join(unknown) or 'none'}"
             )
-        for name in ("epsilons", "deltas"):
+        for name in ("epsilons", "deltas", "alphas"):
             steps = getattr(self, name)
             check_steps(name, steps)
+        if min(self.alphas) <= 1:
+            raise ValueError(f"expected alphas > 1, got {self.alphas}")
+        if self.alphas != (_ALPHA,) and "asng" not in self.methods:
+            raise ValueError(f"expected asng among the methods that alphas are of, got {self.methods}")
         for name, least in (("runs", 1), ("iterations", 1), ("variables", 1), ("options", 2)):
             check_whole(name, getattr(self, name), least, _MOST[name])
         check_whole("seed", self.seed, 0, MOST_SEED // 2)
@@ -71,7 +78,7 @@ class AsngToy(Experiment):
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         try:
-            found = {name: self._stored(name, folder / f"{name}.json", say) for name in self.methods}
+            found = {name: self._stored(name, folder / f"{name}.json", say) for name in self._series()}
         finally:
             torch.set_num_threads(threads)
         say("iterations to a success / success rate, median (success rate)")
@@ -79,19 +86,29 @@ class AsngToy(Experiment):
             say(line)
         file = folder / "toy.svg"
         file.write_text(self._drawing(found), encoding="utf-8")
-        return [*(folder / f"{name}.json" for name in self.methods), file]
+        return [*(folder / f"{name}.json" for name in found), file]
 
-    def iterations_of(self, method: str, say: Say) -> _Iterations:
-        """Iterations to the first success of every run of a method."""
+    def _series(self) -> dict[str, tuple[str, float]]:
+        """What is compared, by name: each method with its α; the names tell α where it is not Alg. 1's."""
+        return {
+            method if alpha == _ALPHA else f"{method}-alpha-{alpha}": (method, alpha)
+            for method in self.methods
+            for alpha in (self.alphas if method == "asng" else (_ALPHA,))
+        }
+
+    def iterations_of(self, method: str, say: Say, alpha: float = _ALPHA) -> _Iterations:
+        """Iterations to the first success of every run of a method; ``alpha`` is ASNG's."""
         deltas = torch.tensor(self.deltas).repeat_interleave(self.runs).repeat(len(self.epsilons))
         epsilons = torch.tensor(self.epsilons).repeat_interleave(self.runs * len(self.deltas))
         draws, data = (torch.Generator().manual_seed(2 * self.seed + i) for i in range(2))
+        own = {"alpha": alpha} if method == "asng" else {}
         search = _METHODS[method](
             [self.options] * self.variables,
             delta0=deltas,
             generator=draws,
             runs=len(deltas),
             dtype=torch.float32,
+            **own,
         )
         problem = SelectiveError(len(deltas), self.variables, self.options, data)
         found = iterations_to_target(
@@ -101,17 +118,20 @@ class AsngToy(Experiment):
         values: list[list[list[float]]] = found.reshape(shape).tolist()
         return [[[t if math.isfinite(t) else None for t in runs] for runs in rows] for rows in values]
 
-    def _stored(self, method: str, file: Path, say: Say) -> _Iterations:
+    def _stored(self, series: str, file: Path, say: Say) -> _Iterations:
+        method, alpha = self._series()[series]
         settings = dataclasses.asdict(self)
-        for name in ("methods", "threads", "out"):  # of the call, not of what is found
+        for name in ("methods", "alphas", "threads", "out"):  # of the call, not of what is found
             del settings[name]
+        if alpha != _ALPHA:
+            settings["alpha"] = alpha
         settings = json.loads(json.dumps(settings))
         if file.exists():
             stored = json.loads(file.read_text(encoding="utf-8"))
             if stored["settings"] != settings:
                 raise ValueError(f"{file}: expected results of these settings, found {stored['settings']}")
         else:
-            stored = {"settings": settings, "iterations": self.iterations_of(method, say)}
+            stored = {"settings": settings, "iterations": self.iterations_of(method, say, alpha)}
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(stored), encoding="utf-8")
         iterations: _Iterations = stored["iterations"]

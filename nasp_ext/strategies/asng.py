@@ -15,7 +15,7 @@ from nasp_ext.arch.gates import PRUNED, Gates
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.checks import check_whole
 from nasp_ext.optim import ASNG
-from nasp_ext.states import check_keys, shown
+from nasp_ext.states import check_keys, check_tensor, shown
 from nasp_ext.strategies.base import LossFn, Strategy
 from nasp_ext.strategies.matrix import kept_edges
 
@@ -24,12 +24,12 @@ MOST_SAMPLES = 10_000
 
 
 class ASNGStrategy(Strategy):
-    """A distribution over the architectures of a space, moved by ASNG; λ architectures per iteration.
+    """A distribution over the architectures of a space, moved by ASNG; λ_x + λ_θ of them per iteration.
 
-    The λ architectures are drawn from it after each step. The weights train on their mean loss
-    (``proposals``), then their losses on a steering batch, without a gradient, move the distribution. The
-    authors draw twice, for the weights and for the step; both are independent draws of one distribution. One
-    device-to-host copy per iteration: the λ losses.
+    As in Alg. 1 the weights train on the mean loss of λ_x architectures (``proposals``), then the losses of
+    λ_θ others on a steering batch, without a gradient, move the distribution they were all drawn from. A
+    search begins with the second half: its weight step comes after ``step``. One device-to-host copy per
+    iteration: the λ_θ losses.
 
     Variables: where a node keeps n of its edges, one variable chooses which n, and n variables choose the
     operations on the first, second … of them. So it is in the paper's own space, where a node has two inputs
@@ -41,7 +41,8 @@ class ASNGStrategy(Strategy):
 
     Args:
         space: the search space; ``none`` is never selected unless ``allow_none``.
-        lam, alpha, delta0: as in ``ASNG``.
+        weight_lam: λ_x, architectures per weight step; lam: λ_θ, those per step of the distribution.
+        alpha, delta0: as in ``ASNG``.
         seed: of the draws.
         edges_per_node: rows kept per node; None keeps all, "preset" the space's own number.
         dtype, device: of the gates; the distribution is a few numbers and stays on the CPU.
@@ -58,6 +59,7 @@ class ASNGStrategy(Strategy):
         self,
         space: SearchSpace,
         *,
+        weight_lam: int = 2,
         lam: int = 2,
         alpha: float = 1.5,
         delta0: float = 1.0,
@@ -68,6 +70,7 @@ class ASNGStrategy(Strategy):
         device: torch.device | str = "cpu",
     ) -> None:
         self.space = space
+        check_whole("weight_lam", weight_lam, 1, MOST_SAMPLES)
         check_whole("lam", lam, 2, MOST_SAMPLES)
         selectable = space.mask() if allow_none else space.selectable()
         options = [row.nonzero()[:, 0].tolist() for row in selectable]
@@ -80,7 +83,8 @@ class ASNGStrategy(Strategy):
         generator = torch.Generator().manual_seed(0 if seed is None else seed)
         self._search = ASNG(self._categories, None, lam, alpha, delta0, generator)
         self._like = torch.zeros((), dtype=dtype, device=device)
-        self._samples = self._search.ask()
+        self._weight_lam = weight_lam
+        self._samples = self._search.draw(weight_lam)
         self._gates: tuple[Gates, ...] | None = None
 
     def propose(self) -> Gates:
@@ -93,11 +97,13 @@ class ASNGStrategy(Strategy):
         return self._gates
 
     def step(self, loss_fn: LossFn) -> Tensor:
+        """Returns the mean loss of the λ_θ architectures, none of which was proposed."""
+        samples = self._search.ask()
         with torch.no_grad():
-            losses = torch.stack([loss_fn(gates) for gates in self.proposals()])
-        self._search.tell(self._samples, losses)
-        self._samples, self._gates = self._search.ask(), None
-        return losses[0]
+            losses = torch.stack([loss_fn(self._decoded(sample)) for sample in samples.tolist()])
+        self._search.tell(samples, losses)
+        self._samples, self._gates = self._search.draw(self._weight_lam), None
+        return losses.mean()
 
     def best(self) -> Gates:
         """The most likely architecture."""
@@ -124,11 +130,13 @@ class ASNGStrategy(Strategy):
         return self._search
 
     def state_dict(self) -> dict[str, Any]:
-        return {"categories": list(self._categories), "asng": self._search.state_dict()}
+        # What was asked for has been told: it is of no more use.
+        asng = {**self._search.state_dict(), "asked": None}
+        return {"categories": list(self._categories), "samples": self._samples.clone(), "asng": asng}
 
     def check_state(self, state: dict[str, Any], steps: int | None = None) -> None:
-        own = self.state_dict()
-        check_keys(state, own, "the state")
+        """Also takes states of before there was ``weight_lam``, when the λ samples asked for were trained."""
+        check_keys(state, ["categories", "asng"], "the state", optional=["samples"])
         categories = state["categories"]
         plain = isinstance(categories, list) and all(type(count) is int for count in categories)
         if not plain or categories != self._categories:
@@ -137,13 +145,25 @@ class ASNGStrategy(Strategy):
                 f"{categories if plain else shown(categories)}: it is of another search space"
             )
         self._search.check_state(state["asng"], "asng")
-        if state["asng"]["asked"] is None:
-            raise ValueError("expected asng.asked to hold the samples to go on with, found None")
+        asked = state["asng"]["asked"]
+        if ("samples" in state) != (asked is None):
+            found = "both" if "samples" in state else "neither"
+            raise ValueError(f"expected samples, or in an older state asng.asked, found {found}")
+        if asked is None:
+            check_tensor(state["samples"], self._samples, "samples", low=0)
+            if not bool((state["samples"] < torch.tensor(self._categories)).all()):
+                raise ValueError("expected samples to hold options, found a number beyond them")
+        elif self._weight_lam > self._search.lam:
+            raise ValueError(
+                f"expected an older state of {self._weight_lam} samples (weight_lam) or more, found "
+                f"{self._search.lam} (lam)"
+            )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.check_state(state)
         self._search.load_state_dict(state["asng"])
-        self._samples, self._gates = self._search.asked(), None
+        samples = state["samples"] if "samples" in state else self._search.asked()[: self._weight_lam]
+        self._samples, self._gates = samples.clone(), None
 
     def _decoded(self, sample: Sequence[int]) -> Gates:
         active, values = [PRUNED] * self._shape[0], iter(sample)

@@ -57,7 +57,8 @@ class Strategy(ABC):
     def step(self, loss_fn: LossFn) -> Tensor:
         """Learn from the loss at one or more architectures; returns the detached loss at the proposed one.
 
-        The ``loss_fn`` of a search is an ``UnrolledLossFn``.
+        If that was not among them, it is the mean of their losses. The ``loss_fn`` of a search is an
+        ``UnrolledLossFn``.
         """
 
     @abstractmethod

@@ -18,6 +18,8 @@ from nasp_ext.states import check_generator, check_groups, check_keys, check_num
 from nasp_ext.strategies.base import LossFn, Strategy
 from nasp_ext.strategies.matrix import check_matrix, gates_gradient
 
+_BETAS = (0.5, 0.999)  # the authors'
+
 
 class NASPStrategy(Strategy):
     """Holds A for one search space and moves it by the exact gradient at Ā.
@@ -26,7 +28,8 @@ class NASPStrategy(Strategy):
 
     Args:
         space: the search space; ``none`` is never selected unless ``allow_none``.
-        preset, lr, eta, keep_value: as in ``NASP``.
+        preset, lr, weight_decay, eta, keep_value: as in ``NASP``.
+        betas: of Adam; the preset "paper" has no Adam and takes no others.
         edges_per_node: rows kept per node, None = all; "preset" = the space's number or, in the paper's, all.
         costs: (R, K) numbers >= 0 for the regulariser, e.g. ``net.option_costs()``.
         init: start value of every entry of A.
@@ -49,6 +52,8 @@ class NASPStrategy(Strategy):
         *,
         preset: str = "official",
         lr: float = 3e-4,
+        betas: tuple[float, float] = _BETAS,
+        weight_decay: float | None = None,
         eta: float = 0.0,
         costs: Tensor | None = None,
         edges_per_node: int | Literal["preset"] | None = "preset",
@@ -71,6 +76,8 @@ class NASPStrategy(Strategy):
             [self._a],
             lr=lr,
             preset=preset,
+            betas=betas,
+            weight_decay=weight_decay,
             eta=eta,
             cost=costs if eta else None,
             nodes=[high - low for low, high in pairwise(offsets)],
@@ -79,6 +86,8 @@ class NASPStrategy(Strategy):
             keep_value=keep_value,
             generator=None if seed is None else torch.Generator().manual_seed(seed),
         )
+        if not self._optimizer.param_groups[0]["adam"] and tuple(betas) != _BETAS:
+            raise ValueError(f"expected no betas with preset {preset!r}, whose step is plain, got {betas!r}")
         self._gates: Gates | None = None
 
     def propose(self) -> Gates:

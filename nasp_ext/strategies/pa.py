@@ -14,7 +14,8 @@ from torch import Tensor
 from nasp_ext import ops
 from nasp_ext.arch.gates import Gates
 from nasp_ext.arch.search_space import SearchSpace
-from nasp_ext.optim.groups import PRESETS
+from nasp_ext.optim.costs import relative_cost
+from nasp_ext.optim.groups import PRESETS, check_parameter, check_regulariser, check_tables
 from nasp_ext.states import check_number, check_tensor
 from nasp_ext.strategies.base import LossFn
 from nasp_ext.strategies.matrix import MatrixStrategy, gates_gradient, kept_edges, selected
@@ -30,6 +31,9 @@ class PAStrategy(MatrixStrategy):
         preset: "official" (Adam with weight decay 1e-3, best edges per node, kept value 1) or "paper" (plain
             step, no decay, every edge, kept value a_k).
         lr: step length ε.
+        eta: weight η of the complexity regulariser in F = L + ηR, whose gradient 2 (p_k/p̄) ā_k is taken where
+            that of L is: at the gates.
+        costs: (K,) or (R, K) numbers >= 0 for it, e.g. ``net.option_costs()``.
         edges_per_node: rows kept per node, None = all; "preset" = the space's number or, in the paper's, all.
         init: start value of every entry of A, before it is projected.
         seed: breaks exact ties at random; None = lowest option.
@@ -49,6 +53,8 @@ class PAStrategy(MatrixStrategy):
         *,
         preset: str = "official",
         lr: float = 3e-4,
+        eta: float = 0.0,
+        costs: Tensor | None = None,
         edges_per_node: int | str | None = "preset",
         init: float = 0.5,
         seed: int | None = None,
@@ -67,6 +73,7 @@ class PAStrategy(MatrixStrategy):
         start = torch.full((space.rows, space.options), float(init), dtype=dtype, device=device)
         a = start.masked_fill(~self._mask, 0.0).requires_grad_()
         super().__init__(a, _optimizer(a, lr, chosen))
+        self._pull = _pull(a, self._mask, eta, costs)
         self._seed, self._steps = seed, 0
         self._project_()
 
@@ -82,6 +89,8 @@ class PAStrategy(MatrixStrategy):
 
     def _move(self, loss_fn: LossFn) -> tuple[Tensor, Tensor]:
         loss, gradient = gates_gradient(loss_fn, self.propose())
+        if self._pull is not None:
+            gradient = gradient + self._pull * self.propose().weight
         self._steps += 1
         return loss, gradient.masked_fill(~self._mask, 0.0)
 
@@ -126,6 +135,20 @@ class LazyPAStrategy(PAStrategy):
 
     def _project_(self) -> None:
         """A stays what the step made of it."""
+
+
+def _pull(a: Tensor, mask: Tensor, eta: float, costs: Tensor | None) -> Tensor | None:
+    """2 η p_rk/p̄, (R, K), which times ā_rk is the gradient of ηR (eq. 8); None for η = 0.
+
+    Raises:  ValueError, TypeError: a weight or costs that it cannot be made of.
+    """
+    check_regulariser(eta, costs)
+    if not eta or costs is None:
+        return None
+    group = {"cost": costs, "mask": mask, "edges_per_node": None}
+    check_parameter(a, group)
+    check_tables(a, group)
+    return 2 * eta * relative_cost(costs, mask, a)
 
 
 def _optimizer(a: Tensor, lr: float, preset: dict[str, Any]) -> torch.optim.Optimizer:

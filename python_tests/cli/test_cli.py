@@ -106,8 +106,9 @@ def test_info_tells_versions_and_why_a_part_is_missing(capsys):
     assert "CUDA" in out
 
 
-def test_eta_counts_parameters_and_prefers_cheap_options(capsys, tmp_path):
-    argv = [*SEARCH, "--preset", "paper", "--arch-lr", "0.5", "--out", tmp_path]
+@pytest.mark.parametrize("strategy", ["nasp", "pa", "pa-lazy"])
+def test_eta_counts_parameters_and_prefers_cheap_options(capsys, tmp_path, strategy):
+    argv = [*SEARCH, "--strategy", strategy, "--preset", "paper", "--arch-lr", "0.5", "--out", tmp_path]
     assert call(capsys, *argv, "--eta", "100")[0] == 0
     genotype = Genotype.from_json((tmp_path / "genotype.json").read_text())
     assert "conv_1x1" not in {name for name, _ in (*genotype.normal, *genotype.reduce)}

@@ -32,6 +32,33 @@ def test_edges_per_node_is_an_option(capsys, tmp_path):
     assert genotype_from_json((tmp_path / "genotype.json").read_text()).layer_nodes == ((1,), (1,), (1,))
 
 
+def test_places_of_the_reductions_are_an_option_that_a_genotype_keeps(capsys, searched, tmp_path):
+    argv = [*SEARCH, "--strategy", "asm", "--reductions", "0", "2", "--out", tmp_path]
+    assert call(capsys, *argv)[0] == 0
+    assert genotype_from_json((tmp_path / "genotype.json").read_text()).reductions == (0, 2)
+    assert genotype_from_json((searched / "genotype.json").read_text()).reductions is None
+    assert call(capsys, *argv, "--resume")[0] == 0
+    assert "another (reductions (0, 2) → (1, 2))" in error_of(
+        capsys, *argv[:-4], "1", "2", "--resume", "--out", tmp_path
+    )
+    counted = [call(capsys, "count", "--genotype", at, "--size", "8")[1] for at in (tmp_path, searched)]
+    shapes = [re.findall(r"^cells.\d Cell +([\d,]+)", out, re.M) for out in counted]
+    assert shapes[0] != shapes[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--strategy", "asm", "--reductions", "0", "3"], r"two places in order, from 0, below cells=3"),
+        (["--strategy", "asm", "--reductions", "1"], "two places in order"),
+        (["--reductions", "0", "2"], "each layer a cell of its own.*got strategy 'nasp'"),
+    ],
+)
+def test_places_that_cannot_be_are_refused(capsys, tmp_path, options, message):
+    assert re.search(message, error_of(capsys, *SEARCH, *options, "--out", tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
 def test_search_says_what_the_mixture_reaches(capsys, searched):
     out = call(capsys, "search", "--resume", "--out", searched)[1]
     assert re.search(r"^validation accuracy of the supernet: [\d.]+% \(mixture [\d.]+%\)$", out, re.M)

@@ -14,7 +14,13 @@ from nasp_ext.families.cells.drawing import write_cell_svgs
 from nasp_ext.families.cells.genotype import Genotype
 from nasp_ext.families.cells.space import CellSpace
 from nasp_ext.families.derivation import derive, genotype_of
-from nasp_ext.families.layered.space import LayeredGenotype, LayeredSpace, genotype_from_json, reduction_cells
+from nasp_ext.families.layered.space import (
+    LayeredGenotype,
+    LayeredSpace,
+    genotype_from_json,
+    genotype_from_text,
+    reduction_cells,
+)
 from nasp_ext.families.networks import derived_network, supernet
 from nasp_ext.nn import AttentionOp, MixedOp, recorded_attention
 
@@ -67,6 +73,66 @@ def test_the_space_reduces_where_the_network_does(cells):
     assert [sizes.reduces(n) for n in range(cells)] == [
         layered.is_reduction(rows[0]) for rows in layered.cell_rows
     ]
+
+
+def test_reductions_stand_where_the_space_wants_them():
+    cells = LayeredSpace.of(NASP, 15, reductions=[4, 9])  # the 5th and the 10th of the ASM paper
+    assert [n for n, rows in enumerate(cells.cell_rows) if cells.is_reduction(rows[0])] == [4, 9]
+    assert cells.choices(4 * 14) == cells.choices(10 * 14 - 1) == NASP.reduce
+    assert cells.choices(5 * 14) == cells.choices(10 * 14) == NASP.normal
+    net = net_of(cells)
+    sizes = []
+    for cell in net.cell_list():
+        cell.register_forward_hook(lambda *args: sizes.append(args[2].shape[1:3]))
+    net(images(), mixed(cells))
+    assert sizes == [*[(8, 8)] * 4, *[(16, 4)] * 5, *[(32, 2)] * 6]
+
+
+def test_a_genotype_keeps_where_its_layers_reduce():
+    cells = LayeredSpace.of(SMALL, 5, reductions=(0, 3))
+    net, gates = net_of(cells), random_gates(cells, torch.Generator().manual_seed(1))
+    found = derive(net, gates, inherit_weights=True)
+    assert found.genotype.reductions == (0, 3)
+    torch.testing.assert_close(found(images()), net(images(), gates), rtol=1e-12, atol=1e-12)
+    text = found.genotype.to_json()
+    assert json.loads(text)["reductions"] == [0, 3]
+    assert genotype_from_json(text) == genotype_from_text(repr(found.genotype)) == found.genotype
+    built = derived_network(genotype_from_json(text), 2, 5, 4)
+    assert [cell.channels for cell in built.cell_list()] == [4, 4, 4, 8, 8]
+
+
+def test_the_auxiliary_head_stands_behind_the_second_reduction():
+    edge = (("skip_connect", 0), ("skip_connect", 1))
+    seen = {}
+    for reductions in (None, (1, 2)):
+        cells = LayeredGenotype((edge,) * 6, ((2,),) * 6, (2,), reductions)
+        net = derived_network(cells, 2, 6, 4, in_channels=1, auxiliary=True)
+        net.cells[4 if reductions is None else 2].register_forward_hook(
+            lambda *args, at=reductions: seen.update({at: args[2]})
+        )
+        heard = []
+        net.auxiliary_head.register_forward_pre_hook(lambda _, given, heard=heard: heard.extend(given))
+        net(images().float())
+        assert heard[0] is seen[reductions]
+
+
+def test_a_genotype_without_places_is_written_as_before():
+    cells = LayeredGenotype(((("skip_connect", 0),),) * 3, ((1,),) * 3, (2,))
+    assert list(json.loads(cells.to_json())) == ["layers", "layer_nodes", "concat"]
+
+
+@pytest.mark.parametrize("places", [(3, 3), (4, 2), (-1, 2), (2, 5), (1,), (1, 2, 3), (1, 2.0), (True, 2), 4])
+def test_places_that_no_two_layers_have_are_refused(places):
+    with pytest.raises(ValueError, match="expected reductions to be"):
+        LayeredSpace.of(SMALL, 5, reductions=places)
+    with pytest.raises(ValueError, match="expected reductions to be"):
+        LayeredGenotype(((("skip_connect", 0),),) * 5, ((1,),) * 5, (2,), places)
+
+
+def test_another_number_of_cells_is_refused_whatever_the_places():
+    cells = LayeredGenotype(((("skip_connect", 0),),) * 5, ((1,),) * 5, (2,), (1, 4))
+    with pytest.raises(ValueError, match="expected cells=5, as each layer has its own, got 3"):
+        derived_network(cells, 2, 3)
 
 
 @pytest.mark.parametrize("cell, message", [("nas-bench-201", "reduction cells"), ("darts", "cells >= 1")])

@@ -108,6 +108,25 @@ def test_equal_losses_or_equal_samples_move_nothing(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+@pytest.mark.parametrize("lam", [3, 4, 9, 13])
+def test_best_and_worst_samples_that_are_identical_move_nothing(kind, dtype, lam):
+    search = kind([3, 2, 4], [(0, 9)], lam, reals=[(-1, 1)], generator=generator(), dtype=dtype)
+    for _ in range(3):
+        samples = search.ask()
+        search.tell(samples, samples.sum(-1))
+    before = search.state_dict()["tensors"]
+    counted = -(-lam // 4)  # as many of the best, and of the worst, have a utility
+    samples = search.draw(lam)
+    samples[:counted] = samples[-counted:] = samples[0].clone()
+    search.tell(samples, torch.arange(lam))
+    after = search.state_dict()["tensors"]
+    assert after.pop("skipped") == before.pop("skipped") + 1
+    assert after.pop("tells") == before.pop("tells") + 1
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_runs_that_advance_together_are_independent(kind):
     steps = torch.tensor([0.5, 0.1, 0.02], dtype=DOUBLE)
     together = kind([3, 4], [(1, 6)], 3, delta0=steps, runs=3, generator=generator())
@@ -189,6 +208,22 @@ def test_integers_learn_from_the_draw_behind_the_rounded_number():
     twin = ASNG([2, 2, 2], [(1, 3)], generator=generator())
     twin.tell(samples, [0.0, 1.0])  # not asked for: the whole numbers stand for themselves
     assert twin.mean[0] != search.mean[0]
+
+
+def test_samples_may_be_drawn_that_no_step_is_about():
+    search, plain = (ASNG([3, 2], [(0, 9)], lam=4, generator=generator()) for _ in range(2))
+    asked = search.ask()
+    assert torch.equal(asked, plain.ask())
+    assert search.draw(1).shape == (1, 3)
+    drawn = search.draw(5000)
+    frequency = torch.bincount(drawn[:, 0], minlength=3) / 5000
+    torch.testing.assert_close(frequency.double(), search.theta[0], rtol=0, atol=0.03)
+    for one in (search, plain):
+        one.tell(asked, asked.sum(-1))  # by the draws behind the rounded numbers, which are still known
+    assert torch.equal(search.mean, plain.mean)
+    for count, error in ((0, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match="expected samples to be"):
+            search.draw(count)
 
 
 def test_it_is_exported():

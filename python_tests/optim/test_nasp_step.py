@@ -69,7 +69,7 @@ def test_thirty_steps_are_bit_equal_to_plain_pytorch(preset, masked, assert_clos
     (theirs,) = plain.param_groups[0]["params"]
     moments = torch.zeros_like(a), torch.zeros_like(a)
     share = cost if mask is None else cost * mask
-    share = share / share.sum(1, keepdim=True)
+    share = share / (share.sum() / 14)  # p̄: one number for the 14 rows
     visited = set()
     for step in range(1, 31):
         discrete = slow_selection(slow, 2 if official else None, not official, mask)
@@ -101,6 +101,18 @@ def test_regulariser_gradient_is_taken_at_the_discrete_matrix():
     a.grad = torch.zeros_like(a)
     optimizer.step()
     assert a.tolist() == [[0.5, 0.75 - 0.5 * 1.125]]
+
+
+def test_rows_share_one_mean_cost_so_that_the_dear_row_is_pulled_more():
+    # Rows cost 1 + 3 and 0 + 12 (the 100 is masked): p̄ = 8. Selected are p = 3 and p = 12, at 0.75 each.
+    a = torch.tensor([[0.5, 0.75, 0.0], [0.5, 0.75, 0.25]], dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    cost = torch.tensor([[1.0, 3.0, 0.0], [0.0, 12.0, 100.0]])
+    optimizer = NASP([a], lr=0.25, preset="paper", eta=1.0, cost=cost, mask=mask)
+    a.grad = torch.zeros_like(a)
+    optimizer.step()
+    pulled = [0.75 - 0.25 * 2 * (p / 8) * 0.75 for p in (3, 12)]
+    assert a.tolist() == [[0.5, pulled[0], 0.0], [0.5, pulled[1], 0.25]]
 
 
 def test_each_group_follows_its_own_options():

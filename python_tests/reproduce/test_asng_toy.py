@@ -127,9 +127,37 @@ def test_asng_succeeds_at_steps_at_which_adam_or_sng_fail(capsys, tmp_path):
     assert "expected results of these settings" in capsys.readouterr().err
 
 
+def test_every_alpha_is_a_series_of_its_own(capsys, tmp_path, monkeypatch):
+    argv = ["reproduce", "asng-toy", *SMALL, "--methods", "asng", "--out", str(tmp_path)]
+    assert main(argv) == 0
+    alone = (tmp_path / "asng.json").read_text()
+    capsys.readouterr()
+    made = []
+    start = ASNG.__init__
+
+    def counted(self, *args, **options):
+        made.append(options["alpha"])
+        start(self, *args, **options)
+
+    monkeypatch.setattr(ASNG, "__init__", counted)
+    assert main([*argv, "--alphas", "1.1", "1.5", "4"]) == 0
+    out = capsys.readouterr().out
+    assert made == [1.1, 4.0]  # that of 1.5 is there
+    assert re.search(r"^epsilon +delta0 +asng-alpha-1.1 +asng +asng-alpha-4.0$", out, re.M)
+    assert (tmp_path / "asng.json").read_text() == alone
+    found = [json.loads((tmp_path / f"asng{name}.json").read_text()) for name in ("", "-alpha-1.1", "-alpha-4.0")]
+    assert [one["settings"].pop("alpha", None) for one in found] == [None, 1.1, 4.0]
+    assert found[0]["settings"] == found[1]["settings"] == found[2]["settings"]
+    assert len({str(one["iterations"]) for one in found}) == 3
+    assert "asng-alpha-4.0" in (tmp_path / "toy.svg").read_text()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--alphas", "1"], "expected alphas > 1, got (1.0,)"),
+        (["--alphas", "2", "2"], "expected different alphas"),
+        (["--alphas", "2", "--methods", "sng"], "expected asng among the methods"),
         (["--methods", "asng", "newton"], "expected methods among asng, sng, adam, got newton"),
         (["--deltas", "1", "1"], "expected different deltas > 0"),
         (["--epsilons", "-1"], "expected different epsilons > 0"),

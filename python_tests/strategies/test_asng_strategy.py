@@ -43,34 +43,52 @@ def test_every_edge_and_option_starts_equally_likely(keep):
 
 
 def test_scores_are_how_often_an_option_is_proposed():
-    search = ASNGStrategy(space("nasp"), lam=2, delta0=3.0, seed=2)
+    search = ASNGStrategy(space("nasp"), weight_lam=4000, lam=2, delta0=3.0, seed=2)
     for _ in range(20):  # away from the uniform start
         search.step(lambda gates: gates.weight[:, 1].sum() - gates.weight[::3].sum())
-    many = ASNGStrategy(space("nasp"), lam=4000, seed=3)
-    for mine, other in zip(search.optimizer._families, many.optimizer._families, strict=True):
-        other.state = mine.state
-    many._samples = many.optimizer.ask()
-    frequency = torch.stack([gates.weight for gates in many.proposals()]).mean(0)
+    frequency = torch.stack([gates.weight for gates in search.proposals()]).mean(0)
     torch.testing.assert_close(search.scores(), frequency, rtol=0, atol=0.04)
     assert (search.scores() - ASNGStrategy(space("nasp")).scores()).abs().max() > 0.2
 
 
-@pytest.mark.parametrize("lam", [2, 3, 6])
-def test_a_step_evaluates_the_proposals_without_a_gradient(lam):
-    search = ASNGStrategy(DARTS, lam=lam, seed=0)
-    seen = []
+@pytest.mark.parametrize(("weight_lam", "lam"), [(1, 2), (2, 2), (5, 3), (2, 6)])
+def test_the_weights_train_at_some_samples_and_a_step_evaluates_others(weight_lam, lam):
+    search = ASNGStrategy(DARTS, weight_lam=weight_lam, lam=lam, seed=0)
+    trained, evaluated = [], []
 
     def loss_fn(gates):
         assert not torch.is_grad_enabled()
-        seen.append(gates.active)
-        return gates.weight.sum() + len(seen)
+        evaluated.append(gates.active)
+        return gates.weight.sum() + len(evaluated)
 
-    expected = [gates.active for gates in search.proposals()]
-    loss = search.step(loss_fn)
-    assert len(seen) == lam
-    assert seen == expected
-    assert loss == 17  # of the first, which is propose()
-    assert [gates.active for gates in search.proposals()] != expected
+    for number in range(3):
+        assert len(search.proposals()) == weight_lam
+        assert search.propose() is search.proposals()[0]
+        trained += [gates.active for gates in search.proposals()]
+        first = len(evaluated)
+        loss = search.step(loss_fn)
+        assert len(evaluated) == first + lam
+        assert loss == 16 + first + (lam + 1) / 2  # the mean: 16 rows are kept
+        assert search.report()["tells"] == number + 1
+    assert len({*trained, *evaluated}) == 3 * (weight_lam + lam)  # all of them are draws of their own
+
+
+def test_what_a_step_learns_from_is_what_it_evaluated():
+    # Gates with option 1 in row 0 are bad, whatever the weights train at: its probability falls.
+    search = ASNGStrategy(DARTS, lam=2, seed=1)
+    seen = set()
+    for _ in range(40):
+        before, losses = search.scores()[0, 1], []
+
+        def loss_fn(gates, losses=losses):
+            losses.append(float(gates.active[0] == 1))
+            return torch.tensor(losses[-1])
+
+        search.step(loss_fn)
+        change = search.scores()[0, 1] - before
+        assert (change < 0) if sum(losses) == 1 else (change == 0)
+        seen.add(sum(losses))
+    assert {0.0, 1.0} <= seen
 
 
 def test_gates_are_never_read_back_from_their_device():
@@ -165,3 +183,53 @@ def test_a_row_without_an_option_is_refused():
     only_none = CellSpace("only-none", ("none",), ("skip_connect",))
     with pytest.raises(ValueError, match="found none in row 0"):
         ASNGStrategy(only_none)
+
+
+def older(search, samples):
+    """The state that this search would have had when its samples for both were those asked for."""
+    state = search.state_dict()
+    del state["samples"]
+    state["asng"]["asked"] = [samples[:, None]]
+    return state
+
+
+def test_a_state_of_before_there_were_two_kinds_of_samples_goes_on():
+    search = ASNGStrategy(DARTS, lam=3, seed=1)
+    search.step(lambda gates: gates.weight[:, 1].sum())
+    state = older(search, search.optimizer.draw(3))
+    twin = ASNGStrategy(DARTS, lam=3, seed=2)
+    twin.load_state_dict(state)
+    assert torch.equal(twin.state_dict()["samples"], state["asng"]["asked"][0][:2, 0])
+    assert torch.equal(twin.scores(), search.scores())
+    twin.step(lambda gates: gates.weight[:, 1].sum())
+    assert twin.report()["tells"] == 2
+    search.load_state_dict(twin.state_dict())
+    with pytest.raises(ValueError, match="older state of 4 samples .* found 3"):
+        ASNGStrategy(DARTS, weight_lam=4, lam=3).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda state: state.pop("samples"), "expected samples, or in an older state asng.asked.* neither"),
+        (lambda state: state["asng"].update(asked=[torch.zeros(2, 1, 24).long()]), "found both"),
+        (lambda state: state["samples"].fill_(-1), "samples to hold numbers >= 0"),
+        (lambda state: state["samples"].fill_(7), "samples to hold options, found a number beyond"),
+        (lambda state: state.update(samples=torch.zeros(3, 24).long()), r"samples to be .*\(2, 24\)"),
+    ],
+    ids=["neither", "both", "negative", "beyond", "of another number"],
+)
+def test_a_state_without_samples_that_may_be_is_refused(change, match):
+    search = ASNGStrategy(DARTS)
+    state = search.state_dict()
+    change(state)
+    with pytest.raises(ValueError, match=match):
+        search.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"), [({"weight_lam": 0}, "weight_lam >= 1, got 0"), ({"lam": 1}, "lam >= 2, got 1")]
+)
+def test_too_few_samples_are_refused(options, match):
+    with pytest.raises(ValueError, match=match):
+        ASNGStrategy(DARTS, **options)

@@ -66,16 +66,58 @@ def test_a_moves_along_the_gradient_at_the_discrete_matrix():
     assert torch.equal(search.scores(), expected)
 
 
-def test_regulariser_lowers_the_dear_option_in_its_own_row():
+def test_regulariser_lowers_the_dear_options_by_what_they_cost():
     costs = torch.zeros(28, 8)
-    costs[0, 0], costs[20, 0] = 5.0, 1.0
-    search = NASPStrategy(space("nasp"), preset="paper", lr=0.1, eta=1.0, costs=costs)
+    costs[0, 0], costs[20, 0] = 21.0, 7.0  # p̄ = 28 / 28 rows
+    search = NASPStrategy(space("nasp"), preset="paper", lr=0.01, eta=1.0, costs=costs)
     search.step(lambda gates: 0.0 * gates.weight.sum())
     scores = search.scores()
-    # 0.5 - 0.1 · 2 · 1 · (p_k / p̄ = 1) · 0.5: each row has its own p̄.
-    assert scores[0, 0].item() == pytest.approx(0.4)
-    assert scores[20, 0].item() == pytest.approx(0.4)
+    assert scores[0, 0].item() == pytest.approx(0.5 - 0.01 * 2 * 21 * 0.5)
+    assert scores[20, 0].item() == pytest.approx(0.5 - 0.01 * 2 * 7 * 0.5)
     assert scores[1, 0].item() == 0.5
+
+
+def test_betas_and_weight_decay_are_those_of_adam():
+    target = torch.randn(28, 8, dtype=torch.float64)
+    options = {"lr": 0.01, "betas": (0.8, 0.9), "weight_decay": 0.05}
+    search = NASPStrategy(space("nasp"), dtype=torch.float64, **options)
+    adam = torch.optim.Adam([search.scores().requires_grad_()], **options)
+    (a,) = adam.param_groups[0]["params"]
+    mask = space("nasp").mask()
+    for _ in range(3):
+        search.step(lambda gates: (gates.weight * target).sum())
+        a.grad = target.masked_fill(~mask, 0.0)
+        adam.step()
+        a.data.clamp_(0, 1)
+    torch.testing.assert_close(search.scores(), a.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_weight_decay_shrinks_a_in_a_plain_step_too():
+    search = NASPStrategy(space("nasp"), preset="paper", lr=0.25, weight_decay=0.5, dtype=torch.float64)
+    search.step(lambda gates: 0.0 * gates.weight.sum())
+    assert set(search.scores()[space("nasp").mask()].tolist()) == {0.5 - 0.25 * 0.5 * 0.5}
+
+
+def test_a_state_of_other_betas_or_decay_is_refused():
+    state = NASPStrategy(space("nasp"), betas=(0.9, 0.99)).state_dict()
+    with pytest.raises(ValueError, match=r"param_groups\[0\].betas"):
+        NASPStrategy(space("nasp")).load_state_dict(state)
+    NASPStrategy(space("nasp"), betas=(0.9, 0.99)).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"param_groups\[0\].weight_decay"):
+        NASPStrategy(space("nasp"), betas=(0.9, 0.99), weight_decay=0.0).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"betas": (0.5, 1.0)}, "expected betas to be two numbers in"),
+        ({"weight_decay": -1.0}, "expected weight_decay to be a finite number >= 0"),
+        ({"preset": "paper", "betas": (0.9, 0.999)}, "expected no betas with preset 'paper'"),
+    ],
+)
+def test_options_of_adam_that_cannot_be_are_refused(options, match):
+    with pytest.raises(ValueError, match=match):
+        NASPStrategy(space("nasp"), **options)
 
 
 def test_eta_without_costs_is_a_clear_error():

@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from strategy_cases import SMALL
 
 from nasp_ext import ops
 from nasp_ext.arch.registry import space
@@ -55,6 +56,57 @@ def test_the_gradient_is_taken_at_the_projected_matrix(name):
     search = strategy(name, PAIR, **PLAIN)
     search.step(lambda gates: gates.weight.square().sum())
     assert rows(search) == ([[0.25, 0.0]] * 4 if name == "pa" else [[0.25, 0.5]] * 4)
+
+
+@pytest.mark.parametrize("name", ["pa", "pa-lazy"])
+def test_the_regulariser_pulls_at_the_projected_matrix(name):
+    # Row sums 4, 12, 4, 4: p̄ = 6. With F = R alone the kept 0.5 moves by -lr · 2 · eta · p/6 · 0.5.
+    costs = torch.tensor([[3.0, 1.0], [12.0, 0.0], [0.0, 4.0], [3.0, 1.0]])
+    search = strategy(name, PAIR, **PLAIN, eta=0.5, costs=costs)
+    search.step(lambda gates: 0.0 * gates.weight.sum())
+    kept = [0.5 - 0.25 * 2 * 0.5 * p / 6 * 0.5 for p in (3, 12, 0, 3)]
+    other = 0.0 if name == "pa" else 0.5
+    assert rows(search) == [[pytest.approx(value, rel=1e-14), other] for value in kept]
+
+
+@pytest.mark.parametrize("name", ["pa", "pa-lazy"])
+def test_the_regulariser_counts_no_option_that_may_not_be_selected(name):
+    # `none` of SMALL is masked, and its reduction rows have two options: each row sums to 6, so p̄ = 6.
+    costs = torch.tensor([900.0, 3.0, 2.0, 1.0]).repeat(4, 1)
+    costs[2:] = torch.tensor([3.0, 3.0, 800.0, 700.0])
+    options = {"preset": "paper", "lr": 1.0, "init": 1.0, "dtype": torch.float64}
+    search = strategy(name, SMALL, **options, eta=0.1, costs=costs)
+    search.step(lambda gates: 0.0 * gates.weight.sum())
+    first = [1, 1, 0, 0]
+    moved = search.state_dict()["a"][range(4), first].tolist()
+    assert moved == pytest.approx([1 - 2 * 0.1 * 3 / 6] * 4, rel=1e-14)
+
+
+@pytest.mark.parametrize("name", ["pa", "pa-lazy"])
+def test_without_a_weight_the_costs_change_no_bit(name):
+    def run(**options):
+        search = strategy(name, space("nasp"), seed=1, **options)
+        losses = [search.step(lambda gates: (gates.weight * gain).square().sum()) for _ in range(5)]
+        return torch.stack([search.state_dict()["a"].sum(), *losses])
+
+    gain = torch.randn(28, 8)
+    assert torch.equal(run(), run(eta=0.0, costs=torch.rand(28, 8)))
+    assert not torch.equal(run(), run(eta=0.5, costs=torch.rand(28, 8)))
+
+
+@pytest.mark.parametrize("name", ["pa", "pa-lazy"])
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"eta": 0.1}, "eta = 0.1 needs cost="),
+        ({"eta": -0.1}, "expected eta to be a finite number >= 0, got -0.1"),
+        ({"eta": 0.1, "costs": torch.ones(3)}, r"expected cost to fit the matrix \(4, 2\).*got \(3,\)"),
+        ({"eta": 0.1, "costs": -torch.ones(2)}, "cost to hold finite numbers >= 0"),
+    ],
+)
+def test_a_regulariser_that_cannot_be_is_refused(name, options, match):
+    with pytest.raises(ValueError, match=match):
+        strategy(name, PAIR, **options)
 
 
 def test_both_propose_the_projection_of_the_matrix():

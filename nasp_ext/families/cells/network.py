@@ -15,7 +15,7 @@ from nasp_ext.families.cells.cell import Cell
 from nasp_ext.families.cells.heads import AuxiliaryHead
 from nasp_ext.families.cells.layout import CellLayout, Norms, Place, WiredLayout
 from nasp_ext.families.cells.residual import ResidualBlock
-from nasp_ext.families.layered.space import AnyGenotype, reduction_cells
+from nasp_ext.families.layered.space import AnyGenotype, checked_reductions, reduction_cells
 from nasp_ext.families.topology.cell import WiredCell
 from nasp_ext.families.topology.space import WiredSpace
 from nasp_ext.nn.foreign import UnwrappedNames
@@ -33,6 +33,7 @@ class NetworkSizes:
         channels: C of the first cells, doubled in each reduction.
         cells: how many, residual blocks counted: 3 N + 2 gives three stages of N between two reductions.
         stem_multiplier: the stem has this many times C channels.
+        reductions: the two cells, from 0, that reduce; None = at 1/3 and 2/3 of the depth.
     """
 
     channels: int
@@ -40,14 +41,17 @@ class NetworkSizes:
     classes: int
     in_channels: int = 3
     stem_multiplier: int = 3
+    reductions: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            check_whole(name, value, 1, MOST_OF.get(name, MOST_CHANNELS))
+            if name != "reductions":
+                check_whole(name, value, 1, MOST_OF.get(name, MOST_CHANNELS))
+        object.__setattr__(self, "reductions", checked_reductions(self.reductions, self.cells))
 
     def reduces(self, cell: int) -> bool:
-        """Reductions stand at 1/3 and 2/3 of the depth."""
-        return cell in reduction_cells(self.cells)
+        """Whether the cell in this place, from 0, reduces."""
+        return cell in reduction_cells(self.cells, self.reductions)
 
 
 class Network(UnwrappedNames):
@@ -62,7 +66,7 @@ class Network(UnwrappedNames):
 
     Args:
         layouts: the cell in each place, None for a residual block; coefficients: (edges,) of each, or None.
-        auxiliary: a second classifier after 2/3 of the depth; in training mode the output is then
+        auxiliary: a second classifier after the second reduction; in training mode the output is then
             (logits, auxiliary logits).
     """
 
@@ -125,7 +129,7 @@ class Network(UnwrappedNames):
 
     @property
     def _auxiliary_cell(self) -> int:
-        return 2 * self.sizes.cells // 3
+        return reduction_cells(self.sizes.cells, self.sizes.reductions)[1]
 
     def forward(self, x: Tensor, gates: Gates | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """(B, in_channels, H, W) -> logits (B, classes); in training with an auxiliary head two of them.

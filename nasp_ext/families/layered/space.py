@@ -10,20 +10,39 @@ from torch import Tensor
 
 from nasp_ext.arch.genotype_text import genotype_in
 from nasp_ext.arch.search_space import SearchSpace
-from nasp_ext.families.cells.edges import Edge, check_cell, checked_counts, checked_edges, checked_list
+from nasp_ext.families.cells.edges import (
+    Edge,
+    check_cell,
+    checked_counts,
+    checked_edges,
+    checked_list,
+    is_int,
+)
 from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
 from nasp_ext.families.cells.space import CellSpace
 
 _INPUTS = 2
 
 
-def reduction_cells(cells: int) -> tuple[int, int]:
-    """The places, from 0, of the cells that reduce: 1/3 and 2/3 of the depth.
+def reduction_cells(cells: int, reductions: tuple[int, int] | None = None) -> tuple[int, int]:
+    """The places, from 0, of the cells that reduce: those given, or 1/3 and 2/3 of the depth.
 
-    >>> reduction_cells(8)
-    (2, 5)
+    >>> reduction_cells(8), reduction_cells(15, (4, 9))
+    ((2, 5), (4, 9))
     """
-    return cells // 3, 2 * cells // 3
+    return (cells // 3, 2 * cells // 3) if reductions is None else reductions
+
+
+def checked_reductions(found: Any, cells: int) -> tuple[int, int] | None:
+    """Places of the reductions as a tuple, or None. Raises ValueError if they are none among ``cells``."""
+    if found is None:
+        return None
+    places = checked_list("reductions", found)
+    if len(places) != 2 or not all(map(is_int, places)) or not 0 <= places[0] < places[1] < cells:
+        raise ValueError(
+            f"expected reductions to be two places in order, from 0, below cells={cells}, got {found!r:.80}"
+        )
+    return places[0], places[1]
 
 
 @dataclass(frozen=True)
@@ -33,9 +52,10 @@ class LayeredSpace(SearchSpace):
     Args:
         name: the name of the space.
         cell: what the edges of a normal and of a reduction cell may hold.
-        cells: layers; those at 1/3 and 2/3 of the depth are reduction cells.
+        cells: layers.
         attention: an edge of which several options run is mixed by the attention of each image
             (``nn.AttentionOp``), to which the gates are the prior; else by the gates alone.
+        reductions: the two layers, from 0, that are reduction cells; None = at 1/3 and 2/3 of the depth.
     Raises:
         ValueError: if a number is too small, the cells have one input, or attention meets partial channels.
 
@@ -47,23 +67,31 @@ class LayeredSpace(SearchSpace):
     cell: CellSpace
     cells: int
     attention: bool = False
+    reductions: tuple[int, int] | None = None
 
     @classmethod
-    def of(cls, cell: SearchSpace, cells: int, *, attention: bool = False) -> "LayeredSpace":
+    def of(
+        cls,
+        cell: SearchSpace,
+        cells: int,
+        *,
+        attention: bool = False,
+        reductions: tuple[int, int] | None = None,
+    ) -> "LayeredSpace":
         """The space named after its cell.
 
         Raises:  ValueError: if ``cell`` is no space of cells with two inputs.
         """
         if not isinstance(cell, CellSpace):
             raise ValueError(f"expected a space of cells to give each layer one, got {cell.name!r}")
-        return cls(f"{cell.name}-x{cells}", cell, cells, attention)
+        return cls(f"{cell.name}-x{cells}", cell, cells, attention, reductions)
 
     def __post_init__(self) -> None:
         if self.cells < 1:
             raise ValueError(f"expected cells >= 1, got {self.cells}")
         if self.cell.inputs != _INPUTS:
             raise ValueError(f"expected a space with reduction cells, got {self.cell.name!r}, which has none")
-
+        object.__setattr__(self, "reductions", checked_reductions(self.reductions, self.cells))
         if self.attention and self.cell.partial_channels > 1:
             found = self.cell.partial_channels
             raise ValueError(f"expected partial_channels=1 for edges mixed by attention, got {found}")
@@ -92,7 +120,7 @@ class LayeredSpace(SearchSpace):
         return tuple(range(first, first + self.cell.edges) for first in range(0, self.rows, self.cell.edges))
 
     def is_reduction(self, row: int) -> bool:
-        return self._checked(row) // self.cell.edges in reduction_cells(self.cells)
+        return self._checked(row) // self.cell.edges in reduction_cells(self.cells, self.reductions)
 
     def choices(self, row: int) -> tuple[str, ...]:
         return self.cell.reduce if self.is_reduction(row) else self.cell.normal
@@ -121,6 +149,7 @@ class LayeredGenotype:
         layers: the edges of each; source 0 and 1 are the two cells before, 2 the first node, …
         layer_nodes: how many of the pairs enter each intermediate node of each layer.
         concat: the nodes whose concatenation is the output of each layer (2 is the first).
+        reductions: as of ``LayeredSpace``.
     Raises:
         ValueError: if an edge names a source that does not exist yet, or the counts do not add up.
 
@@ -132,6 +161,7 @@ class LayeredGenotype:
     layers: tuple[tuple[Edge, ...], ...]
     layer_nodes: tuple[tuple[int, ...], ...]
     concat: tuple[int, ...]
+    reductions: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for name in ("layers", "layer_nodes", "concat"):
@@ -146,6 +176,7 @@ class LayeredGenotype:
             nodes.append(checked_counts(name, edges[-1], checked_list(f"layer_nodes[{number}]", counts)))
         object.__setattr__(self, "layers", tuple(edges))
         object.__setattr__(self, "layer_nodes", tuple(nodes))
+        object.__setattr__(self, "reductions", checked_reductions(self.reductions, len(self.layers)))
         for number, cell in enumerate(self.cells):
             check_cell(f"layers[{number}]", self.cell_edges(cell), self.nodes(cell), self.concat, _INPUTS)
 
@@ -178,7 +209,9 @@ class LayeredGenotype:
 
     def to_json(self) -> str:
         """One line of JSON that ``genotype_from_json`` reads back to an equal genotype."""
-        return json.dumps(asdict(self))
+        return json.dumps(
+            {name: value for name, value in asdict(self).items() if (name, value) != ("reductions", None)}
+        )
 
 
 AnyGenotype = Genotype | LayeredGenotype
@@ -194,7 +227,7 @@ def genotype_from_json(data: str | Mapping[str, Any]) -> AnyGenotype:
     if not isinstance(data, Mapping) or "layers" not in data:
         return Genotype.from_json(data)
     fields = {"layers", "layer_nodes", "concat"}
-    if set(data) != fields:
+    if set(data) - {"reductions"} != fields:
         found = sorted(map(str, data))
         raise ValueError(f"expected a layered genotype with the fields {sorted(fields)}, got {found}")
     return LayeredGenotype(**data)
