@@ -115,3 +115,16 @@ def test_the_include_rule_sees_both_ways_to_name_a_file(tmp_path: Path) -> None:
         '#include "block.h"\n#include "../core/core.h"\n  # include "isa/isa.h"\n#include <isa>\n'
     )
     assert included_folders(file, tmp_path) == {"core", "isa"}
+
+
+def test_every_file_of_csrc_that_a_text_names_is_there() -> None:
+    root = CSRC.parent
+    folders = [p for f in ("csrc", "docs", "python_tests") for p in (root / f).rglob("*.*") if p.is_file()]
+    texts = [p for p in folders if p.suffix in {".h", ".cpp", ".cu", ".cuh", ".md", ".py"}]
+    named = {
+        (name, path.name)
+        for path in (*texts, root / "README.md", root / "Makefile", root / "CMakeLists.txt")
+        for name in re.findall(r"(?<![/\w])csrc/[\w/]+\.(?:h|cpp|cuh?)\b", path.read_text())
+    }
+    assert len(named) > 10
+    assert not [pair for pair in sorted(named) if not (root / pair[0]).exists()]
