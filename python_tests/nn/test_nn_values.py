@@ -9,7 +9,8 @@ import torch
 
 from nasp_ext.arch.gates import MIXED, PRUNED, Gates
 from nasp_ext.arch.registry import names, register_space, space
-from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.cells.space import CellSpace
 
 
