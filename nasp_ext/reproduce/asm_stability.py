@@ -137,7 +137,7 @@ def replaced_edge(mixture: Gates, best: Gates, row: int) -> Gates:
     >>> import torch
     >>> best = Gates(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), (1, 0), unit=True)
     >>> replaced_edge(Gates(torch.full((2, 2), 0.5)), best, 0).active
-    (1, -2)
+    (1, -3)
     """
     assert best.active is not None
     weight = mixture.weight.clone()

@@ -124,7 +124,8 @@ def test_row_out_of_range_is_refused():
         (torch.zeros(2, 3, dtype=torch.int64), (0, 0)),
         (torch.zeros(2, 3), (0,)),
         (torch.zeros(2, 3), (0, 3)),
-        (torch.zeros(2, 3), (0, -3)),
+        (torch.zeros(2, 3), (0, -2)),
+        (torch.zeros(2, 3), (0, -4)),
     ],
 )
 def test_gates_that_disagree_are_refused(weight, active):
