@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace, check_made_for
 from nasp_ext.config import SearchConfig
 from nasp_ext.engine.arguments import check_arguments
@@ -19,10 +20,9 @@ from nasp_ext.engine.lock import locked_folder
 from nasp_ext.engine.search_state import SearchState
 from nasp_ext.engine.statistics import reestimate_
 from nasp_ext.engine.training import fixed_randomness
-from nasp_ext.families.cells.drawing import write_cell_svgs
 from nasp_ext.families.cells.network import Network
 from nasp_ext.families.derivation import derive, genotype_of
-from nasp_ext.families.layered.space import AnyGenotype
+from nasp_ext.families.genotypes import write_drawings
 from nasp_ext.strategies import Strategy
 from nasp_ext.tasks.images.task import ClassificationTask
 
@@ -85,6 +85,6 @@ def derive_run(
             buffer = io.BytesIO()
             torch.save(network.state_dict(), buffer)
             write_atomic(out / WEIGHTS, buffer.getvalue())
-            files = [out / GENOTYPE, out / WEIGHTS, *write_cell_svgs(genotype, out)]
+            files = [out / GENOTYPE, out / WEIGHTS, *write_drawings(genotype, out)]
     parameters = sum(p.numel() for p in network.parameters())
     return DeriveResult(genotype, network, parameters, accuracy, tuple(files))

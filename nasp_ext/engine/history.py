@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from nasp_ext.arch.gates import PRUNED, Gates
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.families.derivation import genotype_of
-from nasp_ext.families.layered.space import AnyGenotype, genotype_from_json
+from nasp_ext.families.genotypes import genotype_from_json
 from nasp_ext.states import check_keys, check_number, check_same, place, shown
 
 _SHARE: dict[str, Any] = {"low": 0, "high": 1}

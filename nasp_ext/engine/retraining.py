@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.config import RetrainConfig
 from nasp_ext.engine.accept import check_body, check_head, check_history, naming
 from nasp_ext.engine.arguments import check_arguments
@@ -22,9 +23,8 @@ from nasp_ext.engine.folder import GENOTYPE, run_folder
 from nasp_ext.engine.history import check_retrain_line, read_stored
 from nasp_ext.engine.progress import Progress
 from nasp_ext.engine.training import Totals, WeightStep, fixed_randomness, random_state, set_random_state
-from nasp_ext.families.cells.drawing import write_cell_svgs
 from nasp_ext.families.cells.network import Network
-from nasp_ext.families.layered.space import AnyGenotype
+from nasp_ext.families.genotypes import write_drawings
 from nasp_ext.tasks.images.batches import Batches
 from nasp_ext.tasks.images.task import ClassificationTask
 
@@ -81,7 +81,7 @@ def retrain(
                 run.load_state_dict(folder.checkpoint, folder.file)
             folder.begin(run.history)
             folder.write(GENOTYPE, genotype.to_json() + "\n")
-            write_cell_svgs(genotype, folder.path)
+            write_drawings(genotype, folder.path)
         with Progress("retrain", config.epochs * len(train), run.epoch * len(train), shown=progress) as shown:
             while run.epoch < config.epochs:
                 line = run.run_epoch(train, test, shown)

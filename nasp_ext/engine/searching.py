@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace, check_made_for
 from nasp_ext.config import SearchConfig
 from nasp_ext.engine.arguments import check_arguments
@@ -17,10 +18,9 @@ from nasp_ext.engine.folder import ATTENTION, GENOTYPE, run_folder
 from nasp_ext.engine.progress import Progress
 from nasp_ext.engine.search_state import SearchState
 from nasp_ext.engine.training import fixed_randomness
-from nasp_ext.families.cells.drawing import write_cell_svgs
 from nasp_ext.families.cells.network import Network
 from nasp_ext.families.derivation import genotype_of
-from nasp_ext.families.layered.space import AnyGenotype, LayeredSpace
+from nasp_ext.families.genotypes import write_drawings
 from nasp_ext.strategies import Strategy
 from nasp_ext.tasks.images.task import ClassificationTask
 
@@ -98,8 +98,8 @@ def search(
         files: list[Path] = []
         if folder is not None:
             folder.write(GENOTYPE, genotype.to_json() + "\n")
-            write_cell_svgs(genotype, folder.path)
-            if isinstance(space, LayeredSpace) and space.attention:
+            write_drawings(genotype, folder.path)
+            if space.attention:
                 last = run.history[-1]
                 folder.write(ATTENTION, attention_svg(space, last["scores"], last["active"]))
             files = folder.files()

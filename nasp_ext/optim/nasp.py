@@ -16,7 +16,7 @@ from nasp_ext.arch.gates import Gates
 from nasp_ext.optim.groups import FROM_PRESET, complete_group
 from nasp_ext.optim.guard import GUARD, refuse_shared
 from nasp_ext.optim.saved import check_saved
-from nasp_ext.optim.selection import Selection, mark, restore, still_holds
+from nasp_ext.optim.selection import Selection, kept_rows, mark, restore, still_holds
 from nasp_ext.optim.stepper import Matrix, Stepper
 from nasp_ext.optim.ties import SEEDED, Generator, TieBreaks
 
@@ -178,7 +178,7 @@ class NASP(Optimizer):
         """
         self._refuse_inside_discrete("gates()")
         selections = self._select().values()
-        actives = [s.active for s, _ in selections]
+        actives = [s.active if unit else kept_rows(s.weight, s.active) for s, unit in selections]
         host: list[int] = (actives[0] if len(actives) == 1 else torch.cat(actives)).tolist()
         ops.check_selection(host)
         bounds = [0]

@@ -179,6 +179,19 @@ def restore(p: Tensor, a: Tensor) -> None:
         p.data = a.to(p.device, p.dtype)
 
 
+def kept_rows(weight: Tensor, active: Tensor) -> Tensor:
+    """The option of each row that is searched: PRUNED also for one without a positive entry.
+
+    Such a row is zero where kept entries have their values (Yao et al. 2020, C1 ∩ C2), so it has no edge.
+
+    Args:    weight: (R, K), active: (R,) int32, as ``ops.select_active`` gives them; rows of NaN stay marked.
+
+    >>> kept_rows(torch.tensor([[0.0, 0.5], [0.0, 0.0]]), torch.tensor([1, 0]))
+    tensor([ 1, -1])
+    """
+    return active.masked_fill((weight == 0).all(-1) & (active >= 0), ops.PRUNED)
+
+
 def still_holds(p: Tensor, expected: Tensor) -> bool:
     """Whether ``p`` equals ``expected``; sees writes through ``.data``. On a GPU, assumed: no sync."""
     return p.device.type != "cpu" or _equal(p, expected)

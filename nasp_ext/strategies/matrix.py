@@ -14,6 +14,7 @@ from torch import Tensor
 from nasp_ext import ops
 from nasp_ext.arch.gates import Gates
 from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.optim.selection import kept_rows
 from nasp_ext.states import check_keys, check_optimizer, check_tensor
 from nasp_ext.strategies.base import LossFn, Strategy
 
@@ -50,7 +51,7 @@ def selected(
     weight, active = ops.select_active(
         a, space.node_offsets, edges_per_node, mask=mask, keep_value=keep_value, generator=generator
     )
-    host = active.tolist()
+    host = (kept_rows(weight, active) if keep_value else active).tolist()
     ops.check_selection(host)
     return Gates(weight, tuple(host), unit=not keep_value)
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 from nn_drawn import random_gates
 
-from nasp_ext.arch.gates import MIXED, Gates
+from nasp_ext.arch.gates import MIXED, PRUNED, Gates
 from nasp_ext.arch.registry import space
 from nasp_ext.families.derivation import derive, genotype_of
 from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.strategies import strategy
 
 DARTS = space("darts")
 CASES = {
@@ -124,3 +125,37 @@ def test_deriving_from_a_derived_network_is_refused():
     gates = random_gates(DARTS, torch.Generator().manual_seed(4), dtype=torch.float32)
     with pytest.raises(ValueError, match="expected a supernet"):
         derive(derive(supernet(DARTS, 2, 3), gates), gates)
+
+
+@pytest.mark.parametrize("name", ["nasp", "pa-lazy"])
+def test_a_row_without_a_positive_entry_is_searched_as_zero_and_derived_as_no_edge(name):
+    search = strategy(name, DARTS, preset="paper", **({"init": 0.5} if name == "pa-lazy" else {}))
+    rows = torch.arange(28)
+    start = torch.zeros(28, 8)
+    start[:, 4] = 0.5
+    start[::3] = 0.0 if name == "nasp" else -0.25
+    with torch.no_grad():
+        search._a.copy_(start)
+    search._gates = None
+    gates = search.best()
+    assert gates.weight[::3].eq(0).all()
+    assert [row for row in rows.tolist() if gates.active[row] == PRUNED] == rows[::3].tolist()
+    genotype = genotype_of(DARTS, gates)
+    assert len(genotype.normal) + len(genotype.reduce) == 28 - len(rows[::3])
+    net, x = supernet(DARTS, 2, 3).double(), torch.randn(4, 3, 8, 8).double()
+    derived = derive(net, Gates(gates.weight.double(), gates.active), inherit_weights=True)
+    torch.testing.assert_close(derived(x), net(x, Gates(gates.weight.double(), gates.active)))
+
+
+def test_a_row_of_value_zero_has_an_exact_gradient_for_every_option():
+    torch.manual_seed(3)
+    net, x = supernet(DARTS, 2, 3).double(), torch.randn(4, 3, 8, 8).double()
+    weight = torch.zeros(28, 8, dtype=torch.float64)
+    weight[:, 4] = 0.5
+    weight[3] = 0.0
+    active = tuple(PRUNED if row == 3 else 4 for row in range(28))
+    found = []
+    for gates in (Gates(weight.clone().requires_grad_(), active), Gates(weight.clone().requires_grad_())):
+        (gradient,) = torch.autograd.grad(net(x, gates).square().sum(), gates.weight)
+        found.append(gradient[3])
+    torch.testing.assert_close(*found)

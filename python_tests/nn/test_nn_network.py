@@ -9,7 +9,8 @@ from nn_drawn import mixture, random_gates
 
 from nasp_ext.arch.gates import MIXED, Gates
 from nasp_ext.arch.registry import space
-from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.networks import derived_network, supernet
 from nasp_ext.nn import MixedOp
 
@@ -18,11 +19,6 @@ DARTS, NASP, BENCH = space("darts"), space("nasp"), space("nas-bench-201")
 
 def count(net):
     return sum(p.numel() for p in net.parameters())
-
-
-@pytest.mark.parametrize("name, parameters", [("DARTS_V1", 3_169_414), ("DARTS_V2", 3_349_342)])
-def test_published_networks_have_their_published_size(name, parameters):
-    assert count(derived_network(GENOTYPES[name])) == parameters
 
 
 def test_state_dict_has_the_names_of_darts_code():
@@ -89,9 +85,9 @@ def test_mixed_rows_stand_beside_rows_of_one_option():
     torch.testing.assert_close(found, plain(x, dense), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("option", [-3, 8])
+@pytest.mark.parametrize("option", [-4, -2, 8])
 def test_gates_refuse_an_option_that_does_not_exist(option):
-    with pytest.raises(ValueError, match=rf"active\[1\] in 0..7, -1 for none or -2 for all, got {option}"):
+    with pytest.raises(ValueError, match=rf"active\[1\] in 0..7, -1 for none or -3 for all, got {option}"):
         Gates(torch.zeros(2, 8), (0, option))
 
 

@@ -6,6 +6,7 @@ import torch
 from strategy_cases import SMALL
 
 from nasp_ext import ops
+from nasp_ext.arch.gates import PRUNED
 from nasp_ext.arch.registry import space
 from nasp_ext.families.cells.space import CellSpace
 from nasp_ext.strategies import strategy
@@ -44,7 +45,7 @@ def test_lazy_accumulates_and_leaves_the_box():
     loss = linear([0.0, -1.0], [1.0, -1.0], [-4.0, -1.0], [3.0, 2.0])
     search.step(loss)
     assert rows(search) == [[0.5, 0.75], [0.25, 0.75], [1.5, 0.75], [-0.25, 0.0]]
-    assert search.propose().active == (1, 1, 0, 1)
+    assert search.propose().active == (1, 1, 0, PRUNED)
     assert search.propose().weight.tolist() == [[0.0, 0.75], [0.0, 0.75], [1.0, 0.0], [0.0, 0.0]]
     search.step(loss)
     assert rows(search)[2:] == [[2.5, 1.0], [-1.0, -0.5]]
@@ -150,7 +151,7 @@ def test_a_resumed_run_breaks_the_same_ties(name):
     def still(gates):
         return 0.0 * gates.weight.sum()
 
-    options = {"preset": "paper", "init": 0.0}  # every entry stays 0
+    options = {"preset": "official", "init": 0.0}  # every entry stays 0
     search, twin = (strategy(name, space("nasp"), seed=seed, **options) for seed in (7, 8))
     search.step(still)
     twin.load_state_dict(search.state_dict())

@@ -31,6 +31,18 @@ def checked_list(name: str, value: Any) -> tuple[Any, ...]:
     return tuple(plain(entry) for entry in value)
 
 
+def checked_reductions(found: Any, cells: int) -> tuple[int, int] | None:
+    """Places of the reductions as a tuple, or None. Raises ValueError if they are none among ``cells``."""
+    if found is None:
+        return None
+    places = checked_list("reductions", found)
+    if len(places) != 2 or not all(map(is_int, places)) or not 0 <= places[0] < places[1] < cells:
+        raise ValueError(
+            f"expected reductions to be two places in order, from 0, below cells={cells}, got {found!r:.80}"
+        )
+    return places[0], places[1]
+
+
 def checked_edges(cell: str, pairs: Any) -> tuple[Edge, ...]:
     """The (primitive, source) pairs of a cell as tuples, the primitives under our names.
 

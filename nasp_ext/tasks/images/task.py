@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.config import RetrainConfig, SearchConfig, TrainingConfig
 from nasp_ext.families.cells.network import Network
-from nasp_ext.families.layered.space import AnyGenotype
 from nasp_ext.families.networks import derived_network, supernet
 from nasp_ext.tasks.images.batches import Batches
 from nasp_ext.tasks.images.images import ImageData
@@ -46,17 +46,18 @@ class ClassificationTask:
 
     def supernet(self, space: SearchSpace, config: SearchConfig) -> Network:
         """A fresh network with every option of ``space``; random weights from PyTorch's generator."""
-        return supernet(
+        net: Network = supernet(
             space,
             channels=config.channels,
             cells=config.cells,
             classes=len(self.data.classes),
             in_channels=self.data.channels,
         )
+        return net
 
     def derived(self, genotype: AnyGenotype, config: RetrainConfig) -> Network:
         """A fresh network of one genotype."""
-        return derived_network(
+        net: Network = derived_network(
             genotype,
             channels=config.channels,
             cells=config.cells,
@@ -65,6 +66,7 @@ class ClassificationTask:
             auxiliary=config.auxiliary > 0,
             fused=True if config.fused_on_cuda else None,
         )
+        return net
 
     def search_batches(self, config: SearchConfig, device: torch.device) -> SearchBatches:
         """Two random halves of the training images, the same for the same seed."""
