@@ -145,7 +145,9 @@ def test_every_alpha_is_a_series_of_its_own(capsys, tmp_path, monkeypatch):
     assert made == [1.1, 4.0]  # that of 1.5 is there
     assert re.search(r"^epsilon +delta0 +asng-alpha-1.1 +asng +asng-alpha-4.0$", out, re.M)
     assert (tmp_path / "asng.json").read_text() == alone
-    found = [json.loads((tmp_path / f"asng{name}.json").read_text()) for name in ("", "-alpha-1.1", "-alpha-4.0")]
+    found = [
+        json.loads((tmp_path / f"asng{name}.json").read_text()) for name in ("", "-alpha-1.1", "-alpha-4.0")
+    ]
     assert [one["settings"].pop("alpha", None) for one in found] == [None, 1.1, 4.0]
     assert found[0]["settings"] == found[1]["settings"] == found[2]["settings"]
     assert len({str(one["iterations"]) for one in found}) == 3
