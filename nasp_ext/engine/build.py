@@ -45,7 +45,7 @@ def search_space(run: SearchRun) -> SearchSpace:
     if not looks(run.strategy):
         if run.reductions:
             raise ValueError(
-                f"expected reductions only beside a strategy of cells of each layer's own (asm), got "
+                "expected reductions only with a strategy that gives each layer a cell of its own (asm), got "
                 f"strategy {run.strategy!r}"
             )
         return found

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -33,7 +34,7 @@ class AsngToy(Experiment):
     methods: tuple[str, ...] = tuple(_METHODS)
     """asng, sng (constant step), adam (on the normalised natural gradient)."""
     alphas: tuple[float, ...] = (_ALPHA,)
-    """α of ASNG, 1.5 in Alg. 1; several are compared as in Fig. 3, whose own values the paper does not give."""
+    """Alpha of ASNG, 1.5 in Alg. 1; several are compared as in Fig. 3, of which the paper gives no values."""
     epsilons: tuple[float, ...] = (0.05, 0.0005)
     """Initial steps of the weights x, which fall to 0 as a cosine."""
     deltas: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
@@ -101,7 +102,7 @@ class AsngToy(Experiment):
         deltas = torch.tensor(self.deltas).repeat_interleave(self.runs).repeat(len(self.epsilons))
         epsilons = torch.tensor(self.epsilons).repeat_interleave(self.runs * len(self.deltas))
         draws, data = (torch.Generator().manual_seed(2 * self.seed + i) for i in range(2))
-        own = {"alpha": alpha} if method == "asng" else {}
+        own: dict[str, Any] = {"alpha": alpha} if method == "asng" else {}
         search = _METHODS[method](
             [self.options] * self.variables,
             delta0=deltas,

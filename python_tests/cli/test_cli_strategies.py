@@ -41,6 +41,13 @@ def test_the_temperature_of_gdas_falls_over_the_epochs_of_the_run(capsys, tmp_pa
     assert [line["strategy"]["tau"] for line in lines] == pytest.approx([3.4, 0.1])
 
 
+def test_the_temperature_of_gdas_rests_in_the_warm_up_and_falls_to_its_end_after_it(capsys, tmp_path):
+    argv = [*SEARCH, "--epochs", "4", "--warmup-epochs", "2", "--strategy", "gdas", "--out", tmp_path]
+    assert call(capsys, *argv)[0] == 0
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [line["strategy"]["tau"] for line in lines] == pytest.approx([10, 10, 3.4, 0.1])
+
+
 def test_info_and_help_name_every_strategy(capsys):
     info = call(capsys, "info")[1]
     with pytest.raises(SystemExit):
@@ -50,7 +57,7 @@ def test_info_and_help_name_every_strategy(capsys):
     assert sorted(listed.split(", ")) == list(names())
     for name in names():
         assert re.search(rf"^Strategy {name}: ", info, re.M)
-    assert "Strategy nasp: keep_value, allow_none, init\n" in info
+    assert "Strategy nasp: betas, weight_decay, keep_value, allow_none, init\n" in info
 
 
 @pytest.mark.parametrize(
@@ -58,7 +65,7 @@ def test_info_and_help_name_every_strategy(capsys):
     [
         (["--strategy", "darts", "--preset", "paper"], "strategy 'darts' has no option preset"),
         (["--strategy", "darts", "--eta", "1"], "strategy 'darts' has no option eta"),
-        (["--strategy-options", "colour=red"], "'nasp' takes the options keep_value, .* got 'colour=red'"),
+        (["--strategy-options", "colour=red"], "'nasp' takes the options betas, .* got 'colour=red'"),
         (["--strategy-options", "allow_none"], "as name=value, got 'allow_none'"),
         (["--strategy-options", "allow_none=maybe"], "allow_none of strategy 'nasp' to be bool, got 'maybe'"),
         (["--strategy-options", "lr=0.1"], "expected arch_lr to be set by its own field, got .*lr=0.1"),

@@ -204,7 +204,7 @@ def test_a_state_of_before_there_were_two_kinds_of_samples_goes_on():
     twin.step(lambda gates: gates.weight[:, 1].sum())
     assert twin.report()["tells"] == 2
     search.load_state_dict(twin.state_dict())
-    with pytest.raises(ValueError, match="older state of 4 samples .* found 3"):
+    with pytest.raises(ValueError, match=r"older state of 4 samples .* found 3"):
         ASNGStrategy(DARTS, weight_lam=4, lam=3).load_state_dict(state)
 
 
