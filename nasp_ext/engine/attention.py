@@ -13,11 +13,11 @@ from nasp_ext.families.cells.network import Network
 from nasp_ext.families.layered.space import LayeredSpace
 from nasp_ext.nn import recorded_attention
 from nasp_ext.plots import Heatmap, heatmaps_svg
-from nasp_ext.tasks.images.batches import Batches
+from nasp_ext.tasks.base import DataPart
 
 
 @torch.no_grad()
-def mean_attention(network: Network, gates: Gates, batches: Batches) -> Tensor:
+def mean_attention(network: Network, gates: Gates, batches: DataPart) -> Tensor:
     """The attention of each mixed edge, its mean over the images (Hao & Zhu 2021, Alg. 1, lines 8 and 9).
 
     Args:

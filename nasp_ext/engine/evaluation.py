@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from nasp_ext.engine.training import Totals
-from nasp_ext.tasks.images.batches import Batches
+from nasp_ext.tasks.base import DataPart
 from nasp_ext.tasks.images.task import ClassificationTask
 
 
 @torch.no_grad()
 def evaluate(
-    network: nn.Module, forward: Callable[[Tensor], Tensor], task: ClassificationTask, batches: Batches
+    network: nn.Module, forward: Callable[[Tensor], Tensor], task: ClassificationTask, batches: DataPart
 ) -> tuple[float, float]:
     """Mean loss and accuracy in evaluation mode; one host copy in all.
 

@@ -38,7 +38,8 @@ from nasp_ext.engine.training import Totals, WeightStep, random_state, set_rando
 from nasp_ext.families.derivation import genotype_of
 from nasp_ext.states import check_same
 from nasp_ext.strategies import AttentionStrategy, RandomStrategy, Strategy
-from nasp_ext.tasks.images.task import ClassificationTask, SearchBatches
+from nasp_ext.tasks.base import SearchData
+from nasp_ext.tasks.images.task import ClassificationTask
 
 _Batch = tuple[Tensor, Tensor]
 
@@ -80,7 +81,7 @@ class SearchState:
         entropy(self._strategy.scores())
         plain_report(self._strategy)
 
-    def run_epoch(self, batches: SearchBatches, shown: Progress) -> dict[str, Any]:
+    def run_epoch(self, batches: SearchData, shown: Progress) -> dict[str, Any]:
         start, start_memory = time.perf_counter(), peak_memory(self._device)
         number, config = self.epoch, self._config
         lr = self._weights.start_epoch(number)
@@ -108,7 +109,7 @@ class SearchState:
         return line
 
     def _steps(
-        self, warm: bool, batches: SearchBatches, totals: Totals
+        self, warm: bool, batches: SearchData, totals: Totals
     ) -> Iterator[tuple[_Batch, tuple[Gates, ...]]]:
         """Training batches, each with the gates whose mean loss the weights go down."""
         if warm and not isinstance(self._strategy, AttentionStrategy):
@@ -119,7 +120,7 @@ class SearchState:
         train = batches.train.epoch(self._config.seed, self.epoch)
         return ((batch, self._strategy.proposals()) for batch in train)
 
-    def _steered(self, batches: SearchBatches, totals: Totals) -> Iterator[tuple[_Batch, tuple[Gates, ...]]]:
+    def _steered(self, batches: SearchData, totals: Totals) -> Iterator[tuple[_Batch, tuple[Gates, ...]]]:
         """Training batches, each with the proposals after a step on a batch of the other half."""
         seed = self._config.seed
         pairs = zip(batches.train.epoch(seed, self.epoch), batches.steer.epoch(seed, self.epoch), strict=True)
@@ -133,7 +134,7 @@ class SearchState:
             self._strategy.step(loss)
             yield train, self._strategy.proposals()
 
-    def _warm_up(self, batches: SearchBatches) -> Iterator[tuple[_Batch, tuple[Gates, ...]]]:
+    def _warm_up(self, batches: SearchData) -> Iterator[tuple[_Batch, tuple[Gates, ...]]]:
         """Training batches with uniform gates that depend on seed and epoch only: all options train alike."""
         seed = (self._config.seed * 100_003 + self.epoch) % 2**63
         proposer = RandomStrategy(self._space, seed=seed, device=self._device)
@@ -150,7 +151,7 @@ class SearchState:
         return loss
 
     def _line(
-        self, train: tuple[float, float], steer: Totals, batches: SearchBatches, trained: Sequence[Gates]
+        self, train: tuple[float, float], steer: Totals, batches: SearchData, trained: Sequence[Gates]
     ) -> dict[str, Any]:
         """Args:    trained: gates of the last weight step, whose running statistics the network has."""
         steer_loss, steer_accuracy = steer.means() if steer else (None, None)
@@ -183,16 +184,16 @@ class SearchState:
         own = all(one.active == gates.active for one in trained)
         return 0 if own else self._config.bn_batches
 
-    def _evaluated(self, gates: Gates, batches: SearchBatches, count: int) -> tuple[float, float]:
+    def _evaluated(self, gates: Gates, batches: SearchData, count: int) -> tuple[float, float]:
         """Loss and accuracy on the validation images, BatchNorm with the statistics of ``count`` batches."""
         with self._statistics(gates, batches, count):
             return evaluate(self.network, lambda x: self.network(x, gates), self._task, batches.validate)
 
-    def _attention(self, gates: Gates, batches: SearchBatches) -> Tensor:
+    def _attention(self, gates: Gates, batches: SearchData) -> Tensor:
         with self._statistics(gates, batches, self._config.bn_batches):
             return mean_attention(self.network, gates, batches.validate)
 
-    def _statistics(self, gates: Gates, batches: SearchBatches, count: int) -> AbstractContextManager[None]:
+    def _statistics(self, gates: Gates, batches: SearchData, count: int) -> AbstractContextManager[None]:
         images = batches.first_images(self._config.seed, self.epoch, count)
         return own_statistics(self.network, lambda x: self.network(x, gates), images)
 
