@@ -17,7 +17,8 @@ from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.optim.groups import PRESETS
 from nasp_ext.states import check_number, check_tensor
 from nasp_ext.strategies.base import LossFn
-from nasp_ext.strategies.matrix import MatrixStrategy, gates_gradient, kept_edges, selected
+from nasp_ext.strategies.gradients import gates_gradient
+from nasp_ext.strategies.matrix import MatrixStrategy, kept_edges, selected
 
 
 class PAStrategy(MatrixStrategy):

@@ -104,9 +104,9 @@ class SearchData:
     steer: DataPart
     validate: DataPart
 
-    def first_images(self, seed: int, epoch: int, count: int) -> Iterator[Any]:
-        """The images of the first ``count`` batches that train the weights in an epoch, as they saw them."""
-        return (x for x, _ in islice(self.train.epoch(seed, epoch), count))
+    def first_batches(self, seed: int, epoch: int, count: int) -> Iterator[Any]:
+        """The first ``count`` batches that train the weights in an epoch, as these saw them."""
+        return islice(self.train.epoch(seed, epoch), count)
 
 
 class Task(ABC):

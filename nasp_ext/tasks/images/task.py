@@ -66,7 +66,7 @@ class ClassificationTask(Task):
                 f"of {self.data.name}{_per_process(shard)}, got {config.batch}: use a smaller batch or more "
                 "images"
             )
-        batches = partial(self.data.training_batches, config.batch, device=device)
+        batches = partial(self.data.training_batches, config.batch, cutout=config.cutout, device=device)
         return SearchData(
             train=batches(indices=train),
             steer=batches(indices=steer),

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""What the engine asks of an architecture that was found: its JSON, its drawings, what to count in it.
+
+A space of one's own answers with ``space.genotype(gates)``, whose result has ``to_json()``, ``drawings()``
+(file names to SVG text) and ``counts()`` (names to whole numbers for the history).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.engine.attention import attention_svg
+from nasp_ext.engine.checkpoint import write_atomic
+from nasp_ext.engine.record import skip_connections
+from nasp_ext.families import derivation
+from nasp_ext.families.cells.drawing import write_cell_svgs
+from nasp_ext.families.layered.space import genotype_from_json
+from nasp_ext.states import shown
+
+
+def genotype_of(space: SearchSpace, gates: Gates) -> Any:
+    """The genotype that discrete gates choose in a space.
+
+    Raises:  as ``nasp_ext.genotype_of``.
+    """
+    own = getattr(space, "genotype", None)
+    return derivation.genotype_of(space, gates) if own is None else own(gates)
+
+
+def plain(genotype: Any) -> dict[str, Any]:
+    """The JSON of a genotype, parsed."""
+    found: dict[str, Any] = json.loads(genotype.to_json())
+    return found
+
+
+def is_stored(found: Any, genotype: Any, name: str) -> bool:
+    """Whether a checkpoint holds this genotype, as the dict of its JSON or that of an older version.
+
+    Raises:  ValueError: it holds none at all.
+    """
+    try:
+        if not isinstance(found, Mapping):
+            raise TypeError(f"found {shown(found)}")
+        return _same(found, plain(genotype)) or bool(genotype_from_json(found) == genotype)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise ValueError(f"expected {name} to be a genotype: {error}") from error
+
+
+def _same(found: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    try:
+        return json.dumps(found) == json.dumps(own)
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+def counts(genotype: Any) -> dict[str, int]:
+    """What a history counts in a genotype."""
+    own = getattr(genotype, "counts", None)
+    return {"skip_connections": skip_connections(genotype)} if own is None else dict(own())
+
+
+def draw(genotype: Any, folder: Path) -> list[Path]:
+    """Write the drawings of a genotype; their files."""
+    own = getattr(genotype, "drawings", None)
+    return write_cell_svgs(genotype, folder) if own is None else write_all(own(), folder)
+
+
+def space_drawings(space: SearchSpace, line: Mapping[str, Any]) -> dict[str, str]:
+    """What else the last line of a search in this space is drawn as: file names to SVG text."""
+    if getattr(space, "attention", False):
+        return {"attention.svg": attention_svg(space, line["scores"], line["active"])}
+    return {}
+
+
+def write_all(drawings: Mapping[str, str], folder: Path) -> list[Path]:
+    """Write each drawing; their files."""
+    for name, drawing in drawings.items():
+        write_atomic(folder / name, drawing.encode())
+    return [folder / name for name in drawings]
