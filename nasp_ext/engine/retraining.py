@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The retraining loop: train a derived network from scratch on all training images, report test accuracy."""
+"""The retraining loop: train a derived network from scratch on all training data, and test it."""
 
 from __future__ import annotations
 
