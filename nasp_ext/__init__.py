@@ -28,7 +28,8 @@ from nasp_ext.arch.registry import register_space, space
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.config import RetrainConfig, SearchConfig
 from nasp_ext.engine import retrain, search
-from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.cells.space import CellSpace
 from nasp_ext.families.derivation import derive, genotype_of
 from nasp_ext.families.networks import derived_network, supernet

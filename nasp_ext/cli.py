@@ -16,6 +16,7 @@ import torch
 
 from nasp_ext import config as settings
 from nasp_ext._command import loud_interrupts
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.checks import shown
 from nasp_ext.commands.compare import compare
 from nasp_ext.commands.count import count
@@ -27,8 +28,6 @@ from nasp_ext.commands.reproduce import reproduce
 from nasp_ext.engine import derive_run, read_genotype, retrain, search
 from nasp_ext.engine.build import build_strategy, search_space
 from nasp_ext.engine.folder import CONFIG, check_output
-from nasp_ext.families.cells.genotype import Genotype
-from nasp_ext.families.layered.space import AnyGenotype, LayeredGenotype
 from nasp_ext.tasks.images.load import load_data
 from nasp_ext.tasks.images.task import ClassificationTask
 
@@ -142,7 +141,7 @@ def _derive(command: Derive) -> None:
 
 def _print_genotype(genotype: AnyGenotype) -> None:
     print(f"genotype: {genotype.to_json()}")
-    if isinstance(genotype, Genotype) and genotype.inputs == 1:
+    with contextlib.suppress(ValueError):  # most have no such text
         print(f"cell: {genotype.to_arch()}")
 
 
@@ -195,9 +194,9 @@ def _defaults(kind: type[Any], argv: Sequence[str]) -> Any:
 def _layers(source: str) -> dict[str, Any]:
     """The number of cells of a genotype that says it; one that cannot be read is told when it is needed."""
     with contextlib.suppress(ValueError):
-        genotype = read_genotype(source)
-        if isinstance(genotype, LayeredGenotype):
-            return {"cells": len(genotype.layers)}
+        depth = read_genotype(source).depth
+        if depth is not None:
+            return {"cells": depth}
     return {}
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-PRUNED, MIXED = -1, -2
+PRUNED, MIXED = -1, -3  # -2 is ops.NAN_ROW, with which a kernel marks a row that it could not select from
 
 
 class Choice(NamedTuple):
@@ -26,7 +26,7 @@ class Gates:
         weight: (R, K), floating point, on the device of the network; zero outside the active entries if
             ``active`` is given.
         active: R host integers, the chosen option of each row, ``PRUNED`` (-1) for a row that is all zero,
-            ``MIXED`` (-2) for a dense row, of which every option runs. None: all rows are dense. It is
+            ``MIXED`` (-3) for a dense row, of which every option runs. None: all rows are dense. It is
             believed, never compared with ``weight``: that comparison would be a device-to-host copy.
         unit: every active entry is exactly 1, so that networks need not multiply by it.
     Raises:
@@ -62,7 +62,7 @@ class Gates:
         if len(self.active) != rows:
             raise ValueError(f"expected {rows} options in Gates.active, got {len(self.active)}")
         for row, option in enumerate(self.active):
-            if not MIXED <= option < options:
+            if option not in (PRUNED, MIXED) and not 0 <= option < options:
                 raise ValueError(
                     f"expected Gates.active[{row}] in 0..{options - 1}, {PRUNED} for none or {MIXED} for "
                     f"all, got {option}"

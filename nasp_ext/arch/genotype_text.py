@@ -14,7 +14,7 @@ EXAMPLE = (
 )
 LONGEST_TEXT = 4_000_000
 
-_FIRST = (*FIELDS, "layers", "layer_nodes", "recurrent")
+_FIRST = ("kind", *FIELDS, "layers", "layer_nodes", "recurrent")
 _START = re.compile(
     r"^[ \t]*(?P<comment>\#[^\n]*|class[ \t]+\w*Genotype\b[^\n]*)"
     r"|(?P<call>\b(?:Layered)?Genotype[ \t]*\()"

@@ -5,23 +5,37 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-# Fields of the spaces that say what a space is called and how its options are mixed, not what they are.
-_NO_CHOICE = ("name", "partial_channels", "attention", "pool_norm")
+from nasp_ext.arch.gates import MIXED, Gates
+from nasp_ext.arch.genotype import AnyGenotype
 
 
 @dataclass(frozen=True)
 class SearchSpace(ABC):
     """What a strategy knows of a search space: an ordered list of R choices with up to K options each.
 
-    ``supernet`` and ``genotype_of`` know what the choices of each subclass mean.
+    What the choices mean, the family knows that has the same ``kind``: see ``arch.Family``.
+
+    Attributes:
+        kind: of the family; a space that no network is built of needs none.
+        no_choice: fields that say what a space is called and how its options are mixed, not what they are.
     """
 
+    kind: ClassVar[str] = ""
+    no_choice: ClassVar[tuple[str, ...]] = ("name",)
     name: str
+
+    def __new__(cls, *arguments: Any, **options: Any) -> "SearchSpace":
+        if cls is SearchSpace:
+            raise TypeError(
+                "expected a space of a family, such as CellSpace(name, normal, reduce), got SearchSpace, "
+                "which says what all of them have"
+            )
+        return super().__new__(cls)
 
     @property
     def edges_per_node(self) -> int | None:
@@ -39,6 +53,16 @@ class SearchSpace(ABC):
         return True
 
     @property
+    def attention(self) -> bool:
+        """Whether edges of which several options run are mixed by the attention of each image."""
+        return False
+
+    @property
+    def tabular(self) -> bool:
+        """Whether its architectures have a text in tables of trained cells, see ``AnyGenotype.to_arch``."""
+        return False
+
+    @property
     @abstractmethod
     def rows(self) -> int:
         """R, the rows of A."""
@@ -51,6 +75,79 @@ class SearchSpace(ABC):
     @abstractmethod
     def choices(self, row: int) -> tuple[str, ...]:
         """The names of the options of a row."""
+
+    @property
+    def cell_rows(self) -> tuple[range, ...]:
+        """The rows of each cell that has rows of its own, in order."""
+        return (range(self.rows),)
+
+    def is_reduction(self, row: int) -> bool:
+        """Whether a row is of a cell that reduces."""
+        return False
+
+    def cell_row(self, row: int) -> int:
+        """The row that has the same choice in the space whose layers share their cells."""
+        return self._checked(row)
+
+    def edge_name(self, row: int) -> str:
+        """What a row is called within its cell."""
+        return f"choice {self._checked(row)}"
+
+    def title(self, row: int) -> str:
+        """What a row is called in a drawing."""
+        return self.edge_name(row)
+
+    def with_partial_channels(self, divisor: int) -> "SearchSpace":
+        """The same choices, of supernets in which C / divisor channels of an edge go through its options.
+
+        Raises:  ValueError: its networks cannot do that.
+        """
+        raise ValueError(f"expected a space of cells for partial channels, got {self.name!r}")
+
+    def with_edges_per_node(self, kept: int | None) -> "SearchSpace":
+        """The same choices, of which an architecture keeps so many rows of a node; None = all.
+
+        Raises:  ValueError: it has no such number.
+        """
+        if kept == self.edges_per_node:
+            return self
+        raise ValueError(f"expected a space of cells to keep {kept} edges per node, got {self.name!r}")
+
+    def in_layers(self, cells: int, *, attention: bool | None = None) -> "SearchSpace":
+        """The space in which every one of ``cells`` layers has these choices for itself.
+
+        Args:    attention: see the property; None = as it is.
+        Raises:  ValueError: its layers cannot differ.
+        """
+        raise ValueError(f"expected a space of cells to give each layer one, got {self.name!r}")
+
+    def genotype(self, gates: Gates) -> AnyGenotype:
+        """The architecture that discrete gates choose, as data.
+
+        Raises:  ValueError: if they are dense, of another space, or choose an option their row lacks.
+        """
+        return self._genotype(self.discrete(gates))
+
+    def _genotype(self, active: tuple[int, ...]) -> AnyGenotype:
+        """The architecture with these options, one for each row, which have been checked."""
+        raise TypeError(f"expected a space with genotypes, got {self.name!r} of {type(self).__name__}")
+
+    def discrete(self, gates: Gates) -> tuple[int, ...]:
+        """The option of each row of discrete gates, PRUNED for none.
+
+        Raises:  ValueError: as ``genotype`` raises.
+        """
+        if gates.weight.shape != (self.rows, self.options):
+            found = f"{(self.rows, self.options)}, got {tuple(gates.weight.shape)}"
+            raise ValueError(f"expected gates of space {self.name!r}, {found}")
+        if gates.active is None or MIXED in gates.active:
+            raise ValueError("expected discrete gates, got dense rows: ops.select_active makes them")
+        for row, option in enumerate(gates.active):
+            if option >= len(self.choices(row)):
+                raise ValueError(
+                    f"expected an option of {self.choices(row)} in row {row}, got number {option}"
+                )
+        return gates.active
 
     @cached_property
     def options(self) -> int:
@@ -108,7 +205,7 @@ def check_made_for(own: object, space: SearchSpace) -> None:
 
 def _choices(found: SearchSpace) -> tuple[Any, ...]:
     """All that a strategy can tell of a space."""
-    own = [field.name for field in fields(found) if field.name not in _NO_CHOICE]
+    own = [field.name for field in fields(found) if field.name not in found.no_choice]
     values = [getattr(found, name) for name in own]
     return type(found), *((_choices(value) if isinstance(value, SearchSpace) else value) for value in values)
 

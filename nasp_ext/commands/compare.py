@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 import nasp_ext
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.checks import MOST_EPOCHS, check_different, check_range, shown
-from nasp_ext.commands.lookup import arch_of, table_for
+from nasp_ext.commands.lookup import table_for
 from nasp_ext.commands.parsing import parse
 from nasp_ext.commands.results import Result, curves_svg, rows_of, to_json
 from nasp_ext.config import RetrainConfig, SearchRun
@@ -27,7 +28,7 @@ from nasp_ext.engine.build import build_strategy, search_space
 from nasp_ext.engine.checkpoint import write_atomic
 from nasp_ext.engine.folder import HISTORY, read_history
 from nasp_ext.engine.lock import locked_folder
-from nasp_ext.families.layered.space import AnyGenotype, genotype_from_json
+from nasp_ext.families.genotypes import genotype_from_json
 from nasp_ext.reproduce.base import Say, table
 from nasp_ext.strategies.base import option_types
 from nasp_ext.tasks.images.load import load_data
@@ -126,7 +127,7 @@ class Compare:
             return None
         known = table_for(search_space(self.search_run(self.strategies[0], self.seeds[0])), self.table)
         known.best(self.column)
-        return lambda genotype: known.value(self.column, arch_of(genotype)) / 100
+        return lambda genotype: known.value(self.column, genotype.to_arch()) / 100
 
     def run(self, say: Say, truth: Truth | None = None) -> Sequence[Path]:
         """Search, derive, retrain if asked; ``say`` prints a line. Returns the files that were written."""

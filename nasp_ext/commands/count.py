@@ -10,12 +10,12 @@ from itertools import groupby
 
 import torch
 
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.checks import MOST_CELLS, MOST_CHANNELS, MOST_CLASSES, MOST_PIXELS, check_range, shown
 from nasp_ext.commands.parsing import parse
 from nasp_ext.engine import read_genotype
 from nasp_ext.families.cells.network import Network
 from nasp_ext.families.costs import LayerCost, layer_costs, total_cost
-from nasp_ext.families.layered.space import AnyGenotype, LayeredGenotype
 from nasp_ext.families.networks import derived_network
 
 
@@ -80,7 +80,7 @@ def count(argv: Sequence[str]) -> None:
 
 def _cells(genotype: AnyGenotype) -> int:
     """How many cells the network has if nobody says."""
-    return len(genotype.layers) if isinstance(genotype, LayeredGenotype) else 20
+    return 20 if genotype.depth is None else genotype.depth
 
 
 def _part(network: Network, cost: LayerCost) -> str:

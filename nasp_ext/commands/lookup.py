@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.commands.parsing import parse
 from nasp_ext.engine import existing_folder, read_genotype
 from nasp_ext.engine.folder import HISTORY, read_history
-from nasp_ext.families.cells.genotype import Genotype
-from nasp_ext.families.cells.space import CellSpace
 from nasp_ext.families.cells.table import Table, read_table
-from nasp_ext.families.layered.space import AnyGenotype
+from nasp_ext.families.genotypes import genotype_from_json
 from nasp_ext.reproduce.base import table as aligned
 
 _NUMBER_OF_THE_ROW = "index"
@@ -38,7 +37,7 @@ def lookup(argv: Sequence[str]) -> None:
     genotype = read_genotype(options.genotype)
     folder = existing_folder(options.genotype)
     known = read_table(options.table)
-    print(f"cell: {arch_of(genotype)}")
+    print(f"cell: {genotype.to_arch()}")
     searched = folder is not None and (folder / HISTORY).is_file()
     print_lookup(known, genotype, read_history(folder / HISTORY) if folder and searched else ())
 
@@ -48,7 +47,7 @@ def table_for(space: SearchSpace, path: str) -> Table:
 
     Raises:  ValueError: the cells of the space have no such text, or the table cannot be read.
     """
-    if not isinstance(space, CellSpace) or space.inputs != 1 or space.output != "last":
+    if not space.tabular:
         raise ValueError(f"expected a space of cells of one input beside a table, got {space.name!r}")
     return read_table(path)
 
@@ -58,7 +57,7 @@ def print_lookup(known: Table, genotype: AnyGenotype, history: Sequence[Mapping[
 
     Raises:  ValueError: the cell is not in the table.
     """
-    arch, columns = arch_of(genotype), [name for name in known.names if name != _NUMBER_OF_THE_ROW]
+    arch, columns = genotype.to_arch(), [name for name in known.names if name != _NUMBER_OF_THE_ROW]
     rows = [["table", "found", "rank", "best"]]
     for name in columns:
         best = known.value(name, known.best(name))
@@ -78,19 +77,9 @@ def _cells(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, str]]:
     """(first epoch, last epoch, cell) of each run of epochs with one cell."""
     found: list[tuple[int, int, str]] = []
     for line in history:
-        arch, epoch = arch_of(Genotype.from_json(line["genotype"])), line["epoch"]
+        arch, epoch = genotype_from_json(line["genotype"]).to_arch(), line["epoch"]
         if found and found[-1][2] == arch:
             found[-1] = (found[-1][0], epoch, arch)
         else:
             found.append((epoch, epoch, arch))
     return found
-
-
-def arch_of(genotype: AnyGenotype) -> str:
-    """The text of a cell in a table.
-
-    Raises:  ValueError: it has none.
-    """
-    if not isinstance(genotype, Genotype):
-        raise ValueError("expected a cell of one input to look up, got a genotype with a cell for each layer")
-    return genotype.to_arch()

@@ -13,8 +13,7 @@ from nasp_ext.engine.attention import attention_svg
 from nasp_ext.engine.build import search_space
 from nasp_ext.engine.folder import CONFIG, HISTORY, read_history
 from nasp_ext.engine.lock import locked_folder
-from nasp_ext.families.cells.drawing import write_cell_svgs
-from nasp_ext.families.layered.space import LayeredSpace
+from nasp_ext.families.genotypes import write_drawings
 from nasp_ext.plots import heatmaps_svg, history_svg
 
 
@@ -36,7 +35,7 @@ def plot(command: Plot) -> None:
     run = existing_folder(command.genotype)
     drawings = {} if run is None else _run_drawings(run)
     with locked_folder(folder):
-        files = list(write_cell_svgs(genotype, folder))
+        files = list(write_drawings(genotype, folder))
         for name, drawing in drawings.items():
             files.append(folder / name)
             files[-1].write_text(drawing, encoding="utf-8")
@@ -56,7 +55,7 @@ def _run_drawings(run: Path) -> dict[str, str]:
         drawings["architecture.svg"] = heatmaps_svg(
             architecture_maps(searched, history), "Scores and derived options over the epochs"
         )
-        if isinstance(searched, LayeredSpace) and searched.attention:
+        if searched.attention:
             last = history[-1]
             drawings["attention.svg"] = attention_svg(searched, last["scores"], last["active"])
     return drawings

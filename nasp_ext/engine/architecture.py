@@ -11,8 +11,6 @@ from typing import Any
 
 from nasp_ext.arch.gates import PRUNED
 from nasp_ext.arch.search_space import SearchSpace
-from nasp_ext.families.cells.space import CellSpace
-from nasp_ext.families.layered.space import LayeredSpace
 from nasp_ext.plots import Heatmap
 
 History = Sequence[Mapping[str, Any]]
@@ -85,15 +83,5 @@ def architecture_maps(space: SearchSpace, history: History) -> list[Heatmap]:
         values = [line["scores"][row][: len(names)] for line in history]
         dots = [line["active"][row] for line in history]
         marked = [None if option == PRUNED else option for option in dots]
-        maps.append(Heatmap(_title(space, row), values, epochs, names, marked))
+        maps.append(Heatmap(space.title(row), values, epochs, names, marked))
     return maps
-
-
-def _title(space: SearchSpace, row: int) -> str:
-    if isinstance(space, LayeredSpace):
-        node, source = space.edge(row)
-        return f"{row // space.cell.edges + 1:02d} {source}→{node + space.cell.inputs}"
-    if not isinstance(space, CellSpace):
-        return f"choice {row}"
-    node, source = space.edge(row)
-    return f"{'reduce' if space.is_reduction(row) else 'normal'} {source}→{node + space.inputs}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What the engine asks of an architecture that was found: its JSON, its drawings, what to count in it.
 
-A space of one's own answers with ``space.genotype(gates)``, whose result has ``to_json()``, ``drawings()``
-(file names to SVG text) and ``counts()`` (names to whole numbers for the history).
+The family of its kind answers. A genotype of a kind without a family answers itself: ``drawings()`` gives SVG
+text by file name, ``counts()`` whole numbers for the history by name.
 """
 
 from __future__ import annotations
@@ -12,33 +12,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.engine.attention import attention_svg
 from nasp_ext.engine.checkpoint import write_atomic
 from nasp_ext.engine.record import skip_connections
-from nasp_ext.families import derivation
-from nasp_ext.families.cells.drawing import write_cell_svgs
-from nasp_ext.families.layered.space import genotype_from_json
+from nasp_ext.families.genotypes import genotype_from_json, write_drawings
 from nasp_ext.states import shown
 
 
-def genotype_of(space: SearchSpace, gates: Gates) -> Any:
-    """The genotype that discrete gates choose in a space.
-
-    Raises:  as ``nasp_ext.genotype_of``.
-    """
-    own = getattr(space, "genotype", None)
-    return derivation.genotype_of(space, gates) if own is None else own(gates)
-
-
-def plain(genotype: Any) -> dict[str, Any]:
+def plain(genotype: AnyGenotype) -> dict[str, Any]:
     """The JSON of a genotype, parsed."""
     found: dict[str, Any] = json.loads(genotype.to_json())
     return found
 
 
-def is_stored(found: Any, genotype: Any, name: str) -> bool:
+def is_stored(found: Any, genotype: AnyGenotype, name: str) -> bool:
     """Whether a checkpoint holds this genotype, as the dict of its JSON or that of an older version.
 
     Raises:  ValueError: it holds none at all.
@@ -61,21 +50,21 @@ def _same(found: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
         return False
 
 
-def counts(genotype: Any) -> dict[str, int]:
+def counts(genotype: AnyGenotype) -> dict[str, int]:
     """What a history counts in a genotype."""
     own = getattr(genotype, "counts", None)
     return {"skip_connections": skip_connections(genotype)} if own is None else dict(own())
 
 
-def draw(genotype: Any, folder: Path) -> list[Path]:
+def draw(genotype: AnyGenotype, folder: Path) -> list[Path]:
     """Write the drawings of a genotype; their files."""
     own = getattr(genotype, "drawings", None)
-    return write_cell_svgs(genotype, folder) if own is None else write_all(own(), folder)
+    return write_drawings(genotype, folder) if own is None else write_all(own(), folder)
 
 
 def space_drawings(space: SearchSpace, line: Mapping[str, Any]) -> dict[str, str]:
     """What else the last line of a search in this space is drawn as: file names to SVG text."""
-    if getattr(space, "attention", False):
+    if space.attention:
         return {"attention.svg": attention_svg(space, line["scores"], line["active"])}
     return {}
 

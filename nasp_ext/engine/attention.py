@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nasp_ext.arch.gates import MIXED, Gates
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.engine.stream import Stream
 from nasp_ext.nn import recorded_attention
 from nasp_ext.plots import Heatmap, heatmaps_svg
@@ -43,7 +44,7 @@ def mean_attention(network: Any, gates: Gates, task: Task, part: DataPart) -> Te
     return means.matrix(rows, options)
 
 
-def attention_svg(space: Any, attention: Sequence[Sequence[float]], active: Sequence[int]) -> str:
+def attention_svg(space: SearchSpace, attention: Sequence[Sequence[float]], active: Sequence[int]) -> str:
     """Heat-maps of the attention, one per layer, the selected options marked (Hao & Zhu 2021, fig. 4).
 
     Args:    attention: (R, K); active: the option of each row, negative for none.
@@ -51,12 +52,11 @@ def attention_svg(space: Any, attention: Sequence[Sequence[float]], active: Sequ
     maps = []
     for layer, rows in enumerate(space.cell_rows, 1):
         names = space.choices(rows[0])
-        edges = [space.edge(row) for row in rows]
         maps.append(
             Heatmap(
                 f"cell {layer:02d}" + (" (reduction)" if space.is_reduction(rows[0]) else ""),
                 [row[: len(names)] for row in attention[rows.start : rows.stop]],
-                [f"{source}→{space.cell.inputs + node}" for node, source in edges],
+                [space.edge_name(row) for row in rows],
                 names,
                 [option if option >= 0 else None for option in active[rows.start : rows.stop]],
             )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import types
@@ -16,8 +15,6 @@ from nasp_ext.arch.registry import space
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.checks import shown
 from nasp_ext.config import DIGITS_SEARCH, SearchRun
-from nasp_ext.families.cells.space import CellSpace
-from nasp_ext.families.layered.space import LayeredSpace
 from nasp_ext.nn.partial import part_of
 from nasp_ext.strategies import Strategy, strategy
 from nasp_ext.strategies.base import looks, option_types, partial_channels
@@ -43,15 +40,11 @@ def search_space(run: SearchRun) -> SearchSpace:
     found = space(run.space)
     divisor = partial_channels(run.strategy) if run.partial_channels is None else run.partial_channels
     if divisor > 1:
-        if not isinstance(found, CellSpace):
-            raise ValueError(f"expected a space of cells for partial channels, got {found.name!r}")
-        part_of(run.channels, divisor)  # told before the data are read
         found = found.with_partial_channels(divisor)
+        part_of(run.channels, divisor)  # told before the data are read
     if not looks(run.strategy):
         return found
-    if isinstance(found, CellSpace):
-        found = dataclasses.replace(found, edges_per_node=None)
-    return LayeredSpace.of(found, run.cells, attention=True)
+    return found.with_edges_per_node(None).in_layers(run.cells, attention=True)
 
 
 def build_strategy(run: SearchRun, found: SearchSpace, task: ClassificationTask) -> Strategy:

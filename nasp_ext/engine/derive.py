@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace, check_made_for
 from nasp_ext.config import SearchConfig
 from nasp_ext.engine.architectures import draw
@@ -23,7 +24,6 @@ from nasp_ext.engine.statistics import reestimate_derived_
 from nasp_ext.engine.training import fixed_randomness
 from nasp_ext.families.cells.network import Network
 from nasp_ext.families.derivation import derive, genotype_of
-from nasp_ext.families.layered.space import AnyGenotype
 from nasp_ext.strategies import Strategy
 from nasp_ext.tasks.base import Task
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.genotype_text import EXAMPLE, LONGEST_TEXT
 from nasp_ext.engine.folder import GENOTYPE
-from nasp_ext.families.cells.genotype import GENOTYPES
-from nasp_ext.families.layered.space import AnyGenotype, genotype_from_text
+from nasp_ext.families.genotypes import genotype_from_text, published
 
 _MARKS = "(|{"  # no text of a genotype is without one
 
@@ -21,8 +21,9 @@ def read_genotype(source: str) -> AnyGenotype:
 
     Raises:  ValueError: there is none; the message says what was looked for.
     """
-    if source in GENOTYPES:
-        return GENOTYPES[source]
+    known = published()
+    if source in known:
+        return known[source]
     folder = existing_folder(source)
     if folder is not None:
         return _from_file(folder / GENOTYPE, None)
@@ -35,7 +36,7 @@ def read_genotype(source: str) -> AnyGenotype:
         return genotype_from_text(source)
     raise ValueError(
         "expected a genotype: a file (JSON, Python code or a log), the folder of a finished search, one of "
-        f"{', '.join(GENOTYPES)}, or text like {EXAMPLE}; found no file {source[:200]!r}"
+        f"{', '.join(known)}, or text like {EXAMPLE}; found no file {source[:200]!r}"
     )
 
 

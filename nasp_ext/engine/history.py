@@ -11,7 +11,7 @@ import torch
 
 from nasp_ext.arch.gates import PRUNED, Gates
 from nasp_ext.arch.search_space import SearchSpace
-from nasp_ext.engine.architectures import counts, genotype_of, is_stored
+from nasp_ext.engine.architectures import counts, is_stored
 from nasp_ext.engine.measures import headline
 from nasp_ext.states import check_keys, check_number, check_same, place, shown
 from nasp_ext.tasks.base import LOSS, Metric
@@ -64,7 +64,7 @@ def check_search_line(
     numbers |= _part("val", measured) | _part("mixture", headline(metrics), none=True)
     tested = _part("test", measured) if test_every else {}
     chosen = _chosen(line, name, space)
-    counted = counts(genotype_of(space, chosen))
+    counted = counts(space.genotype(chosen))
     numbers |= dict.fromkeys(counted, _COUNT)
     check_keys(line, [*numbers, *_OTHERS], name, optional=[*_LATER, *tested])
     _check_numbers(line, numbers, name)
@@ -72,7 +72,7 @@ def check_search_line(
     check_same(line["iterations"], line["epoch"] * iterations, place(name, "iterations"))
     if tested and (line["epoch"] % test_every == 0) != all(key in line for key in tested):
         raise ValueError(f"expected {name} to hold test_loss every {test_every} epochs, found another epoch")
-    if not is_stored(line["genotype"], genotype_of(space, chosen), place(name, "genotype")):
+    if not is_stored(line["genotype"], space.genotype(chosen), place(name, "genotype")):
         raise ValueError(f"expected {name}.genotype to be that of {name}.active, found another")
     _check_list(line["scores"], space.rows, place(name, "scores"))
     for row, scores in enumerate(line["scores"]):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasp_ext.families.layered.space import AnyGenotype
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.strategies import Strategy
 
 _STATUS = Path("/proc/self/status")
@@ -31,7 +31,7 @@ def entropy(scores: Tensor) -> float:
 
 def skip_connections(genotype: AnyGenotype) -> int:
     """How many edges of all cells are skip connections: many of them are the mark of a collapsed search."""
-    return sum(name == "skip_connect" for cell in genotype.cells for name, _ in genotype.pairs(cell))
+    return genotype.operations.count("skip_connect")
 
 
 def plain_report(strategy: Strategy) -> dict[str, Any]:

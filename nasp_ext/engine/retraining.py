@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.config import RetrainConfig
 from nasp_ext.engine.accept import check_body, check_head, check_history, naming
 from nasp_ext.engine.architectures import draw, is_stored, plain
@@ -35,7 +36,6 @@ from nasp_ext.engine.measures import (
 from nasp_ext.engine.progress import Progress
 from nasp_ext.engine.stream import Stream, check_state
 from nasp_ext.engine.training import WeightStep, fixed_randomness, random_state, set_random_state
-from nasp_ext.families.layered.space import AnyGenotype
 from nasp_ext.tasks.base import LOSS, DataPart, Metric, Task
 
 _STREAM = "stream"  # of a checkpoint, where a task carries a state from batch to batch
@@ -56,7 +56,7 @@ class RetrainResult(OnTest):
 
 
 def retrain(
-    genotype: Any,
+    genotype: AnyGenotype,
     task: Task,
     config: RetrainConfig,
     *,
@@ -80,9 +80,7 @@ def retrain(
     """
     if resume and out is None:
         raise ValueError("expected out, the folder to resume from, got None")
-    if not callable(getattr(genotype, "to_json", None)):
-        check_arguments(genotype=(genotype, AnyGenotype))
-    check_arguments(task=(task, Task))
+    check_arguments(genotype=(genotype, AnyGenotype), task=(task, Task))
     check_arguments(config=(config, RetrainConfig), out=(out, Path | str | None))
     check_metrics(task.metrics)
     device = config.torch_device()
@@ -137,7 +135,7 @@ class _Retraining:
 
     def __init__(
         self,
-        genotype: Any,
+        genotype: AnyGenotype,
         task: Task,
         config: RetrainConfig,
         device: torch.device,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.config import SearchConfig
 from nasp_ext.engine.accept import (
@@ -25,7 +26,7 @@ from nasp_ext.engine.accept import (
     naming,
     steering_steps,
 )
-from nasp_ext.engine.architectures import counts, genotype_of, plain
+from nasp_ext.engine.architectures import counts, plain
 from nasp_ext.engine.arguments import check_gates
 from nasp_ext.engine.attention import mean_attention
 from nasp_ext.engine.collectives import LOCAL, Collective
@@ -78,9 +79,9 @@ class SearchState:
         """Epochs done."""
         return len(self.history)
 
-    def genotype(self) -> Any:
+    def genotype(self) -> AnyGenotype:
         """The one to derive if the search ended now."""
-        return genotype_of(self._space, self._strategy.best())
+        return self._space.genotype(self._strategy.best())
 
     def try_out(self) -> None:
         """Ask the strategy for what a search needs of it, so that it refuses before anything is written."""
@@ -182,7 +183,7 @@ class SearchState:
         if every and (self.epoch + 1) % every == 0:
             tested = self._task.test_batches(self._config, self._device, self._shard)
             line |= fields("test", metrics, self._evaluated(gates, batches, count, tested))
-        genotype = genotype_of(self._space, gates)
+        genotype = self._space.genotype(gates)
         return {
             **line,
             "entropy": entropy(scores),

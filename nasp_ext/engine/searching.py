@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace, check_made_for
 from nasp_ext.config import SearchConfig
-from nasp_ext.engine.architectures import counts, draw, genotype_of, space_drawings, write_all
+from nasp_ext.engine.architectures import counts, draw, space_drawings, write_all
 from nasp_ext.engine.arguments import check_arguments
 from nasp_ext.engine.folder import GENOTYPE, run_folder
 from nasp_ext.engine.measures import check_metrics, headline, joined, words
@@ -27,7 +28,7 @@ from nasp_ext.tasks.base import Metric, Task
 class SearchResult:
     """What a search found, and the trained supernet."""
 
-    genotype: Any
+    genotype: AnyGenotype
     gates: Gates
     history: tuple[dict[str, Any], ...]
     network: Any
@@ -93,7 +94,7 @@ def search(
                     folder.end_epoch(run.state_dict(), line)
                 shown.line(_summary(line, config.epochs, task.metrics, counts(run.genotype())))
         gates = strategy.best()
-        genotype = genotype_of(space, gates)
+        genotype = space.genotype(gates)
         files: list[Path] = []
         if folder is not None:
             folder.write(GENOTYPE, genotype.to_json() + "\n")

@@ -141,7 +141,7 @@ def recorded_attention(edges: Iterable[tuple[int, nn.Module]]) -> Iterator[Atten
             if not isinstance(module, AttentionOp):
                 raise ValueError(
                     f"expected an edge mixed by attention in row {row}, found {type(module).__name__}: "
-                    "supernet(..., attention=True) makes them"
+                    "space.in_layers(cells, attention=True) has networks of them"
                 )
             handles.append(
                 module.attention.register_forward_hook(

@@ -9,12 +9,12 @@ from pathlib import Path
 from statistics import mean
 
 from nasp_ext.arch.gates import MIXED, Gates
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.config import SearchRun
 from nasp_ext.engine import evaluate, search
 from nasp_ext.engine.build import build_strategy, search_space
 from nasp_ext.engine.training import fixed_randomness
 from nasp_ext.families.cells.network import Network
-from nasp_ext.families.layered.space import LayeredSpace
 from nasp_ext.plots import Panel, chart_svg
 from nasp_ext.reproduce.base import Experiment, Say, table
 from nasp_ext.tasks.images.batches import Batches
@@ -65,9 +65,7 @@ class AsmStability(Experiment):
                 raise ValueError(f"expected different {name}{among}, at least one, got {values}")
         for strategy in self.strategies:
             for seed in self.seeds:
-                found = search_space(self._config(strategy, seed))
-            if not isinstance(found, LayeredSpace):
-                LayeredSpace.of(found, self.cells)
+                search_space(self._config(strategy, seed)).in_layers(self.cells)
 
     def run(self, say: Say) -> Sequence[Path]:
         task = ClassificationTask(load_data(self.data, self.data_dir, self.limit))
@@ -99,12 +97,12 @@ class AsmStability(Experiment):
         found = search_space(config)
         strategy = build_strategy(config, found, task)
         result = search(found, strategy, task, config, out=Path(self.out) / f"{name}-{seed}", resume=True)
-        cells, (mixture, best) = found, (strategy.propose(), result.gates)
+        mixture, best = strategy.propose(), result.gates
         device = config.torch_device()
         with fixed_randomness(config, device):
             network = result.network
-            if not isinstance(cells, LayeredSpace):
-                cells = LayeredSpace.of(found, self.cells)
+            cells = found.in_layers(self.cells)
+            if cells is not found:
                 network = task.supernet(cells, config).to(device)
                 mixture, best = in_layers(result.network, network, cells, (mixture, best))
             assert best.active is not None  # best() is discrete
@@ -119,7 +117,7 @@ class AsmStability(Experiment):
 class Stability:
     """Accuracies of a supernet: as it is, and with the edge of each row (R,) replaced by its option."""
 
-    space: LayeredSpace
+    space: SearchSpace
     options: tuple[str, ...]
     original: float
     replaced: tuple[float, ...]
@@ -139,7 +137,7 @@ def replaced_edge(mixture: Gates, best: Gates, row: int) -> Gates:
     >>> import torch
     >>> best = Gates(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), (1, 0), unit=True)
     >>> replaced_edge(Gates(torch.full((2, 2), 0.5)), best, 0).active
-    (1, -2)
+    (1, -3)
     """
     assert best.active is not None
     weight = mixture.weight.clone()
@@ -150,7 +148,7 @@ def replaced_edge(mixture: Gates, best: Gates, row: int) -> Gates:
 
 
 def in_layers(
-    network: Network, layered: Network, cells: LayeredSpace, gates: tuple[Gates, Gates]
+    network: Network, layered: Network, cells: SearchSpace, gates: tuple[Gates, Gates]
 ) -> tuple[Gates, Gates]:
     """Give a network whose layers share cells the form in which each has rows of its own.
 
@@ -171,10 +169,9 @@ def _edges(shown: Mapping[str, Stability]) -> list[list[str]]:
     """A line per edge: what each method puts there, and what that changes."""
     lines = [["cell edge", *(word for name in shown for word in (name, "change"))]]
     cells = next(iter(shown.values())).space
-    for layer, rows in enumerate(cells.cell_rows, 1):
+    for rows in cells.cell_rows:
         for row in rows:
-            node, source = cells.edge(row)
-            words = [f"{layer:02d} {source}→{cells.cell.inputs + node}"]
+            words = [cells.title(row)]
             for found in shown.values():
                 words += [found.options[row], f"{100 * found.changes()[row]:+.2f}"]
             lines.append(words)

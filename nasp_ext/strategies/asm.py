@@ -13,7 +13,6 @@ from torch import Tensor
 
 from nasp_ext.arch.gates import MIXED, PRUNED, Gates
 from nasp_ext.arch.search_space import SearchSpace
-from nasp_ext.families.layered.space import LayeredSpace
 from nasp_ext.states import check_keys, check_number, check_tensor, place
 from nasp_ext.strategies.base import AttentionFn, AttentionStrategy, LossFn
 from nasp_ext.strategies.matrix import kept_edges
@@ -27,7 +26,7 @@ class ASMStrategy(AttentionStrategy):
     were replaced by, those after do not matter to it and are left out.
 
     Args:
-        space: of layers with attention, ``LayeredSpace.of(cell, cells, attention=True)``.
+        space: of layers with attention, ``space.in_layers(cells, attention=True)``.
         edges_per_node: rows that ``best()`` keeps per node, those whose selected option is attended to most;
             None = all, as Alg. 1 does, "preset" = the space's number.
         allow_none: ``none`` may be selected too. Alg. 1 takes the argmax of all options; the cells of DARTS,
@@ -37,7 +36,7 @@ class ASMStrategy(AttentionStrategy):
         ValueError: the space has no layers or no attention.
 
     >>> from nasp_ext.arch import space
-    >>> cells = LayeredSpace.of(space("darts"), 3, attention=True)
+    >>> cells = space("darts").in_layers(3, attention=True)
     >>> search = ASMStrategy(cells, edges_per_node=None)
     >>> liked = torch.rand(42, 8)
     >>> search.select(lambda gates: liked)
@@ -54,10 +53,10 @@ class ASMStrategy(AttentionStrategy):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        if not isinstance(space, LayeredSpace) or not space.attention:
+        if not space.attention:
             raise ValueError(
                 f"expected a space of layers whose edges are mixed by attention, got {space.name!r}: "
-                "LayeredSpace.of(space, cells, attention=True) makes one"
+                "space.in_layers(cells, attention=True) makes one"
             )
         self.space = space
         self._space, self._keep = space, kept_edges(space, edges_per_node)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.registry import space as space_named
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.states import check_like
 
@@ -214,26 +215,27 @@ def context_options(name: str) -> tuple[str, ...]:
 
 
 def strategy(
-    name: str, space: SearchSpace, *, context: StrategyContext | None = None, **options: Any
+    name: str, space: SearchSpace | str, *, context: StrategyContext | None = None, **options: Any
 ) -> Strategy:
     """Build a registered strategy.
 
     Args:
         name: "nasp", "random" or one added by ``register_strategy``.
-        space: the search space it proposes architectures of.
+        space: the search space it proposes architectures of, or the name of a registered one.
         context: what the run gives it, as far as the strategy takes it; options come on top.
         options: keyword options of that strategy, e.g. ``preset="paper"``, ``seed=1``.
     Raises:
-        ValueError: unknown name or option; the message lists the known ones. Or the strategy needs a gradient
-            and the space has none.
+        ValueError: unknown name, space or option; the message lists the known ones. Or the strategy needs a
+            gradient and the space has none.
         TypeError: ``space`` is none.
 
-    >>> from nasp_ext.arch import space
-    >>> strategy("random", space("darts"), seed=1).scores().shape
+    >>> strategy("random", "darts", seed=1).scores().shape
     torch.Size([28, 8])
     """
+    if isinstance(space, str):
+        space = space_named(space)
     if not isinstance(space, SearchSpace):
-        raise TypeError(f"expected a search space, such as nasp_ext.space('darts'), got {space!r}")
+        raise TypeError(f"expected a search space or the name of one, such as 'darts', got {space!r}")
     known = option_types(name)
     unknown = [option for option in options if option not in known]
     if unknown:

@@ -8,7 +8,8 @@ from cli_calls import RETRAIN, SEARCH, call, error_of
 
 from nasp_ext.cli import main
 from nasp_ext.config import RetrainRun
-from nasp_ext.families.layered.space import LayeredGenotype, genotype_from_json
+from nasp_ext.families.genotypes import genotype_from_json
+from nasp_ext.families.layered.genotype import LayeredGenotype
 
 WITHOUT_CELLS = [word for word in RETRAIN if word not in ("--cells", "3")]
 

@@ -12,7 +12,8 @@ from nasp_ext.engine import search
 from nasp_ext.engine.attention import attention_svg, mean_attention
 from nasp_ext.engine.statistics import own_statistics
 from nasp_ext.families.derivation import derive
-from nasp_ext.families.layered.space import LayeredGenotype, genotype_from_json
+from nasp_ext.families.genotypes import genotype_from_json
+from nasp_ext.families.layered.genotype import LayeredGenotype
 from nasp_ext.families.networks import supernet
 from nasp_ext.tasks.images.task import ClassificationTask
 

@@ -26,7 +26,7 @@ from engine_helpers import (
 from nasp_ext.engine import derive_run, search
 from nasp_ext.engine.checkpoint import write_atomic
 from nasp_ext.families.cells.space import CellSpace
-from nasp_ext.families.layered.space import genotype_from_json
+from nasp_ext.families.genotypes import genotype_from_json
 from nasp_ext.strategies import names, strategy
 from nasp_ext.tasks.images.task import ClassificationTask
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from nasp_ext import GENOTYPES, Genotype, derived_network
-from nasp_ext.families.cells.drawing import write_cell_svgs
 from nasp_ext.families.cells.edges import primitive_name
 from nasp_ext.families.cells.table import Table
-from nasp_ext.families.layered.space import LayeredGenotype, checked_genotype
+from nasp_ext.families.genotypes import checked_genotype, write_drawings
+from nasp_ext.families.layered.genotype import LayeredGenotype
 from nasp_ext.nn import build_primitive, register_primitive
 
 PAIRS = (("sep_conv_3x3", 1), ("skip_connect", 0))
@@ -95,9 +95,9 @@ def test_the_constructor_refuses_what_is_no_cell(change, message):
         Genotype(**fields | change)
 
 
-@pytest.mark.parametrize("value", ["DARTS_V2", "Genotype(normal=[])", None, {}, 3, ("a", 0)])
+@pytest.mark.parametrize("value", ["DARTS_V9", "Genotype(normal=[])", None, {}, 3, ("a", 0)])
 def test_what_is_no_genotype_is_a_type_error_that_says_how_to_get_one(value, tmp_path):
-    for call in (checked_genotype, derived_network, lambda genotype: write_cell_svgs(genotype, tmp_path)):
+    for call in (checked_genotype, derived_network, lambda genotype: write_drawings(genotype, tmp_path)):
         with pytest.raises(TypeError, match=r"expected a Genotype, got .*from_text reads text.*DARTS_V2"):
             call(value)
     assert not list(tmp_path.iterdir())

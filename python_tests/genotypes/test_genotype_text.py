@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasp_ext import GENOTYPES, Genotype
-from nasp_ext.families.layered.space import LayeredGenotype, genotype_from_text
+from nasp_ext.families.genotypes import genotype_from_text
+from nasp_ext.families.layered.genotype import LayeredGenotype
 
 EDGES = "[('sep_conv_3x3', 1), ('skip_connect', 0)]"
 FIELDS = f"normal={EDGES}, normal_concat=range(2, 3), reduce={EDGES}, reduce_concat=[2]"
@@ -210,12 +211,14 @@ def test_text_of_another_type_is_refused():
         Genotype.from_text(b"Genotype()")
 
 
-def test_recurrent_cells_are_said_not_to_be_there():
+def test_a_genotype_of_recurrent_cells_is_told_from_one_of_convolutional_cells():
     for text in (
         "Genotype(recurrent=[('relu', 0)], concat=range(1, 9))",
         '{"recurrent": [["relu", 0]], "concat": [1]}',
     ):
-        with pytest.raises(ValueError, match="recurrent cells are not supported"):
+        with pytest.raises(
+            ValueError, match="expected a genotype of convolutional cells, got one of recurrent cells"
+        ):
             Genotype.from_text(text)
 
 

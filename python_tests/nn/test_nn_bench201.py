@@ -8,7 +8,8 @@ import torch
 
 from nasp_ext.arch.gates import PRUNED, Gates
 from nasp_ext.arch.registry import space
-from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.cells.residual import ResidualBlock
 from nasp_ext.families.derivation import derive, genotype_of
 from nasp_ext.families.networks import derived_network, supernet

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from nasp_ext.arch.registry import space
-from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.costs import layer_costs, total_cost
 from nasp_ext.families.networks import derived_network, supernet
 

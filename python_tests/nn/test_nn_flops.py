@@ -11,8 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, flop_regi
 from nasp_ext.arch.gates import MIXED, Gates
 from nasp_ext.arch.registry import space
 from nasp_ext.families.cells.cell import Cell
-from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.cells.genotype import Genotype
 from nasp_ext.families.cells.layout import CellLayout, EdgeLayout, Norms, Place
+from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.costs import layer_costs, total_cost
 from nasp_ext.families.networks import derived_network, supernet
 from nasp_ext.nn import MixedOp, plain_modules

@@ -9,7 +9,7 @@ from nn_fused import compared, images, shuffled
 from nasp_ext import ops
 from nasp_ext.arch.gates import Gates
 from nasp_ext.arch.registry import space
-from nasp_ext.families.cells.genotype import GENOTYPES
+from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.networks import derived_network, supernet
 from nasp_ext.nn import MixedOp
 

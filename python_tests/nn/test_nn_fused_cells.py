@@ -13,7 +13,8 @@ from nn_fused import compared, images, shuffled
 
 from nasp_ext.arch.gates import Gates
 from nasp_ext.arch.registry import space
-from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.networks import derived_network, supernet
 from nasp_ext.nn import fusion_reasons
 

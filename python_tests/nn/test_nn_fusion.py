@@ -13,7 +13,7 @@ from torch.optim.swa_utils import update_bn
 
 from nasp_ext.arch.gates import Gates
 from nasp_ext.arch.registry import space
-from nasp_ext.families.cells.genotype import GENOTYPES
+from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.networks import derived_network, supernet
 from nasp_ext.nn import MixedOp, plain_modules, why_not_fused
 

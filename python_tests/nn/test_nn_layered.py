@@ -10,11 +10,13 @@ from nn_drawn import random_gates
 
 from nasp_ext.arch.gates import MIXED, PRUNED, Gates
 from nasp_ext.arch.registry import space
-from nasp_ext.families.cells.drawing import write_cell_svgs
 from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.families.cells.network import reduction_cells
 from nasp_ext.families.cells.space import CellSpace
 from nasp_ext.families.derivation import derive, genotype_of
-from nasp_ext.families.layered.space import LayeredGenotype, LayeredSpace, genotype_from_json, reduction_cells
+from nasp_ext.families.genotypes import genotype_from_json, write_drawings
+from nasp_ext.families.layered.genotype import LayeredGenotype
+from nasp_ext.families.layered.space import LayeredSpace
 from nasp_ext.families.networks import derived_network, supernet
 from nasp_ext.nn import AttentionOp, MixedOp, recorded_attention
 
@@ -165,7 +167,7 @@ def test_genotypes_of_two_cells_are_read_as_well():
 
 def test_each_layer_has_its_drawing(tmp_path):
     edge = (("conv_1x1", 0),)
-    files = write_cell_svgs(LayeredGenotype((edge,) * 11, ((1,),) * 11, (2,)), tmp_path)
+    files = write_drawings(LayeredGenotype((edge,) * 11, ((1,),) * 11, (2,)), tmp_path)
     assert [file.name for file in files[:2]] == ["cell_01.svg", "cell_02.svg"]
     assert len(files) == 11
     assert "Cell 11" in files[-1].read_text()

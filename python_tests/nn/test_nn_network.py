@@ -9,7 +9,8 @@ from nn_drawn import mixture, random_gates
 
 from nasp_ext.arch.gates import MIXED, Gates
 from nasp_ext.arch.registry import space
-from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.networks import derived_network, supernet
 from nasp_ext.nn import MixedOp
 

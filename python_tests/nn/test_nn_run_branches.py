@@ -11,7 +11,7 @@ from nn_fused import assert_same, images, observed, shuffled
 from torch import nn
 
 from nasp_ext.arch import Gates, space
-from nasp_ext.families.cells.genotype import GENOTYPES
+from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.networks import derived_network, supernet
 from nasp_ext.nn import AttentionOp, MixedOp, plain_modules
 

@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from nasp_ext.arch.gates import MIXED, PRUNED, Gates
 from nasp_ext.arch.registry import space
-from nasp_ext.families.cells.genotype import GENOTYPES
+from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.networks import derived_network, supernet
 from nasp_ext.nn import MixedOp, plain_modules
 

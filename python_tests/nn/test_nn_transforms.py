@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
 from nasp_ext import ops
 from nasp_ext.arch.gates import Gates
 from nasp_ext.arch.registry import space
-from nasp_ext.families.cells.genotype import GENOTYPES
+from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.networks import derived_network, supernet
 from nasp_ext.nn import MixedOp
 from nasp_ext.optim import NASP

@@ -9,7 +9,8 @@ import torch
 
 from nasp_ext.arch.gates import MIXED, PRUNED, Gates
 from nasp_ext.arch.registry import names, register_space, space
-from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.cells.space import CellSpace
 
 
@@ -123,7 +124,8 @@ def test_row_out_of_range_is_refused():
         (torch.zeros(2, 3, dtype=torch.int64), (0, 0)),
         (torch.zeros(2, 3), (0,)),
         (torch.zeros(2, 3), (0, 3)),
-        (torch.zeros(2, 3), (0, -3)),
+        (torch.zeros(2, 3), (0, -2)),
+        (torch.zeros(2, 3), (0, -4)),
     ],
 )
 def test_gates_that_disagree_are_refused(weight, active):

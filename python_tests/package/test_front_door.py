@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: MIT
 """What a user calls first answers values of other types with a sentence, not with its internals."""
 
+import importlib
 import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 import nasp_ext
 from nasp_ext import CellSpace, Gates, RetrainConfig, SearchConfig
+from nasp_ext.arch import MIXED
 
 DARTS = nasp_ext.space("darts")
 TASK = nasp_ext.ClassificationTask(nasp_ext.load_data("digits", limit=40))
@@ -115,6 +119,60 @@ def test_a_strategy_fits_the_same_choices_under_another_name_and_with_partial_ch
     found = nasp_ext.strategy("nasp", DARTS)
     partial = nasp_ext.supernet(DARTS.with_partial_channels(2), channels=2, cells=3)
     assert nasp_ext.derive(partial, found).genotype == nasp_ext.derive(small_supernet(), found).genotype
+
+
+def test_spaces_and_published_genotypes_are_given_by_name():
+    assert nasp_ext.supernet("darts", 2, 3).space is DARTS
+    assert nasp_ext.strategy("nasp", "darts").space is DARTS
+    assert nasp_ext.derived_network("DARTS_V2", 2, 3).genotype == nasp_ext.GENOTYPES["DARTS_V2"]
+    for call in (nasp_ext.supernet, lambda name: nasp_ext.strategy("nasp", name)):
+        with pytest.raises(
+            ValueError, match=r"name of a search space, one of \['asng-cnn', 'darts'.*got 'DARTS'"
+        ):
+            call("DARTS")
+
+
+def test_the_base_of_the_spaces_says_what_to_call_instead():
+    with pytest.raises(TypeError, match=r"expected a space of a family, such as CellSpace\(name, normal"):
+        nasp_ext.SearchSpace("own", DARTS.normal, DARTS.reduce, nodes=2)
+
+
+def test_marks_of_rows_differ_and_gates_refuse_that_of_nan():
+    assert len({nasp_ext.PRUNED, MIXED, nasp_ext.ops.NAN_ROW}) == 3
+    assert nasp_ext.PRUNED == nasp_ext.ops._native.PRUNED
+    with pytest.raises(ValueError, match=r"in 0\.\.7, -1 for none or -3 for all, got -2"):
+        Gates(WEIGHT, (nasp_ext.ops.NAN_ROW,) + (0,) * 27)
+
+
+def hidden_modules(root: Path, name: str) -> list[str]:
+    """The modules of a package that are not what its attribute of their name is."""
+    found = []
+    for path in sorted(root.rglob("*.py")):
+        parts = (name, *path.relative_to(root).with_suffix("").parts)
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        if len(parts) > 1 and parts[-1] != "__main__":
+            importlib.import_module(".".join(parts))
+            package, module = sys.modules[".".join(parts[:-1])], sys.modules[".".join(parts)]
+            found += [".".join(parts)] if getattr(package, parts[-1]) is not module else []
+    return found
+
+
+def test_no_attribute_of_a_package_hides_one_of_its_modules():
+    assert hidden_modules(Path(nasp_ext.__file__).parent, "nasp_ext") == []
+
+
+def test_the_rule_on_hidden_modules_sees_one(tmp_path, monkeypatch):
+    folder = tmp_path / "hides"
+    folder.mkdir()
+    (folder / "area.py").write_text("def area():\n    pass\n")
+    (folder / "seen.py").write_text("")
+    (folder / "__init__.py").write_text("from hides.area import area\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert hidden_modules(folder, "hides") == ["hides.area"]
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == "hides"]:
+            del sys.modules[name]
 
 
 def test_a_strategy_of_ones_own_is_told_its_space():

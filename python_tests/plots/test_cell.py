@@ -7,8 +7,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from nasp_ext.families.cells.drawing import cell_svg, write_cell_svgs
-from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.cells.drawing import cell_svg
+from nasp_ext.families.cells.genotype import Genotype
+from nasp_ext.families.cells.published import GENOTYPES
+from nasp_ext.families.genotypes import write_drawings
 from nasp_ext.plots.layout import crossings, layout
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -167,7 +169,7 @@ def test_a_cell_that_cannot_exist_is_refused(arguments, message):
 
 def test_both_cells_of_a_genotype_are_written(tmp_path):
     genotype = GENOTYPES["DARTS_V2"]
-    paths = write_cell_svgs(genotype, tmp_path)
+    paths = write_drawings(genotype, tmp_path)
     assert [path.name for path in paths] == ["cell_normal.svg", "cell_reduce.svg"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cell_normal.svg", "cell_reduce.svg"]
     for path, edges in zip(paths, (genotype.normal, genotype.reduce), strict=True):
@@ -177,7 +179,7 @@ def test_both_cells_of_a_genotype_are_written(tmp_path):
 
 def test_a_cell_of_one_input_is_drawn_alone(tmp_path):
     genotype = Genotype.from_arch("|nor_conv_3x3~0|+|none~0|skip_connect~1|")
-    (path,) = write_cell_svgs(genotype, tmp_path)
+    (path,) = write_drawings(genotype, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name] == ["cell_normal.svg"]
     drawing = path.read_text(encoding="utf-8")
     names = ["".join(group.itertext()) for group in groups(drawing, "vertex")]

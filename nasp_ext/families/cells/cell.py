@@ -2,6 +2,7 @@
 """The cell of supernets and derived networks alike: a graph of edges, each a module."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
 from typing import cast
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nasp_ext.arch.gates import MIXED, PRUNED, Choice
-from nasp_ext.families.cells.layout import CellLayout, EdgeLayout, Norms, Place
+from nasp_ext.families.cells.layout import CellLayout, EdgeLayout, NetworkCell, Norms, Place
 from nasp_ext.nn.attention import AttentionOp
 from nasp_ext.nn.dispatch.branches import input_of
 from nasp_ext.nn.dispatch.host_rows import is_constant
@@ -24,7 +25,7 @@ from nasp_ext.nn.partial import PartialMixedOp, part_of, parted, shuffled
 from nasp_ext.nn.primitives import FactorizedReduce, build_primitive, relu_conv_bn, zeros_after_stride
 
 
-class Cell(nn.Module):
+class Cell(NetworkCell):
     """Each node sums its edges (NASP eq. 7); the output is the concatenation of the nodes in ``concat``,
     projected to the channels of a node if the layout says so.
 
@@ -186,7 +187,6 @@ class Cell(nn.Module):
         return [(edge.row, op) for edge, op in pairs if edge.row is not None and isinstance(op, MixedOp)]
 
     def derived_edges(self, active: Sequence[int]) -> list[str]:
-        """Where the modules of the derived cell's edges are in this one; active: the option of each row."""
         mixed = enumerate(self.mixed_edges())
         return [f"_ops.{at}._ops.{active[row]}" for at, (row, _) in mixed if active[row] != PRUNED]
 
@@ -213,6 +213,28 @@ class Cell(nn.Module):
         if drop > 0 and not isinstance(module, nn.Identity):
             out = out * kept_samples(out, drop).view(-1, 1, 1, 1)
         return out
+
+
+@dataclass(frozen=True)
+class FixedEdges:
+    """Makes cells of one layout, see ``CellMaker``.
+
+    Args:    coefficients: (edges,), see ``Cell``.
+    """
+
+    layout: CellLayout
+    coefficients: Tensor | None = None
+
+    @property
+    def inputs(self) -> int:
+        return self.layout.inputs
+
+    @property
+    def width(self) -> int:
+        return self.layout.width
+
+    def __call__(self, place: Place, norms: Norms) -> Cell:
+        return Cell(self.layout, place, norms, self.coefficients)
 
 
 def preprocessing(place: Place, affine: bool) -> tuple[nn.Module, nn.Module]:

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
-from nasp_ext.families.layered.space import AnyGenotype, checked_genotype
+from nasp_ext.families.cells.genotype import CellsGenotype
 from nasp_ext.plots.layout import Layout, Place, layout
 from nasp_ext.plots.svg import INK, MONOSPACE, MUTED, PAPER, document, element, monospace_width, text
 
@@ -68,21 +66,14 @@ def cell_svg(
     return _draw(plan, names, labels, title)
 
 
-def write_cell_svgs(genotype: AnyGenotype, folder: str | os.PathLike[str]) -> list[Path]:
-    """Write cell_<name>.svg of each cell into a folder: normal and reduce, or 01, 02 …; their paths."""
+def cell_drawings(genotype: CellsGenotype) -> dict[str, str]:
+    """SVG text of each cell by file name, cell_<name>.svg: normal and reduce, or 01, 02 …"""
     drawings = {}
-    for cell in checked_genotype(genotype).cells:
+    for cell in genotype.cells:
         edges, concat = genotype.pairs(cell), genotype.output(cell)
         title = "Cell" if genotype.inputs == 1 else _TITLES.get(cell, f"Cell {cell}")
         drawings[f"cell_{cell}.svg"] = cell_svg(edges, concat, genotype.nodes(cell), title, genotype.inputs)
-    paths = []
-    for name, drawing in drawings.items():
-        path = Path(folder, name)
-        temporary = path.with_suffix(".svg.part")
-        temporary.write_text(drawing, encoding="utf-8")
-        os.replace(temporary, path)
-        paths.append(path)
-    return paths
+    return drawings
 
 
 def _targets(

@@ -3,10 +3,12 @@
 
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.genotype_text import genotype_in
 from nasp_ext.families.cells.edges import Edge, check_cell, checked_cell, checked_list, is_int, plain
 
@@ -14,8 +16,50 @@ _NONE = "none"
 _EXAMPLE = "|nor_conv_3x3~0|+|none~0|skip_connect~1|"
 
 
+class CellsGenotype(AnyGenotype):
+    """A genotype made of cells, each a list of (primitive, source) pairs, node by node."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> int:
+        """Cell inputs, 2 or 1, see ``Genotype``."""
+
+    @property
+    @abstractmethod
+    def projected(self) -> bool:
+        """Whether the output is projected, see ``Genotype``."""
+
+    @property
+    @abstractmethod
+    def cells(self) -> tuple[str, ...]:
+        """The names of the cells."""
+
+    @abstractmethod
+    def pairs(self, cell: str) -> tuple[Edge, ...]:
+        """(primitive, source) of every edge of a cell."""
+
+    @abstractmethod
+    def nodes(self, cell: str) -> tuple[int, ...]:
+        """The number of edges into each intermediate node of a cell."""
+
+    @abstractmethod
+    def output(self, cell: str) -> tuple[int, ...]:
+        """The states whose concatenation is the output of a cell."""
+
+    def cell_edges(self, cell: str) -> tuple[tuple[int, str, int], ...]:
+        """(node, primitive, source) of every edge of a cell; nodes count from 0."""
+        pairs = iter(self.pairs(cell))
+        counts = enumerate(self.nodes(cell))
+        return tuple((node, *next(pairs)) for node, count in counts for _ in range(count))
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The primitive of every edge of all cells."""
+        return tuple(name for cell in self.cells for name, _ in self.pairs(cell))
+
+
 @dataclass(frozen=True)
-class Genotype:
+class Genotype(CellsGenotype):
     """Two cells, each a list of (primitive, source) pairs, node by node (the form of Liu et al. 2019).
 
     Lists, tuples, ranges and arrays are taken, and primitives under the names of the NASP authors' code;
@@ -38,6 +82,7 @@ class Genotype:
     ((0, 'sep_conv_3x3', 0),)
     """
 
+    kind: ClassVar[str] = "cells"
     normal: tuple[Edge, ...]
     normal_concat: tuple[int, ...]
     reduce: tuple[Edge, ...]
@@ -91,14 +136,8 @@ class Genotype:
         given: tuple[int, ...] | None = getattr(self, f"{cell}_nodes")
         return (2,) * (len(self.pairs(cell)) // 2) if given is None else given
 
-    def cell_edges(self, cell: str) -> tuple[tuple[int, str, int], ...]:
-        """(node, primitive, source) of every edge of `normal` or `reduce`; nodes count from 0."""
-        pairs = iter(self.pairs(cell))
-        counts = enumerate(self.nodes(cell))
-        return tuple((node, *next(pairs)) for node, count in counts for _ in range(count))
-
     def to_json(self) -> str:
-        """One line of JSON that ``from_json`` reads back to an equal genotype."""
+        """One line of JSON that ``from_json`` reads back to an equal genotype; its fields say its kind."""
         fields = asdict(self)
         for name, default in _LATER_FIELDS.items():
             if fields[name] == default:
@@ -116,7 +155,7 @@ class Genotype:
         if not isinstance(data, Mapping):
             raise ValueError(f"expected a genotype as a JSON object, got {type(data).__name__}")
         if "recurrent" in data and "normal" not in data:
-            raise ValueError("expected a genotype of convolutional cells; recurrent cells are not supported")
+            raise ValueError("expected a genotype of convolutional cells, got one of recurrent cells")
         fields = {name: data[name] for name in data if name not in _IGNORED_IF_NONE or data[name] is not None}
         required = {"normal", "normal_concat", "reduce", "reduce_concat"}
         allowed = required | {"normal_nodes", "reduce_nodes", *_LATER_FIELDS}
@@ -193,41 +232,3 @@ _IGNORED_IF_NONE = (
     "connectN",
     "connects",
 )  # fields of AutoDL's genotypes, of use to its networks of stages alone
-
-
-# Published cells of Liu, Simonyan, Yang: DARTS (ICLR 2019). Without auxiliary head, at C = 36, 20 cells and
-# 10 classes, V1 (first order) has 3,169,414 parameters and V2 (second order) 3,349,342.
-GENOTYPES = {
-    "DARTS_V1": Genotype(
-        normal=(
-            *(("sep_conv_3x3", 1), ("sep_conv_3x3", 0)),
-            *(("skip_connect", 0), ("sep_conv_3x3", 1)),
-            *(("skip_connect", 0), ("sep_conv_3x3", 1)),
-            *(("sep_conv_3x3", 0), ("skip_connect", 2)),
-        ),
-        normal_concat=(2, 3, 4, 5),
-        reduce=(
-            *(("max_pool_3x3", 0), ("max_pool_3x3", 1)),
-            *(("skip_connect", 2), ("max_pool_3x3", 0)),
-            *(("max_pool_3x3", 0), ("skip_connect", 2)),
-            *(("skip_connect", 2), ("avg_pool_3x3", 0)),
-        ),
-        reduce_concat=(2, 3, 4, 5),
-    ),
-    "DARTS_V2": Genotype(
-        normal=(
-            *(("sep_conv_3x3", 0), ("sep_conv_3x3", 1)),
-            *(("sep_conv_3x3", 0), ("sep_conv_3x3", 1)),
-            *(("sep_conv_3x3", 1), ("skip_connect", 0)),
-            *(("skip_connect", 0), ("dil_conv_3x3", 2)),
-        ),
-        normal_concat=(2, 3, 4, 5),
-        reduce=(
-            *(("max_pool_3x3", 0), ("max_pool_3x3", 1)),
-            *(("skip_connect", 2), ("max_pool_3x3", 1)),
-            *(("max_pool_3x3", 0), ("skip_connect", 2)),
-            *(("skip_connect", 2), ("max_pool_3x3", 1)),
-        ),
-        reduce_concat=(2, 3, 4, 5),
-    ),
-}

@@ -2,13 +2,14 @@
 """What the cells of a network are made of, read from a search space or from a genotype."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from nasp_ext.families.cells.genotype import Genotype
-from nasp_ext.families.cells.space import CellSpace
-from nasp_ext.families.layered.space import AnyGenotype, LayeredSpace
-from nasp_ext.families.topology.space import WiredSpace
+from torch import Tensor, nn
+
+from nasp_ext.families.cells.genotype import CellsGenotype
+from nasp_ext.families.cells.space import CellSpace, EdgeSpace
 
 
 @dataclass(frozen=True)
@@ -45,47 +46,31 @@ class CellLayout:
         return 1 if self.projected else len(self.concat)
 
     @classmethod
-    def of_space(cls, space: CellSpace | LayeredSpace, rows: Iterable[int]) -> "CellLayout":
-        """The cell with these rows of the space, all of one cell."""
-        cell = space.cell if isinstance(space, LayeredSpace) else space
-        attention = isinstance(space, LayeredSpace) and space.attention
-        partial = space.partial_channels
+    def of_space(cls, space: EdgeSpace, rows: Iterable[int], cell: CellSpace) -> "CellLayout":
+        """The cell with these rows of a space, all of one cell, whose nodes are as ``cell`` says."""
         edges = tuple(
-            EdgeLayout(*space.edge(row), space.choices(row), row, attention, partial_channels=partial)
+            EdgeLayout(
+                *space.edge(row),
+                space.choices(row),
+                row,
+                space.attention,
+                partial_channels=space.partial_channels,
+            )
             for row in rows
         )
         return cls(edges, cell.nodes, cell.concat, cell.inputs)
 
     @classmethod
-    def of_genotype(cls, genotype: AnyGenotype, cell: str, partial_channels: int = 1) -> "CellLayout":
+    def of_genotype(cls, genotype: CellsGenotype, cell: str, partial_channels: int = 1) -> "CellLayout":
         """A cell by its name in ``genotype.cells``."""
-        projected = isinstance(genotype, Genotype) and genotype.projected
         given = genotype.cell_edges(cell)
-        counted = Counter(given).items() if projected else [(edge, 1) for edge in given]
+        counted = Counter(given).items() if genotype.projected else [(edge, 1) for edge in given]
         edges = tuple(
             EdgeLayout(node, source, (name,), None, times=times, partial_channels=partial_channels)
             for (node, name, source), times in counted
         )
-        return cls(edges, len(genotype.nodes(cell)), genotype.output(cell), genotype.inputs, projected)
-
-
-@dataclass(frozen=True)
-class WiredLayout:
-    """A cell whose edges and output are chosen at each call."""
-
-    space: WiredSpace
-    reduction: bool
-    inputs: int = 2
-    width: int = 1
-
-    @property
-    def primitives(self) -> tuple[str, ...]:
-        return self.space.reduce if self.reduction else self.space.normal
-
-    @property
-    def pairs(self) -> list[tuple[int, int]]:
-        """Every (node, source) that there may be a term for."""
-        return [(node, source) for node in range(self.space.nodes) for source in range(2 + node)]
+        nodes = len(genotype.nodes(cell))
+        return cls(edges, nodes, genotype.output(cell), genotype.inputs, genotype.projected)
 
 
 @dataclass(frozen=True)
@@ -111,3 +96,29 @@ class Norms:
     affine: bool
     pool_norm: bool
     update_unselected_stats: bool = True
+
+
+class NetworkCell(nn.Module):
+    """What stands in a place of a network: called as ``cell(s0, s1, choices, drop_path_prob, gates)``."""
+
+    def derived_edges(self, active: Sequence[int]) -> list[str]:
+        """Where the modules of the derived cell's edges are in this one; active: the option of each row."""
+        return []
+
+    def derived_tensors(self, active: Sequence[int]) -> dict[str, Tensor]:
+        """What the state of the derived cell has under names of its own."""
+        return {}
+
+
+class CellMaker(Protocol):
+    """Makes the cell of a place.
+
+    Attributes:
+        inputs: of the cell, 2 or 1; width: how many times the channels of a node its output has.
+    """
+
+    @property
+    def inputs(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    def __call__(self, place: Place, norms: Norms) -> NetworkCell: ...

@@ -9,20 +9,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasp_ext.arch.gates import Choice, Gates
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.checks import MOST_CHANNELS, MOST_OF, check_whole
 from nasp_ext.families.cells.cell import Cell
 from nasp_ext.families.cells.heads import AuxiliaryHead
-from nasp_ext.families.cells.layout import CellLayout, Norms, Place, WiredLayout
+from nasp_ext.families.cells.layout import CellMaker, NetworkCell, Norms, Place
 from nasp_ext.families.cells.residual import ResidualBlock
-from nasp_ext.families.layered.space import AnyGenotype, reduction_cells
-from nasp_ext.families.topology.cell import WiredCell
-from nasp_ext.families.topology.space import WiredSpace
 from nasp_ext.nn.foreign import UnwrappedNames
 from nasp_ext.nn.fused.autograd import run_cell
 from nasp_ext.nn.fused.plan import CellPlan
 from nasp_ext.nn.fused.policy import Fusion, plain_modules, why_not_fused
 from nasp_ext.nn.fused.watch import Watch
+
+
+def reduction_cells(cells: int) -> tuple[int, int]:
+    """The places, from 0, of the cells that reduce: 1/3 and 2/3 of the depth.
+
+    >>> reduction_cells(8)
+    (2, 5)
+    """
+    return cells // 3, 2 * cells // 3
 
 
 @dataclass(frozen=True)
@@ -61,25 +68,24 @@ class Network(UnwrappedNames):
     which may be set anew at any time.
 
     Args:
-        layouts: the cell in each place, None for a residual block; coefficients: (edges,) of each, or None.
+        makers: of the cell in each place, None for a residual block.
         auxiliary: a second classifier after 2/3 of the depth; in training mode the output is then
             (logits, auxiliary logits).
     """
 
     def __init__(
         self,
-        layouts: Sequence[CellLayout | WiredLayout | None],
+        makers: Sequence[CellMaker | None],
         sizes: NetworkSizes,
         norms: Norms,
         *,
-        coefficients: Sequence[Tensor | None] | None = None,
         auxiliary: bool = False,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= drop_path < 1:
             raise ValueError(f"expected drop_path in [0, 1), got {drop_path}")
-        found_cells = [layout for layout in layouts if layout is not None]
+        found_cells = [maker for maker in makers if maker is not None]
         if not found_cells:
             raise ValueError(
                 f"expected cells >= 3, because residual blocks take two places, got {sizes.cells}"
@@ -98,24 +104,21 @@ class Network(UnwrappedNames):
         self.stem = nn.Sequential(stem_conv, nn.BatchNorm2d(width))
         self.cells = nn.ModuleList()
         previous, channels, shrunk = (width, width), sizes.channels, False
-        for number, layout in enumerate(layouts):
+        for number, maker in enumerate(makers):
             reduction = sizes.reduces(number)
             channels *= 1 + reduction
             place = Place(previous, channels, reduction, shrunk)
-            if layout is None:
-                block: nn.Module = ResidualBlock(previous[1], channels)
-            elif isinstance(layout, WiredLayout):
-                block = WiredCell(layout, place, norms)
+            if maker is None:
+                cell: NetworkCell = ResidualBlock(previous[1], channels)
             else:
-                factors = None if coefficients is None else coefficients[number]
-                block = Cell(layout, place, norms, factors)
-            width = channels if layout is None else layout.width * channels
-            self.cells.append(block)
+                cell = maker(place, norms)
+            width = channels if maker is None else maker.width * channels
+            self.cells.append(cell)
             previous, shrunk = (previous[1], width), reduction
             if number == self._auxiliary_cell and auxiliary:
                 self.auxiliary_head = AuxiliaryHead(previous[1], sizes.classes)
         self.auxiliary = auxiliary
-        residual = len(found_cells) < len(layouts)
+        residual = len(found_cells) < len(makers)
         self.head = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU()) if residual else nn.Identity()
         self.classifier = nn.Linear(previous[1], sizes.classes)
 
@@ -185,7 +188,7 @@ class Network(UnwrappedNames):
 
         Raises:  ValueError: for a derived network, which has no options, and where options depend on others.
         """
-        if self.space is None or isinstance(self.space, WiredSpace):
+        if self.space is None or not self.space.has_gradient:
             found = "a derived network" if self.space is None else f"one of space {self.space.name!r}"
             raise ValueError(f"expected a supernet with a choice per edge to count the costs, got {found}")
         costs = torch.zeros(self.space.rows, self.space.options, dtype=torch.float64)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nasp_ext.arch.gates import Choice
+from nasp_ext.families.cells.layout import NetworkCell
 from nasp_ext.nn.fused.chains import FusedChain
 from nasp_ext.nn.primitives import relu_conv_bn
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(NetworkCell):
     """Two 3×3 convolutions, the first of stride 2, beside an average pool with a 1×1 convolution.
 
     Between the stages of NAS-Bench-201 (Dong & Yang 2020, section 2.1). It is called as a cell is and reads

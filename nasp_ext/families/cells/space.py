@@ -3,11 +3,28 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
+from nasp_ext.arch.family import family_named
+from nasp_ext.arch.gates import PRUNED
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.primitive_names import NONE
 from nasp_ext.arch.search_space import SearchSpace, check_primitives
+from nasp_ext.families.cells.edges import Edge
+from nasp_ext.families.cells.genotype import Genotype
+
+
+class EdgeSpace(Protocol):
+    """A space with a row for each edge of its cells."""
+
+    @property
+    def attention(self) -> bool: ...
+    @property
+    def partial_channels(self) -> int: ...
+    def choices(self, row: int) -> tuple[str, ...]: ...
+    def edge(self, row: int) -> tuple[int, int]: ...
 
 
 @dataclass(frozen=True)
@@ -39,6 +56,8 @@ class CellSpace(SearchSpace):
     (6, 6, 5)
     """
 
+    kind: ClassVar[str] = "cells"
+    no_choice: ClassVar[tuple[str, ...]] = ("name", "partial_channels", "pool_norm")
     normal: tuple[str, ...]
     reduce: tuple[str, ...] = ()
     nodes: int = 4
@@ -77,6 +96,18 @@ class CellSpace(SearchSpace):
         'darts-pc4'
         """
         return replace(self, name=f"{self.name}-pc{divisor}", partial_channels=divisor)
+
+    def with_edges_per_node(self, kept: int | None) -> "CellSpace":
+        return replace(self, edges_per_node=kept)
+
+    def in_layers(self, cells: int, *, attention: bool | None = None) -> SearchSpace:
+        layers: Any = family_named("layered").space  # another folder, which knows this one
+        found: SearchSpace = layers.of(self, cells, attention=bool(attention))
+        return found
+
+    @property
+    def tabular(self) -> bool:
+        return self.inputs == 1 and self.output == "last"
 
     @cached_property
     def cell_edges(self) -> tuple[tuple[int, int], ...]:
@@ -130,6 +161,13 @@ class CellSpace(SearchSpace):
         """(node, source) of a row."""
         return self.cell_edges[self._checked(row) % self.edges]
 
+    def edge_name(self, row: int) -> str:
+        node, source = self.edge(row)
+        return f"{source}→{self.inputs + node}"
+
+    def title(self, row: int) -> str:
+        return f"{'reduce' if self.is_reduction(row) else 'normal'} {self.edge_name(row)}"
+
     def selectable(self) -> Tensor:
         """(R, K) bool: the mask, without ``none`` unless the space allows it."""
         keep = self.mask()
@@ -137,3 +175,23 @@ class CellSpace(SearchSpace):
             if NONE in self.primitives(row) and not self.none_allowed:
                 keep[row, self.primitives(row).index(NONE)] = False
         return keep
+
+    def _genotype(self, active: tuple[int, ...]) -> AnyGenotype:
+        """The cells in which the active options stand, edge for edge."""
+        fields: dict[str, Any] = {"reduce": (), "reduce_concat": (), "inputs": self.inputs}
+        for kind, rows in zip(("normal", "reduce"), self.cell_rows, strict=False):
+            edges, counts = self.kept(self, rows, active)
+            fields |= {kind: edges, f"{kind}_nodes": counts, f"{kind}_concat": self.concat}
+        return Genotype(**fields)
+
+    def kept(
+        self, space: "EdgeSpace", rows: range, active: tuple[int, ...]
+    ) -> tuple[tuple[Edge, ...], tuple[int, ...]]:
+        """The edges of one cell, and how many enter each node.
+
+        Args:    space: whose rows they are, this one or one made of it; active: the option of each row.
+        """
+        edges = [row for row in rows if active[row] != PRUNED]
+        nodes = [space.edge(row)[0] for row in edges]
+        pairs = tuple((space.choices(row)[active[row]], space.edge(row)[1]) for row in edges)
+        return pairs, tuple(nodes.count(node) for node in range(self.nodes))

@@ -1,29 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Every layer its own cell (Hao & Zhu 2021): a space with the choices of all layers, and its genotype."""
+"""Spaces in which every layer has its own cell (Hao & Zhu 2021)."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor
 
-from nasp_ext.arch.genotype_text import genotype_in
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
-from nasp_ext.families.cells.edges import Edge, check_cell, checked_counts, checked_edges, checked_list
-from nasp_ext.families.cells.genotype import GENOTYPES, Genotype
+from nasp_ext.families.cells.network import reduction_cells
 from nasp_ext.families.cells.space import CellSpace
+from nasp_ext.families.layered.genotype import LayeredGenotype
 
 _INPUTS = 2
-
-
-def reduction_cells(cells: int) -> tuple[int, int]:
-    """The places, from 0, of the cells that reduce: 1/3 and 2/3 of the depth.
-
-    >>> reduction_cells(8)
-    (2, 5)
-    """
-    return cells // 3, 2 * cells // 3
 
 
 @dataclass(frozen=True)
@@ -44,6 +33,8 @@ class LayeredSpace(SearchSpace):
     (210, 'darts-x15')
     """
 
+    kind: ClassVar[str] = "layered"
+    no_choice: ClassVar[tuple[str, ...]] = ("name", "attention")
     cell: CellSpace
     cells: int
     attention: bool = False
@@ -63,7 +54,6 @@ class LayeredSpace(SearchSpace):
             raise ValueError(f"expected cells >= 1, got {self.cells}")
         if self.cell.inputs != _INPUTS:
             raise ValueError(f"expected a space with reduction cells, got {self.cell.name!r}, which has none")
-
         if self.attention and self.cell.partial_channels > 1:
             found = self.cell.partial_channels
             raise ValueError(f"expected partial_channels=1 for edges mixed by attention, got {found}")
@@ -75,6 +65,11 @@ class LayeredSpace(SearchSpace):
     @property
     def edges_per_node(self) -> int | None:
         return self.cell.edges_per_node
+
+    def in_layers(self, cells: int, *, attention: bool | None = None) -> "LayeredSpace":
+        if cells != self.cells:
+            raise ValueError(f"expected {self.cells} layers of space {self.name!r}, got {cells}")
+        return self if attention in (None, self.attention) else replace(self, attention=attention)
 
     @property
     def rows(self) -> int:
@@ -105,121 +100,19 @@ class LayeredSpace(SearchSpace):
         """The row of ``cell`` that has the same edge and options."""
         return self.is_reduction(row) * self.cell.edges + row % self.cell.edges
 
+    def edge_name(self, row: int) -> str:
+        return self.cell.edge_name(self.cell_row(row))
+
+    def title(self, row: int) -> str:
+        return f"{self._checked(row) // self.cell.edges + 1:02d} {self.edge_name(row)}"
+
     def selectable(self) -> Tensor:
         """(R, K) bool: what the cell lets an architecture choose."""
         same = [self.cell_row(row) for row in range(self.rows)]
         return self.cell.selectable()[same, : self.options]
 
-
-@dataclass(frozen=True)
-class LayeredGenotype:
-    """One cell for each layer, a list of (primitive, source) pairs, node by node.
-
-    Its methods are those of ``Genotype``; a cell is named by its layer, from "01".
-
-    Args:
-        layers: the edges of each; source 0 and 1 are the two cells before, 2 the first node, …
-        layer_nodes: how many of the pairs enter each intermediate node of each layer.
-        concat: the nodes whose concatenation is the output of each layer (2 is the first).
-    Raises:
-        ValueError: if an edge names a source that does not exist yet, or the counts do not add up.
-
-    >>> cells = LayeredGenotype(((("sep_conv_3x3", 0),), (("skip_connect", 1),)), ((1,), (1,)), (2,))
-    >>> cells.cell_edges("02")
-    ((0, 'skip_connect', 1),)
-    """
-
-    layers: tuple[tuple[Edge, ...], ...]
-    layer_nodes: tuple[tuple[int, ...], ...]
-    concat: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        for name in ("layers", "layer_nodes", "concat"):
-            object.__setattr__(self, name, checked_list(name, getattr(self, name)))
-        if not self.layers or len(self.layer_nodes) != len(self.layers):
-            found = f"{len(self.layers)} layers and counts for {len(self.layer_nodes)}"
-            raise ValueError(f"expected layers, at least one, and layer_nodes for each, got {found}")
-        edges, nodes = [], []
-        for number, (pairs, counts) in enumerate(zip(self.layers, self.layer_nodes, strict=True)):
-            name = f"layers[{number}]"
-            edges.append(checked_edges(name, pairs))
-            nodes.append(checked_counts(name, edges[-1], checked_list(f"layer_nodes[{number}]", counts)))
-        object.__setattr__(self, "layers", tuple(edges))
-        object.__setattr__(self, "layer_nodes", tuple(nodes))
-        for number, cell in enumerate(self.cells):
-            check_cell(f"layers[{number}]", self.cell_edges(cell), self.nodes(cell), self.concat, _INPUTS)
-
-    @property
-    def inputs(self) -> int:
-        """Cell inputs, always the two cells before."""
-        return _INPUTS
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """The names of the cells, "01", "02", …"""
-        return tuple(f"{number:02d}" for number in range(1, len(self.layers) + 1))
-
-    def pairs(self, cell: str) -> tuple[Edge, ...]:
-        """(primitive, source) of every edge of a cell."""
-        return self.layers[self.cells.index(cell)]
-
-    def nodes(self, cell: str) -> tuple[int, ...]:
-        """The number of edges into each intermediate node of a cell."""
-        return self.layer_nodes[self.cells.index(cell)]
-
-    def output(self, cell: str) -> tuple[int, ...]:
-        """The states whose concatenation is the output of a cell."""
-        return self.concat
-
-    def cell_edges(self, cell: str) -> tuple[tuple[int, str, int], ...]:
-        """(node, primitive, source) of every edge of a cell; nodes count from 0."""
-        pairs = iter(self.pairs(cell))
-        return tuple((node, *next(pairs)) for node, n in enumerate(self.nodes(cell)) for _ in range(n))
-
-    def to_json(self) -> str:
-        """One line of JSON that ``genotype_from_json`` reads back to an equal genotype."""
-        return json.dumps(asdict(self))
-
-
-AnyGenotype = Genotype | LayeredGenotype
-
-
-def genotype_from_json(data: str | Mapping[str, Any]) -> AnyGenotype:
-    """Read a genotype of either form from text, see ``genotype_from_text``, or from parsed JSON.
-
-    Raises:  ValueError: if there is none, or a field is missing, unknown or invalid.
-    """
-    if isinstance(data, str):
-        return genotype_from_text(data)
-    if not isinstance(data, Mapping) or "layers" not in data:
-        return Genotype.from_json(data)
-    fields = {"layers", "layer_nodes", "concat"}
-    if set(data) != fields:
-        found = sorted(map(str, data))
-        raise ValueError(f"expected a layered genotype with the fields {sorted(fields)}, got {found}")
-    return LayeredGenotype(**data)
-
-
-def genotype_from_text(text: str, which: str | int | None = None) -> AnyGenotype:
-    """Read a genotype of either form as ``Genotype.from_text`` does.
-
-    Raises:  ValueError: as ``Genotype.from_text`` raises.
-    """
-    found = genotype_in(text, which)
-    return Genotype.from_arch(found) if isinstance(found, str) else genotype_from_json(found)
-
-
-def checked_genotype(value: Any) -> AnyGenotype:
-    """The genotype itself. Raises TypeError if it is none: text has to be read first."""
-    if isinstance(value, Genotype | LayeredGenotype):
-        return value
-    found = repr(value) if isinstance(value, str) and len(value) < 80 else type(value).__name__
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        raise TypeError(
-            f"expected a Genotype of nasp_ext, got a named tuple {found}: Genotype(**value._asdict()) "
-            "makes one of it"
-        )
-    raise TypeError(
-        f"expected a Genotype, got {found}: Genotype.from_text reads text, "
-        f"GENOTYPES[name] has the published ones, {', '.join(GENOTYPES)}"
-    )
+    def _genotype(self, active: tuple[int, ...]) -> AnyGenotype:
+        """The cells in which the active options stand, edge for edge."""
+        layers = [self.cell.kept(self, rows, active) for rows in self.cell_rows]
+        pairs, counts = zip(*layers, strict=True)
+        return LayeredGenotype(pairs, counts, self.cell.concat)

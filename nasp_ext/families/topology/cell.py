@@ -4,6 +4,7 @@
 import copy
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple, cast
 
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from nasp_ext.arch.gates import Choice
 from nasp_ext.families.cells.cell import kept_samples, preprocessing
-from nasp_ext.families.cells.layout import Norms, Place, WiredLayout
+from nasp_ext.families.cells.layout import NetworkCell, Norms, Place
+from nasp_ext.families.topology.space import WiredSpace
 from nasp_ext.nn.dispatch.branches import input_of
 from nasp_ext.nn.dispatch.host_rows import is_constant
 from nasp_ext.nn.fused.autograd import run_cell
@@ -23,6 +25,28 @@ from nasp_ext.nn.fused.watch import Watch, Watched
 from nasp_ext.nn.primitives import build_primitive
 
 
+@dataclass(frozen=True)
+class WiredLayout:
+    """A cell whose edges and output are chosen at each call; makes it, see ``CellMaker``."""
+
+    space: WiredSpace
+    reduction: bool
+    inputs: int = 2
+    width: int = 1
+
+    @property
+    def primitives(self) -> tuple[str, ...]:
+        return self.space.reduce if self.reduction else self.space.normal
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Every (node, source) that there may be a term for."""
+        return [(node, source) for node in range(self.space.nodes) for source in range(2 + node)]
+
+    def __call__(self, place: Place, norms: Norms) -> "WiredCell":
+        return WiredCell(self, place, norms)
+
+
 class Term(NamedTuple):
     """An operation that runs, and how often its output counts."""
 
@@ -31,7 +55,7 @@ class Term(NamedTuple):
     times: int
 
 
-class WiredCell(nn.Module):
+class WiredCell(NetworkCell):
     """A cell whose edges are chosen at each call; it holds every operation on every (node, source).
 
     The slots of a node share them, as in the code of Akimoto et al. 2019: an operation that two slots choose
@@ -93,12 +117,11 @@ class WiredCell(nn.Module):
         return terms, space.loose_ends(found)
 
     def derived_edges(self, active: Sequence[int]) -> list[str]:
-        """Where the modules of the derived cell's edges are in this one; active: the option of each row."""
         return [f"_ops.{term.pair}.{term.option}" for term in self.wiring(active)[0]]
 
-    def derived_weight(self, active: Sequence[int]) -> Tensor:
-        """The weight of the derived cell's projection."""
-        return self.post.weight_of(self.wiring(active)[1]).detach()
+    def derived_tensors(self, active: Sequence[int]) -> dict[str, Tensor]:
+        """The weight of the derived cell's projection, which reads the loose ends alone."""
+        return {"post.op.1.weight": self.post.weight_of(self.wiring(active)[1]).detach()}
 
     def _plain(
         self, s0: Tensor, s1: Tensor, terms: list[Term], loose: tuple[int, ...], drop: float

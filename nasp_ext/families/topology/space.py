@@ -3,8 +3,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace, check_primitives
+from nasp_ext.families.cells.genotype import Genotype
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class WiredSpace(SearchSpace):
     (('input 0', 'input 1', 'node 0'), ('skip_connect', 'sep_conv_3x3'))
     """
 
+    kind: ClassVar[str] = "topology"
+    no_choice: ClassVar[tuple[str, ...]] = ("name", "pool_norm")
     normal: tuple[str, ...]
     reduce: tuple[str, ...]
     nodes: int = 5
@@ -91,3 +96,13 @@ class WiredSpace(SearchSpace):
         """The nodes, counted from 0, that no term of a cell reads."""
         read = {source - 2 for _, source, _ in terms}
         return tuple(node for node in range(self.nodes) if node not in read)
+
+    def _genotype(self, active: tuple[int, ...]) -> AnyGenotype:
+        """Cells whose loose ends are projected, equal terms of a node listed as often as they count."""
+        fields: dict[str, Any] = {"projected": True}
+        for cell, names in (("normal", self.normal), ("reduce", self.reduce)):
+            terms = self.terms(active, cell == "reduce")
+            fields[cell] = tuple((names[option], source) for _, source, option in terms)
+            fields[f"{cell}_concat"] = tuple(2 + node for node in self.loose_ends(terms))
+            fields[f"{cell}_nodes"] = (self.slots,) * self.nodes
+        return Genotype(**fields)

@@ -106,7 +106,7 @@ class Selection:
     def __init__(self, plan: CellPlan, active: tuple[int, ...]) -> None:
         chosen = []
         for position, (edge, option) in enumerate(zip(plan.edges, active, strict=True)):
-            if not MIXED <= option < len(edge.options):
+            if option not in (PRUNED, MIXED) and not 0 <= option < len(edge.options):
                 last = len(edge.options) - 1
                 raise ValueError(f"expected active in {PRUNED}..{last} or None, got {option}")
             numbers = range(len(edge.options)) if option == MIXED else (option,) if option != PRUNED else ()

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.config import RetrainConfig, SearchConfig, TrainingConfig
 from nasp_ext.families.cells.network import Network
-from nasp_ext.families.layered.space import AnyGenotype
 from nasp_ext.families.networks import derived_network, supernet
 from nasp_ext.tasks.base import WHOLE, Metric, Outcome, SearchData, Shard, Task
 from nasp_ext.tasks.images.batches import Batches
@@ -34,16 +34,17 @@ class ClassificationTask(Task):
         self.data = data
 
     def supernet(self, space: SearchSpace, config: SearchConfig) -> Network:
-        return supernet(
+        net: Network = supernet(
             space,
             channels=config.channels,
             cells=config.cells,
             classes=len(self.data.classes),
             in_channels=self.data.channels,
         )
+        return net
 
     def derived(self, genotype: AnyGenotype, config: RetrainConfig) -> Network:
-        return derived_network(
+        net: Network = derived_network(
             genotype,
             channels=config.channels,
             cells=config.cells,
@@ -52,6 +53,7 @@ class ClassificationTask(Task):
             auxiliary=config.auxiliary > 0,
             fused=True if config.fused_on_cuda else None,
         )
+        return net
 
     def search_batches(self, config: SearchConfig, device: torch.device, shard: Shard = WHOLE) -> SearchData:
         """Two random halves of the training images; the second both steers and validates."""
