@@ -159,11 +159,15 @@ class SearchConfig(TrainingConfig):
     bn_batches: int = 8
     """Training batches, an epoch at most, whose statistics BatchNorm has where another architecture is
     evaluated than was trained last; 0 = the running statistics."""
+    cutout: int = 0
+    """Side of the square that is blanked in each training image; 0 = none."""
+    test_every: int = 0
+    """Epochs from one evaluation of the best architecture on the test part to the next; 0 = none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(0 <= self.warmup_epochs < self.epochs, "warmup_epochs", "in [0, epochs)", self.warmup_epochs)
-        self._check_ranges(0, bn_batches=MOST_IMAGES)
+        self._check_ranges(0, bn_batches=MOST_IMAGES, cutout=MOST_PIXELS, test_every=MOST_EPOCHS)
 
 
 @dataclass(frozen=True)

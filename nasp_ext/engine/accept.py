@@ -40,12 +40,14 @@ def naming(where: Path) -> Iterator[None]:
         raise ValueError(f"{where}: {error}") from error
 
 
-def check_head(state: Any, own: Mapping[str, Any], config: TrainingConfig) -> None:
+def check_head(
+    state: Any, own: Mapping[str, Any], config: TrainingConfig, optional: Sequence[str] = ()
+) -> None:
     """Raise ValueError unless a checkpoint has the parts of this run, and its configuration.
 
-    Args:    own: the state of the run as it starts.
+    Args:    own: the state of the run as it starts; optional: further parts that a run may have later.
     """
-    check_keys(state, own, "the checkpoint", optional=_FILE)
+    check_keys(state, own, "the checkpoint", optional=(*_FILE, *optional))
     check_config(state["config"], config)
 
 

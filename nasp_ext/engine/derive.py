@@ -12,38 +12,42 @@ import torch
 from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace, check_made_for
 from nasp_ext.config import SearchConfig
+from nasp_ext.engine.architectures import draw
 from nasp_ext.engine.arguments import check_arguments
 from nasp_ext.engine.checkpoint import load_checkpoint, write_atomic
 from nasp_ext.engine.evaluation import evaluate
 from nasp_ext.engine.folder import CHECKPOINT, GENOTYPE
 from nasp_ext.engine.lock import locked_folder
+from nasp_ext.engine.measures import Means, OnTest
 from nasp_ext.engine.search_state import SearchState
-from nasp_ext.engine.statistics import reestimate_
+from nasp_ext.engine.statistics import reestimate_derived_
 from nasp_ext.engine.training import fixed_randomness
 from nasp_ext.families.cells.network import Network
 from nasp_ext.families.derivation import derive, genotype_of
-from nasp_ext.families.genotypes import write_drawings
 from nasp_ext.strategies import Strategy
-from nasp_ext.tasks.images.task import ClassificationTask
+from nasp_ext.tasks.base import Task
 
 WEIGHTS = "derived.pt"
 
 
 @dataclass(frozen=True)
-class DeriveResult:
-    """The network that a search stands for, with the weights it has there."""
+class DeriveResult(OnTest):
+    """The network that a search stands for, with the weights it has there.
+
+    ``result.test`` holds the means on the test part by name; each is ``result.test_<name>`` too.
+    """
 
     genotype: AnyGenotype
     network: Network
     parameters: int
-    test_accuracy: float
+    test: Means
     files: tuple[Path, ...]
 
 
 def derive_run(
     space: SearchSpace,
     strategy: Strategy,
-    task: ClassificationTask,
+    task: Task,
     config: SearchConfig,
     run: Path | str,
     out: Path | str | None = None,
@@ -59,9 +63,7 @@ def derive_run(
     Raises:
         ValueError: the checkpoint is missing, damaged, or of another space, strategy or configuration.
     """
-    check_arguments(
-        space=(space, SearchSpace), strategy=(strategy, Strategy), task=(task, ClassificationTask)
-    )
+    check_arguments(space=(space, SearchSpace), strategy=(strategy, Strategy), task=(task, Task))
     check_arguments(config=(config, SearchConfig), run=(run, Path | str), out=(out, Path | str | None))
     check_made_for(strategy.space, space)
     run, out = Path(run), None if out is None else Path(out)
@@ -75,9 +77,9 @@ def derive_run(
         network = derive(state.network, gates, inherit_weights=True)
         last = state.epoch - 1
         count = state.history[last].get("bn_batches", config.bn_batches)
-        images = task.search_batches(config, device).first_images(config.seed, last, count)
-        reestimate_(network, network, images)
-        _, accuracy = evaluate(network, network, task, task.test_batches(config, device))
+        batches = task.search_batches(config, device).first_batches(config.seed, last, count)
+        reestimate_derived_(task, network, batches)
+        test = evaluate(network, task, task.test_batches(config, device))
     files: list[Path] = []
     if out is not None:
         with locked_folder(out):
@@ -85,6 +87,6 @@ def derive_run(
             buffer = io.BytesIO()
             torch.save(network.state_dict(), buffer)
             write_atomic(out / WEIGHTS, buffer.getvalue())
-            files = [out / GENOTYPE, out / WEIGHTS, *write_drawings(genotype, out)]
+            files = [out / GENOTYPE, out / WEIGHTS, *draw(genotype, out)]
     parameters = sum(p.numel() for p in network.parameters())
-    return DeriveResult(genotype, network, parameters, accuracy, tuple(files))
+    return DeriveResult(genotype, network, parameters, test, tuple(files))

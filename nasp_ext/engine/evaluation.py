@@ -1,36 +1,38 @@
 # SPDX-License-Identifier: MIT
-"""Loss and accuracy of a network on batches, without a graph."""
+"""Loss and metrics of a network on a part of the data, without a graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from nasp_ext.engine.training import Totals
-from nasp_ext.tasks.images.batches import Batches
-from nasp_ext.tasks.images.task import ClassificationTask
+from nasp_ext.arch.gates import Gates
+from nasp_ext.engine.collectives import LOCAL, Collective
+from nasp_ext.engine.measures import Means, Totals
+from nasp_ext.engine.stream import Stream
+from nasp_ext.tasks.base import DataPart, Task
 
 
 @torch.no_grad()
 def evaluate(
-    network: nn.Module, forward: Callable[[Tensor], Tensor], task: ClassificationTask, batches: Batches
-) -> tuple[float, float]:
-    """Mean loss and accuracy in evaluation mode; one host copy in all.
+    network: nn.Module,
+    task: Task,
+    part: DataPart,
+    gates: Gates | None = None,
+    *,
+    collective: Collective = LOCAL,
+) -> Means:
+    """The mean loss and metrics of a part in evaluation mode; one host copy in all.
 
     Args:
         network: put into evaluation mode for the call, and back.
-        forward: images (B, C, H, W) to logits (B, classes), through ``network``.
+        gates: the architecture of a supernet; None for a derived network.
     """
     training = network.training
     network.eval()
-    totals: Totals | None = None
-    for x, y in batches.epoch():
-        if totals is None:
-            totals = Totals(x.device)
-        logits = forward(x)
-        totals.add(task.loss(logits, y), task.correct(logits, y), len(y))
+    totals, stream = Totals(task.metrics, collective), Stream(task, network)
+    for batch in part.epoch():
+        totals.add(stream.run(batch, gates))
+        stream.advance()
     network.train(training)
-    assert totals is not None  # Batches holds at least one image
     return totals.means()

@@ -4,45 +4,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from nasp_ext.arch.gates import PRUNED, Gates
-from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
-from nasp_ext.families.derivation import genotype_of
-from nasp_ext.families.genotypes import genotype_from_json
+from nasp_ext.engine.architectures import counts, is_stored
+from nasp_ext.engine.measures import headline
 from nasp_ext.states import check_keys, check_number, check_same, place, shown
+from nasp_ext.tasks.base import LOSS, Metric
 
-_SHARE: dict[str, Any] = {"low": 0, "high": 1}
-_COUNT: dict[str, Any] = {"low": 0, "whole": True}
-# The numbers of a line, with the bounds that check_number takes; a loss of one's own may be negative.
-_RETRAIN: dict[str, dict[str, Any]] = {
-    "epoch": _COUNT,
-    "lr": {"low": 0},
-    "train_loss": {},
-    "train_accuracy": _SHARE,
-    "test_loss": {},
-    "test_accuracy": _SHARE,
-    "seconds": {"low": 0},
-}
-_SEARCH: dict[str, dict[str, Any]] = {
+Bounds = dict[str, Any]  # what check_number takes
+_COUNT: Bounds = {"low": 0, "whole": True}
+_POSITIVE: Bounds = {"low": 0}
+# The numbers of a line beside those of the parts of the data.
+_RETRAIN: dict[str, Bounds] = {"epoch": _COUNT, "lr": _POSITIVE, "seconds": _POSITIVE}
+_SEARCH: dict[str, Bounds] = {
     "epoch": _COUNT,
     "iterations": _COUNT,
-    "lr": {"low": 0},
-    "train_loss": {},
-    "train_accuracy": _SHARE,
-    "steer_loss": {"none": True},
-    "steer_accuracy": {**_SHARE, "none": True},
-    "val_loss": {},
-    "val_accuracy": _SHARE,
-    "mixture_accuracy": {**_SHARE, "none": True},
-    "entropy": {"low": 0},
-    "skip_connections": _COUNT,
-    "search_seconds": {"low": 0},
-    "seconds": {"low": 0},
+    "lr": _POSITIVE,
+    "entropy": _POSITIVE,
+    "search_seconds": _POSITIVE,
+    "seconds": _POSITIVE,
     "start_memory": _COUNT,
     "peak_memory": _COUNT,
 }
@@ -50,23 +35,44 @@ _LATER = {"bn_batches": _COUNT}  # histories of older versions lack it
 _OTHERS = ("genotype", "strategy", "active", "scores")
 
 
-def check_retrain_line(line: Any, name: str) -> None:
-    """Raise ValueError unless ``line`` is one of the history of a retraining."""
-    check_keys(line, _RETRAIN, name)
-    _check_numbers(line, _RETRAIN, name)
+def _part(part: str, metrics: Sequence[Metric], *, none: bool = False) -> dict[str, Bounds]:
+    """The numbers of a part of the data, None where it may be missing; a loss may be negative."""
+    bounds: dict[str, Bounds] = {}
+    for metric in metrics:
+        known = {"low": metric.low, "high": metric.high, "none": none or None}
+        bounds[f"{part}_{metric.name}"] = {key: value for key, value in known.items() if value is not None}
+    return bounds
 
 
-def check_search_line(line: Any, name: str, space: SearchSpace, iterations: int) -> None:
-    """Raise ValueError unless ``line`` is one of a search in ``space``, with as many iterations per epoch."""
-    check_keys(line, [*_SEARCH, *_OTHERS], name, optional=_LATER)
-    _check_numbers(line, {**_SEARCH, **{key: _LATER[key] for key in _LATER if key in line}}, name)
+def check_retrain_line(line: Any, name: str, metrics: Sequence[Metric]) -> None:
+    """Raise ValueError unless ``line`` is one of the history of a retraining for a task of these metrics."""
+    measured = (LOSS, *metrics)
+    numbers = _RETRAIN | _part("train", measured) | _part("test", measured)
+    check_keys(line, numbers, name)
+    _check_numbers(line, numbers, name)
+
+
+def check_search_line(
+    line: Any, name: str, space: SearchSpace, iterations: int, metrics: Sequence[Metric], test_every: int
+) -> None:
+    """Raise ValueError unless ``line`` is one of a search in ``space``.
+
+    Args:    iterations: per epoch; metrics: of the task; test_every: as in ``SearchConfig``.
+    """
+    measured = (LOSS, *metrics)
+    numbers = _SEARCH | _part("train", measured) | _part("steer", measured, none=True)
+    numbers |= _part("val", measured) | _part("mixture", headline(metrics), none=True)
+    tested = _part("test", measured) if test_every else {}
+    chosen = _chosen(line, name, space)
+    counted = counts(space.genotype(chosen))
+    numbers |= dict.fromkeys(counted, _COUNT)
+    check_keys(line, [*numbers, *_OTHERS], name, optional=[*_LATER, *tested])
+    _check_numbers(line, numbers, name)
+    _check_numbers(line, {key: one for key, one in (_LATER | tested).items() if key in line}, name)
     check_same(line["iterations"], line["epoch"] * iterations, place(name, "iterations"))
-    _check_list(line["active"], space.rows, place(name, "active"))
-    for row, option in enumerate(line["active"]):
-        at = place(place(name, "active"), row)
-        check_number(option, at, PRUNED, len(space.choices(row)) - 1, whole=True)
-    gates = Gates(torch.zeros(space.rows, space.options), tuple(line["active"]))
-    if read_stored(line["genotype"], place(name, "genotype")) != genotype_of(space, gates):
+    if tested and (line["epoch"] % test_every == 0) != all(key in line for key in tested):
+        raise ValueError(f"expected {name} to hold test_loss every {test_every} epochs, found another epoch")
+    if not is_stored(line["genotype"], space.genotype(chosen), place(name, "genotype")):
         raise ValueError(f"expected {name}.genotype to be that of {name}.active, found another")
     _check_list(line["scores"], space.rows, place(name, "scores"))
     for row, scores in enumerate(line["scores"]):
@@ -82,17 +88,14 @@ def check_search_line(line: Any, name: str, space: SearchSpace, iterations: int)
         raise ValueError(f"expected {name}.strategy to be a dict of JSON, found {shown(line['strategy'])}")
 
 
-def read_stored(found: Any, name: str) -> AnyGenotype:
-    """The genotype that a checkpoint holds as the dict of its JSON.
-
-    Raises:  ValueError: it is none.
-    """
-    try:
-        if not isinstance(found, Mapping):
-            raise TypeError(f"found {shown(found)}")
-        return genotype_from_json(found)
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
-        raise ValueError(f"expected {name} to be a genotype: {error}") from error
+def _chosen(line: Any, name: str, space: SearchSpace) -> Gates:
+    """The architecture of a line."""
+    found: Any = line.get("active") if isinstance(line, Mapping) else None
+    _check_list(found, space.rows, place(name, "active"))
+    for row, option in enumerate(found):
+        at = place(place(name, "active"), row)
+        check_number(option, at, PRUNED, len(space.choices(row)) - 1, whole=True)
+    return Gates(torch.zeros(space.rows, space.options), tuple(found))
 
 
 def _check_numbers(line: Mapping[str, Any], bounds: Mapping[str, dict[str, Any]], name: str) -> None:

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""A bar with loss, accuracy and time left on a terminal; a line per epoch everywhere."""
+"""A bar with loss, metrics and time left on a terminal; a line per epoch everywhere."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from tqdm import tqdm
 
-from nasp_ext.engine.training import Totals
+from nasp_ext.engine.measures import Totals
+from nasp_ext.tasks.base import LOSS, Metric
 
 _SECONDS_BETWEEN_READS = 0.5  # reading the loss is a device-to-host copy
 
@@ -19,12 +21,15 @@ class Progress:
 
     Args:
         title: what runs.
+        metrics: of the task.
         total: steps of the whole run.
         done: steps a resumed run has behind it.
     """
 
-    def __init__(self, title: str, total: int, done: int = 0, *, shown: bool = True) -> None:
-        self._shown = shown
+    def __init__(
+        self, title: str, metrics: Sequence[Metric], total: int, done: int = 0, *, shown: bool = True
+    ) -> None:
+        self._shown, self._metrics = shown, (LOSS, *metrics)
         self._bar: tqdm[None] | None = None
         if shown and sys.stderr.isatty():
             self._bar = tqdm(
@@ -46,8 +51,9 @@ class Progress:
         if self._bar is None:
             return
         if time.monotonic() >= self._next_read:
-            loss, accuracy = totals.means()
-            self._bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}", refresh=False)
+            means = totals.means()
+            words = ", ".join(metric.text(means[metric.name]) for metric in self._metrics)
+            self._bar.set_postfix_str(words, refresh=False)
             self._next_read = time.monotonic() + _SECONDS_BETWEEN_READS
         self._bar.update()
 

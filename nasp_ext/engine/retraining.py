@@ -1,48 +1,63 @@
 # SPDX-License-Identifier: MIT
-"""The retraining loop: train a derived network from scratch on all training images, report test accuracy."""
+"""The retraining loop: train a derived network from scratch on all training data, and test it."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.config import RetrainConfig
 from nasp_ext.engine.accept import check_body, check_head, check_history, naming
+from nasp_ext.engine.architectures import draw, is_stored, plain
 from nasp_ext.engine.arguments import check_arguments
+from nasp_ext.engine.collectives import LOCAL, Collective
 from nasp_ext.engine.evaluation import evaluate
 from nasp_ext.engine.folder import GENOTYPE, run_folder
-from nasp_ext.engine.history import check_retrain_line, read_stored
+from nasp_ext.engine.history import check_retrain_line
+from nasp_ext.engine.measures import (
+    Means,
+    OnTest,
+    Totals,
+    check_metrics,
+    fields,
+    headline,
+    joined,
+    words,
+)
 from nasp_ext.engine.progress import Progress
-from nasp_ext.engine.training import Totals, WeightStep, fixed_randomness, random_state, set_random_state
-from nasp_ext.families.cells.network import Network
-from nasp_ext.families.genotypes import write_drawings
-from nasp_ext.tasks.images.batches import Batches
-from nasp_ext.tasks.images.task import ClassificationTask
+from nasp_ext.engine.stream import Stream, check_state
+from nasp_ext.engine.training import WeightStep, fixed_randomness, random_state, set_random_state
+from nasp_ext.tasks.base import LOSS, DataPart, Metric, Task
+
+_STREAM = "stream"  # of a checkpoint, where a task carries a state from batch to batch
 
 
 @dataclass(frozen=True)
-class RetrainResult:
-    """The trained network and what it reached after the last epoch."""
+class RetrainResult(OnTest):
+    """The trained network and what it reached on the test part after the last epoch.
 
-    test_accuracy: float
+    ``result.test`` holds the means by name; each is ``result.test_<name>`` too, as in the history.
+    """
+
+    test: Means
     parameters: int
     history: tuple[dict[str, Any], ...]
-    network: Network
+    network: Any
     files: tuple[Path, ...]
 
 
 def retrain(
     genotype: AnyGenotype,
-    task: ClassificationTask,
+    task: Task,
     config: RetrainConfig,
     *,
     out: Path | str | None = None,
@@ -53,8 +68,8 @@ def retrain(
     """Train the network of ``genotype`` and test it after every epoch; the last epoch counts, not the best.
 
     Args:
-        genotype: the cells.
-        task: data and loss.
+        genotype: that the task makes a network of.
+        task: networks, data, loss and metrics.
         config: sizes, epochs, learning rates, regularisation, seed, device.
         out: folder for config.json, history.jsonl, checkpoint.pt, genotype.json and the cell drawings;
             None writes nothing.
@@ -65,8 +80,9 @@ def retrain(
     """
     if resume and out is None:
         raise ValueError("expected out, the folder to resume from, got None")
-    check_arguments(genotype=(genotype, AnyGenotype), task=(task, ClassificationTask))
+    check_arguments(genotype=(genotype, AnyGenotype), task=(task, Task))
     check_arguments(config=(config, RetrainConfig), out=(out, Path | str | None))
+    check_metrics(task.metrics)
     device = config.torch_device()
     train = task.training_batches(config, device)
     test = task.test_batches(config, device)
@@ -81,16 +97,20 @@ def retrain(
                 run.load_state_dict(folder.checkpoint, folder.file)
             folder.begin(run.history)
             folder.write(GENOTYPE, genotype.to_json() + "\n")
-            write_drawings(genotype, folder.path)
-        with Progress("retrain", config.epochs * len(train), run.epoch * len(train), shown=progress) as shown:
+            drawn = draw(genotype, folder.path)
+        steps = len(train)
+        with Progress(
+            "retrain", task.metrics, config.epochs * steps, run.epoch * steps, shown=progress
+        ) as shown:
             while run.epoch < config.epochs:
                 line = run.run_epoch(train, test, shown)
                 if folder is not None:
                     folder.end_epoch(run.state_dict(), line)
-                shown.line(_summary(line, config.epochs))
-        files = () if folder is None else tuple(folder.files())
+                shown.line(_summary(line, config.epochs, task.metrics))
+        files = () if folder is None else tuple(dict.fromkeys((*folder.files(), *drawn)))
+    last = run.history[-1]
     return RetrainResult(
-        test_accuracy=run.history[-1]["test_accuracy"],
+        test={metric.name: last[f"test_{metric.name}"] for metric in (LOSS, *task.metrics)},
         parameters=sum(p.numel() for p in run.network.parameters()),
         history=tuple(run.history),
         network=run.network,
@@ -98,10 +118,15 @@ def retrain(
     )
 
 
-def _summary(line: dict[str, Any], epochs: int) -> str:
-    return (
-        f"epoch {line['epoch']}/{epochs}  loss {line['train_loss']:.3f}  train {line['train_accuracy']:.1%}  "
-        f"test {line['test_accuracy']:.1%}  {line['seconds']:.1f} s"
+def _summary(line: dict[str, Any], epochs: int, metrics: Sequence[Metric]) -> str:
+    return joined(
+        [
+            f"epoch {line['epoch']}/{epochs}",
+            f"loss {line['train_loss']:.3f}",
+            words("train", "train", metrics, line),
+            words("test", "test", headline(metrics), line),
+            f"{line['seconds']:.1f} s",
+        ]
     )
 
 
@@ -109,11 +134,20 @@ class _Retraining:
     """The state of a retraining between two epochs, and how one epoch changes it."""
 
     def __init__(
-        self, genotype: AnyGenotype, task: ClassificationTask, config: RetrainConfig, device: torch.device
+        self,
+        genotype: AnyGenotype,
+        task: Task,
+        config: RetrainConfig,
+        device: torch.device,
+        collective: Collective = LOCAL,
     ) -> None:
-        self._genotype, self._task, self._config, self._device = genotype, task, config, device
+        self._genotype, self._task, self._config = genotype, task, config
+        self._device, self._collective = device, collective
         self.network = task.derived(genotype, config).to(device)
-        self._weights = WeightStep(self.network.weight_parameters(), config)
+        with torch.no_grad():
+            collective.broadcast_([*self.network.parameters(), *self.network.buffers()])
+        self._weights = WeightStep(self.network.parameters(), config, collective)
+        self._stream = Stream(task, self.network)
         self.history: list[dict[str, Any]] = []
 
     @property
@@ -121,47 +155,44 @@ class _Retraining:
         """Epochs done."""
         return len(self.history)
 
-    def run_epoch(self, train: Batches, test: Batches, shown: Progress) -> dict[str, Any]:
+    def run_epoch(self, train: DataPart, test: DataPart, shown: Progress) -> dict[str, Any]:
         start = time.perf_counter()
-        number, config = self.epoch, self._config
+        number, config, metrics = self.epoch, self._config, self._task.metrics
         lr = self._weights.start_epoch(number)
-        self.network.drop_path_prob = config.drop_path * number / max(config.epochs - 1, 1)
-        totals = Totals(self._device)
+        self._task.start_epoch(self.network, config, number)
+        totals = Totals(metrics, self._collective)
         self.network.train()
-        for x, y in train.epoch(config.seed, number):
-            self._weights(self._loss(x, y, totals))
+        for batch in train.epoch(config.seed, number):
+            outcome = self._stream.run(batch)
+            totals.add(outcome)
+            loss = outcome.loss
+            if outcome.auxiliary is not None:
+                loss = loss + config.auxiliary * outcome.auxiliary
+            self._weights(loss)
+            self._stream.advance()
             shown.advance(totals)
-        train_loss, train_accuracy = totals.means()
-        test_loss, test_accuracy = evaluate(self.network, self.network, self._task, test)
+        means = totals.means()
+        tested = evaluate(self.network, self._task, test, collective=self._collective)
         line = {
             "epoch": number + 1,
             "lr": lr,
-            "train_loss": train_loss,
-            "train_accuracy": train_accuracy,
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
+            **fields("train", metrics, means),
+            **fields("test", metrics, tested),
             "seconds": round(time.perf_counter() - start, 3),
         }
         self.history.append(line)
         return line
 
-    def _loss(self, x: Tensor, y: Tensor, totals: Totals) -> Tensor:
-        output = self.network(x)
-        logits, auxiliary = output if isinstance(output, tuple) else (output, None)
-        loss = self._task.loss(logits, y)
-        totals.add(loss, self._task.correct(logits.detach(), y), len(y))
-        if auxiliary is None:
-            return loss
-        return loss + self._config.auxiliary * self._task.loss(auxiliary, y)
-
     def state_dict(self) -> dict[str, Any]:
+        carried = self._stream.state_after()
         return {
-            "genotype": json.loads(self._genotype.to_json()),
+            "genotype": plain(self._genotype),
             "config": dataclasses.asdict(self._config),
             "history": self.history,
             "network": self.network.state_dict(),
             "weights": self._weights.optimizer.state_dict(),
             "random": random_state(self._device),
+            **({} if carried is None else {_STREAM: carried}),
         }
 
     def load_state_dict(self, state: dict[str, Any], where: Path) -> None:
@@ -171,15 +202,18 @@ class _Retraining:
         """
         with naming(where):
             own = self.state_dict()
-            check_head(state, own, self._config)
-            if read_stored(state["genotype"], "genotype") != self._genotype:
+            check_head(state, own, self._config, optional=(_STREAM,))
+            if not is_stored(state["genotype"], self._genotype, "genotype"):
                 raise ValueError(
                     "expected the checkpoint of this genotype, found one of another: "
                     "give the genotype that was trained there, or choose another folder"
                 )
-            check_history(state["history"], self._config, check_retrain_line)
+            line = partial(check_retrain_line, metrics=self._task.metrics)
+            check_history(state["history"], self._config, line)
+            check_state(state.get(_STREAM), _STREAM)
             check_body(state, own, self._weights.optimizer, self.network)
         self.history = list(state["history"])
         self.network.load_state_dict(state["network"])
         self._weights.optimizer.load_state_dict(state["weights"])
         set_random_state(state["random"], self._device)
+        self._stream.restore(state.get(_STREAM), self._device)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.config import SearchConfig
 from nasp_ext.engine.accept import (
@@ -26,21 +26,24 @@ from nasp_ext.engine.accept import (
     naming,
     steering_steps,
 )
+from nasp_ext.engine.architectures import counts, plain
 from nasp_ext.engine.arguments import check_gates
 from nasp_ext.engine.attention import mean_attention
+from nasp_ext.engine.collectives import LOCAL, Collective
 from nasp_ext.engine.evaluation import evaluate
 from nasp_ext.engine.history import check_search_line
+from nasp_ext.engine.measures import Means, Totals, fields, headline
 from nasp_ext.engine.progress import Progress
-from nasp_ext.engine.record import entropy, peak_memory, plain_report, plain_scores, skip_connections
-from nasp_ext.engine.statistics import own_statistics
-from nasp_ext.engine.steering import SteeringLoss
-from nasp_ext.engine.training import Totals, WeightStep, random_state, set_random_state
-from nasp_ext.families.derivation import genotype_of
-from nasp_ext.states import check_same
-from nasp_ext.strategies import AttentionStrategy, RandomStrategy, Strategy
-from nasp_ext.tasks.images.task import ClassificationTask, SearchBatches
+from nasp_ext.engine.record import entropy, peak_memory, plain_report, plain_scores
+from nasp_ext.engine.statistics import task_statistics
+from nasp_ext.engine.steering import BatchLoss
+from nasp_ext.engine.stream import Stream, check_state
+from nasp_ext.engine.training import WeightStep, random_state, set_random_state
+from nasp_ext.states import check_keys, check_same
+from nasp_ext.strategies import RandomStrategy, Strategy
+from nasp_ext.tasks.base import DataPart, SearchData, Task
 
-_Batch = tuple[Tensor, Tensor]
+_STREAMS = "streams"  # of a checkpoint, where a task carries a state from batch to batch
 
 
 def _fields(space: SearchSpace) -> dict[str, Any]:
@@ -58,14 +61,18 @@ class SearchState:
         self,
         space: SearchSpace,
         strategy: Strategy,
-        task: ClassificationTask,
+        task: Task,
         config: SearchConfig,
         device: torch.device,
+        collective: Collective = LOCAL,
     ) -> None:
         self._space, self._strategy, self._task, self._config = space, strategy, task, config
-        self._device = device
-        self.network = task.supernet(space, config).to(device)
-        self._weights = WeightStep(self.network.weight_parameters(), config)
+        self._device, self._collective = device, collective
+        self.network: Any = task.supernet(space, config).to(device)
+        with torch.no_grad():
+            collective.broadcast_([*self.network.parameters(), *self.network.buffers()])
+        self._weights = WeightStep(self.network.parameters(), config, collective)
+        self._streams = {part: Stream(task, self.network) for part in ("train", "steer")}
         self.history: list[dict[str, Any]] = []
 
     @property
@@ -73,28 +80,34 @@ class SearchState:
         """Epochs done."""
         return len(self.history)
 
+    def genotype(self) -> AnyGenotype:
+        """The one to derive if the search ended now."""
+        return self._space.genotype(self._strategy.best())
+
     def try_out(self) -> None:
         """Ask the strategy for what a search needs of it, so that it refuses before anything is written."""
         for gates in (*self._strategy.proposals(), self._strategy.propose()):
             check_gates(self._space, gates)
-        genotype_of(self._space, self._strategy.best())
+        self.genotype()
         entropy(self._strategy.scores())
         plain_report(self._strategy)
 
-    def run_epoch(self, batches: SearchBatches, shown: Progress) -> dict[str, Any]:
+    def run_epoch(self, batches: SearchData, shown: Progress) -> dict[str, Any]:
         start, start_memory = time.perf_counter(), peak_memory(self._device)
         number, config = self.epoch, self._config
         lr = self._weights.start_epoch(number)
-        train, steer = Totals(self._device), Totals(self._device)
+        train, steer = (Totals(self._task.metrics, self._collective) for _ in range(2))
         self.network.train()
         warm = number >= config.warmup_epochs
         for batch, proposals in self._steps(warm, batches, steer):
-            losses = [self._loss(gates, batch, train) for gates in proposals]
+            losses = [self._loss("train", gates, batch, train) for gates in proposals]
             self._weights(torch.stack(losses).mean())
             shown.advance(train)
+            for stream in self._streams.values():
+                stream.advance()
         train_means, searched = train.means(), time.perf_counter()  # reading them waits for the device
-        if warm and isinstance(self._strategy, AttentionStrategy):
-            self._strategy.select(partial(self._attention, batches=batches))
+        if warm:
+            self._strategy.end_epoch(_EpochProbe(self, batches))
         line: dict[str, Any] = {
             "epoch": number + 1,
             "iterations": (number + 1) * len(batches.train),
@@ -109,10 +122,10 @@ class SearchState:
         return line
 
     def _steps(
-        self, warm: bool, batches: SearchBatches, totals: Totals
-    ) -> Iterator[tuple[_Batch, tuple[Gates, ...]]]:
+        self, warm: bool, batches: SearchData, totals: Totals
+    ) -> Iterator[tuple[Any, tuple[Gates, ...]]]:
         """Training batches, each with the gates whose mean loss the weights go down."""
-        if warm and not isinstance(self._strategy, AttentionStrategy):
+        if warm and self._strategy.steers:
             return self._steered(batches, totals)
         # A mixture trains every option while A rests; one architecture alone would train its own.
         if not warm and self._strategy.propose().active is not None:
@@ -120,21 +133,22 @@ class SearchState:
         train = batches.train.epoch(self._config.seed, self.epoch)
         return ((batch, self._strategy.proposals()) for batch in train)
 
-    def _steered(self, batches: SearchBatches, totals: Totals) -> Iterator[tuple[_Batch, tuple[Gates, ...]]]:
+    def _steered(self, batches: SearchData, totals: Totals) -> Iterator[tuple[Any, tuple[Gates, ...]]]:
         """Training batches, each with the proposals after a step on a batch of the other half."""
         seed = self._config.seed
         pairs = zip(batches.train.epoch(seed, self.epoch), batches.steer.epoch(seed, self.epoch), strict=True)
         for train, steer in pairs:
-            loss = SteeringLoss(
+            loss = BatchLoss(
                 self.network,
                 self._weights.optimizer,
-                steer=partial(self._loss, batch=steer, totals=totals),
-                train=partial(self._loss, batch=train),
+                steer=partial(self._loss, "steer", batch=steer, totals=totals),
+                train=partial(self._loss, "train", batch=train),
+                collective=self._collective,
             )
             self._strategy.step(loss)
             yield train, self._strategy.proposals()
 
-    def _warm_up(self, batches: SearchBatches) -> Iterator[tuple[_Batch, tuple[Gates, ...]]]:
+    def _warm_up(self, batches: SearchData) -> Iterator[tuple[Any, tuple[Gates, ...]]]:
         """Training batches with uniform gates that depend on seed and epoch only: all options train alike."""
         seed = (self._config.seed * 100_003 + self.epoch) % 2**63
         proposer = RandomStrategy(self._space, seed=seed, device=self._device)
@@ -142,62 +156,70 @@ class SearchState:
             proposer.redraw()
             yield train, proposer.proposals()
 
-    def _loss(self, gates: Gates, batch: _Batch, totals: Totals | None = None) -> Tensor:
-        x, y = batch
-        logits = self.network(x, gates)
-        loss = self._task.loss(logits, y)
+    def _loss(self, part: str, gates: Gates, batch: Any, totals: Totals | None = None) -> Tensor:
+        """Of gates on a batch; what is not counted in the totals leaves no state to the next batch."""
+        outcome = self._streams[part].run(batch, gates, keep=totals is not None)
         if totals is not None:
-            totals.add(loss, self._task.correct(logits.detach(), y), len(y))
-        return loss
+            totals.add(outcome)
+        return outcome.loss
 
     def _line(
-        self, train: tuple[float, float], steer: Totals, batches: SearchBatches, trained: Sequence[Gates]
+        self, train: Means, steer: Totals, batches: SearchData, trained: Sequence[Gates]
     ) -> dict[str, Any]:
         """Args:    trained: gates of the last weight step, whose running statistics the network has."""
-        steer_loss, steer_accuracy = steer.means() if steer else (None, None)
+        metrics = self._task.metrics
         gates, proposed, scores = self._strategy.best(), self._strategy.propose(), self._strategy.scores()
         count = self._bn_batches(gates, trained)
-        val_loss, val_accuracy = self._evaluated(gates, batches, count)
+        line: dict[str, Any] = fields("train", metrics, train)
+        line |= fields("steer", metrics, steer.means() if steer else None)
+        line |= fields("val", metrics, self._evaluated(gates, batches, count, batches.validate))
+        line["bn_batches"] = count
         mixture = None
         if proposed.active is None:
-            mixture = self._evaluated(proposed, batches, self._bn_batches(proposed, trained))[1]
-        genotype = genotype_of(self._space, gates)
+            own = self._bn_batches(proposed, trained)
+            mixture = self._evaluated(proposed, batches, own, batches.validate)
+        for metric in headline(metrics):
+            line[f"mixture_{metric.name}"] = None if mixture is None else mixture[metric.name]
+        every = self._config.test_every
+        if every and (self.epoch + 1) % every == 0:
+            tested = self._task.test_batches(self._config, self._device, self._shard)
+            line |= fields("test", metrics, self._evaluated(gates, batches, count, tested))
+        genotype = self._space.genotype(gates)
         return {
-            "train_loss": train[0],
-            "train_accuracy": train[1],
-            "steer_loss": steer_loss,
-            "steer_accuracy": steer_accuracy,
-            "val_loss": val_loss,
-            "val_accuracy": val_accuracy,
-            "bn_batches": count,
-            "mixture_accuracy": mixture,
+            **line,
             "entropy": entropy(scores),
-            "skip_connections": skip_connections(genotype),
-            "genotype": json.loads(genotype.to_json()),
+            **counts(genotype),
+            "genotype": plain(genotype),
             "strategy": plain_report(self._strategy),
             "active": list(gates.active or ()),
             "scores": plain_scores(scores),
         }
+
+    @property
+    def _shard(self) -> tuple[int, int]:
+        return self._collective.rank, self._collective.size
 
     def _bn_batches(self, gates: Gates, trained: Sequence[Gates]) -> int:
         """0 where the gates are what was trained, so that the running statistics are theirs."""
         own = all(one.active == gates.active for one in trained)
         return 0 if own else self._config.bn_batches
 
-    def _evaluated(self, gates: Gates, batches: SearchBatches, count: int) -> tuple[float, float]:
-        """Loss and accuracy on the validation images, BatchNorm with the statistics of ``count`` batches."""
+    def _evaluated(self, gates: Gates, batches: SearchData, count: int, part: DataPart) -> Means:
+        """Means over a part of the data, BatchNorm with the statistics of ``count`` training batches."""
         with self._statistics(gates, batches, count):
-            return evaluate(self.network, lambda x: self.network(x, gates), self._task, batches.validate)
+            return evaluate(self.network, self._task, part, gates, collective=self._collective)
 
-    def _attention(self, gates: Gates, batches: SearchBatches) -> Tensor:
+    def attention(self, gates: Gates, batches: SearchData) -> Tensor:
+        """The mean attention (R, K) over the validation part; see ``mean_attention``."""
         with self._statistics(gates, batches, self._config.bn_batches):
-            return mean_attention(self.network, gates, batches.validate)
+            return mean_attention(self.network, gates, self._task, batches.validate)
 
-    def _statistics(self, gates: Gates, batches: SearchBatches, count: int) -> AbstractContextManager[None]:
-        images = batches.first_images(self._config.seed, self.epoch, count)
-        return own_statistics(self.network, lambda x: self.network(x, gates), images)
+    def _statistics(self, gates: Gates, batches: SearchData, count: int) -> AbstractContextManager[None]:
+        first = batches.first_batches(self._config.seed, self.epoch, count)
+        return task_statistics(self._task, self.network, gates, first)
 
     def state_dict(self) -> dict[str, Any]:
+        carried = {part: stream.state_after() for part, stream in self._streams.items()}
         return {
             "space": _fields(self._space),
             "strategy_kind": type(self._strategy).__name__,
@@ -207,6 +229,7 @@ class SearchState:
             "weights": self._weights.optimizer.state_dict(),
             "strategy": self._strategy.state_dict(),
             "random": random_state(self._device),
+            **({_STREAMS: carried} if any(state is not None for state in carried.values()) else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any], where: Path) -> None:
@@ -217,19 +240,30 @@ class SearchState:
         config, strategy = self._config, self._strategy
         with naming(where):
             own = self.state_dict()
-            check_head(state, own, config)
+            check_head(state, own, config, optional=(_STREAMS,))
             self._check_kind(state)
             batches = self._task.search_batches(config, torch.device("cpu")).train
-            line = partial(check_search_line, space=self._space, iterations=len(batches))
+            line = partial(
+                check_search_line,
+                space=self._space,
+                iterations=len(batches),
+                metrics=self._task.metrics,
+                test_every=config.test_every,
+            )
             check_history(state["history"], config, line)
             check_body(state, own, self._weights.optimizer, self.network)
             steps = steering_steps(state["history"], config.warmup_epochs)
-            strategy.check_state(state["strategy"], 0 if isinstance(strategy, AttentionStrategy) else steps)
+            carried = state.get(_STREAMS, dict.fromkeys(self._streams))
+            check_keys(carried, self._streams, _STREAMS)
+            check_state(carried, _STREAMS)
+            strategy.check_state(state["strategy"], steps if strategy.steers else 0)
             load_strategy(strategy, state["strategy"])
         self.history = list(state["history"])
         self.network.load_state_dict(state["network"])
         self._weights.optimizer.load_state_dict(state["weights"])
         set_random_state(state["random"], self._device)
+        for part, stream in self._streams.items():
+            stream.restore(carried[part], self._device)
 
     def _check_kind(self, state: dict[str, Any]) -> None:
         found, expected = state["space"], _fields(self._space)
@@ -242,3 +276,13 @@ class SearchState:
         kind = type(self._strategy).__name__
         if state["strategy_kind"] != kind:
             raise ValueError(f"expected a checkpoint of {kind}, found one of {state['strategy_kind']}")
+
+
+class _EpochProbe:
+    """What a strategy is told of the network at the end of an epoch."""
+
+    def __init__(self, state: SearchState, batches: SearchData) -> None:
+        self._state, self._batches = state, batches
+
+    def attention(self, gates: Gates) -> Tensor:
+        return self._state.attention(gates, self._batches)

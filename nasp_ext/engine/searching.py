@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +13,15 @@ from nasp_ext.arch.gates import Gates
 from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace, check_made_for
 from nasp_ext.config import SearchConfig
+from nasp_ext.engine.architectures import counts, draw, space_drawings, write_all
 from nasp_ext.engine.arguments import check_arguments
-from nasp_ext.engine.attention import attention_svg
-from nasp_ext.engine.folder import ATTENTION, GENOTYPE, run_folder
+from nasp_ext.engine.folder import GENOTYPE, run_folder
+from nasp_ext.engine.measures import check_metrics, headline, joined, words
 from nasp_ext.engine.progress import Progress
 from nasp_ext.engine.search_state import SearchState
 from nasp_ext.engine.training import fixed_randomness
-from nasp_ext.families.cells.network import Network
-from nasp_ext.families.derivation import genotype_of
-from nasp_ext.families.genotypes import write_drawings
 from nasp_ext.strategies import Strategy
-from nasp_ext.tasks.images.task import ClassificationTask
+from nasp_ext.tasks.base import Metric, Task
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,14 @@ class SearchResult:
     genotype: AnyGenotype
     gates: Gates
     history: tuple[dict[str, Any], ...]
-    network: Network
+    network: Any
     files: tuple[Path, ...]
 
 
 def search(
     space: SearchSpace,
     strategy: Strategy,
-    task: ClassificationTask,
+    task: Task,
     config: SearchConfig,
     *,
     out: Path | str | None = None,
@@ -55,7 +54,7 @@ def search(
     Args:
         space: the search space of the supernet; the one that ``strategy`` was made for.
         strategy: proposes architectures and learns from their loss.
-        task: data and loss.
+        task: networks, data, loss and metrics.
         config: sizes, epochs, learning rates, seed, device.
         out: folder for config.json, history.jsonl, checkpoint.pt, genotype.json and the cell drawings;
             None writes nothing.
@@ -68,11 +67,10 @@ def search(
     """
     if resume and out is None:
         raise ValueError("expected out, the folder to resume from, got None")
-    check_arguments(
-        space=(space, SearchSpace), strategy=(strategy, Strategy), task=(task, ClassificationTask)
-    )
+    check_arguments(space=(space, SearchSpace), strategy=(strategy, Strategy), task=(task, Task))
     check_arguments(config=(config, SearchConfig), out=(out, Path | str | None))
     check_made_for(strategy.space, space)
+    check_metrics(task.metrics)
     device = config.torch_device()
     batches = task.search_batches(config, device)
     with ExitStack() as stack:
@@ -87,30 +85,37 @@ def search(
                 run.load_state_dict(folder.checkpoint, folder.file)
             folder.begin(run.history)
         steps = len(batches.train)
-        with Progress("search", config.epochs * steps, run.epoch * steps, shown=progress) as shown:
+        with Progress(
+            "search", task.metrics, config.epochs * steps, run.epoch * steps, shown=progress
+        ) as shown:
             while run.epoch < config.epochs:
                 line = run.run_epoch(batches, shown)
                 if folder is not None:
                     folder.end_epoch(run.state_dict(), line)
-                shown.line(_summary(line, config.epochs))
+                shown.line(_summary(line, config.epochs, task.metrics, counts(run.genotype())))
         gates = strategy.best()
-        genotype = genotype_of(space, gates)
+        genotype = space.genotype(gates)
         files: list[Path] = []
         if folder is not None:
             folder.write(GENOTYPE, genotype.to_json() + "\n")
-            write_drawings(genotype, folder.path)
-            if space.attention:
-                last = run.history[-1]
-                folder.write(ATTENTION, attention_svg(space, last["scores"], last["active"]))
-            files = folder.files()
+            drawn = draw(genotype, folder.path)
+            drawn += write_all(space_drawings(space, run.history[-1]), folder.path)
+            files = list(dict.fromkeys((*folder.files(), *drawn)))
     return SearchResult(genotype, gates, tuple(run.history), run.network, tuple(files))
 
 
-def _summary(line: dict[str, Any], epochs: int) -> str:
-    mixture = line["mixture_accuracy"]
-    mixed = "" if mixture is None else f" (mixture {mixture:.1%})"
-    return (
-        f"epoch {line['epoch']}/{epochs}  loss {line['train_loss']:.3f}  train {line['train_accuracy']:.1%}  "
-        f"validation {line['val_accuracy']:.1%}{mixed}  entropy {line['entropy']:.3f}  "
-        f"skips {line['skip_connections']}  {line['seconds']:.1f} s"
+def _summary(line: dict[str, Any], epochs: int, metrics: Sequence[Metric], counted: Mapping[str, int]) -> str:
+    shown = headline(metrics)
+    mixture = words("mixture", "mixture", shown, line)
+    return joined(
+        [
+            f"epoch {line['epoch']}/{epochs}",
+            f"loss {line['train_loss']:.3f}",
+            words("train", "train", metrics, line),
+            words("validation", "val", shown, line) + (f" ({mixture})" if mixture else ""),
+            words("test", "test", shown, line),
+            f"entropy {line['entropy']:.3f}",
+            *(f"{name.replace('_', ' ')} {number}" for name, number in counted.items()),
+            f"{line['seconds']:.1f} s",
+        ]
     )

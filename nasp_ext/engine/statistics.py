@@ -7,19 +7,23 @@ The running statistics of a supernet are those of what was trained: a mixture, o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nasp_ext.arch.gates import Gates
+from nasp_ext.engine.stream import Stream
 from nasp_ext.engine.training import random_state, restored, set_random_state
+from nasp_ext.tasks.base import Task
 
-Forward = Callable[[Tensor], object]
+Forward = Callable[[Any], object]
 
 
 @torch.no_grad()
-def reestimate_(network: nn.Module, forward: Forward, images: Iterable[Tensor]) -> None:
+def reestimate_(network: nn.Module, forward: Forward, batches: Iterable[Any]) -> None:
     """Set the running statistics to their mean over batches that run in training mode.
 
     Layers that ``forward`` does not run keep theirs. Modes, momenta and the state of PyTorch's generators
@@ -27,7 +31,7 @@ def reestimate_(network: nn.Module, forward: Forward, images: Iterable[Tensor]) 
 
     Args:
         network: its BatchNorms get the statistics; forward: runs a batch through it.
-        images: batches, (B, C, H, W) each; none leave everything as it is.
+        batches: what ``forward`` takes, one after the other; none leave everything as it is.
 
     >>> net = nn.BatchNorm2d(1)
     >>> reestimate_(net, net, [torch.full((2, 1, 1, 1), 2.0), torch.full((2, 1, 1, 1), 4.0)])
@@ -41,10 +45,10 @@ def reestimate_(network: nn.Module, forward: Forward, images: Iterable[Tensor]) 
     random = random_state(device)
     network.train()
     try:
-        for number, x in enumerate(images, 1):
+        for number, batch in enumerate(batches, 1):
             for norm in norms:  # a mean of all so far; momentum=None would be one, but no cell is fused then
                 norm.momentum = 1 / number
-            forward(x)
+            forward(batch)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
@@ -54,11 +58,33 @@ def reestimate_(network: nn.Module, forward: Forward, images: Iterable[Tensor]) 
 
 
 @contextmanager
-def own_statistics(network: nn.Module, forward: Forward, images: Iterable[Tensor]) -> Iterator[None]:
+def own_statistics(network: nn.Module, forward: Forward, batches: Iterable[Any]) -> Iterator[None]:
     """Inside, BatchNorms have the statistics that ``reestimate_`` gives; all buffers are put back after.
 
     Args:    as for ``reestimate_``.
     """
     with restored(list(network.buffers())):
-        reestimate_(network, forward, images)
+        reestimate_(network, forward, batches)
         yield
+
+
+def task_statistics(
+    task: Task, network: nn.Module, gates: Gates, batches: Iterable[Any]
+) -> AbstractContextManager[None]:
+    """``own_statistics`` of batches of a task at these gates."""
+    return own_statistics(network, _running(task, network, gates), batches)
+
+
+def reestimate_derived_(task: Task, network: nn.Module, batches: Iterable[Any]) -> None:
+    """``reestimate_`` of batches of a task through a derived network."""
+    reestimate_(network, _running(task, network, None), batches)
+
+
+def _running(task: Task, network: nn.Module, gates: Gates | None) -> Forward:
+    stream = Stream(task, network)
+
+    def forward(batch: Any) -> None:
+        stream.run(batch, gates)
+        stream.advance()
+
+    return forward

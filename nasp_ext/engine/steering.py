@@ -10,27 +10,45 @@ import torch
 from torch import Tensor, nn
 
 from nasp_ext.arch.gates import Gates
+from nasp_ext.engine.collectives import LOCAL, Collective
 from nasp_ext.engine.training import copy_, random_state, restored, set_random_state
 from nasp_ext.strategies.base import LossFn
+from nasp_ext.strategies.gradients import gates_gradient
 
 _DISTANCE = 0.01  # how far the finite difference moves the weights (Liu et al. 2019, footnote 2)
 
 
-class SteeringLoss:
-    """The mean loss on a steering batch, which also knows the training batch of the same iteration.
+class BatchLoss:
+    """The ``SteeringLoss`` of a search: on a steering batch, knowing the training batch of the iteration.
 
     Args:
         network: the supernet; ``unrolled_gradient`` moves its weights and puts them back.
         optimizer: SGD on its weights, one group; its learning rate is ξ.
         steer, train: loss of gates on the steering and on the training batch, through ``network``.
+        collective: of the run; each process has a batch of its own.
     """
 
-    def __init__(self, network: nn.Module, optimizer: torch.optim.SGD, steer: LossFn, train: LossFn) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.SGD,
+        steer: LossFn,
+        train: LossFn,
+        collective: Collective = LOCAL,
+    ) -> None:
         self._network, self._optimizer = network, optimizer
-        self._steer, self._train = steer, train
+        self._steer, self._train, self._collective = steer, train, collective
 
     def __call__(self, gates: Gates) -> Tensor:
-        return self._steer(gates)
+        loss = self._steer(gates)
+        self._collective.mean_([loss.detach()])  # shares the memory: strategies see the mean of all processes
+        return loss
+
+    def gradient(self, gates: Gates) -> tuple[Tensor, Tensor]:
+        """The loss, detached, and its gradient with respect to ``gates.weight``, (R, K)."""
+        loss, gradient = gates_gradient(self._steer, gates)
+        self._collective.mean_([loss, gradient])
+        return loss, gradient
 
     def unrolled_gradient(self, gates: Gates) -> tuple[Tensor, Tensor]:
         """Gradient of L_val(w - ξ ∇_w L_train(w, A), A) in A (Liu et al. 2019, eq. 6-8).
@@ -69,7 +87,9 @@ class SteeringLoss:
                 sides += torch.autograd.grad(self._train(gates), weight)
             set_random_state(after, weight.device)
         curvature = (sides[0] - sides[1]) / (2 * distance)
-        return loss.detach(), gradient - group["lr"] * curvature
+        loss, gradient = loss.detach(), gradient - group["lr"] * curvature
+        self._collective.mean_([loss, gradient])
+        return loss, gradient
 
     @torch.no_grad()
     def _virtual_step(self, gradients: Iterable[Tensor | None]) -> None:

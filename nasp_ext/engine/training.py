@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the search and the retraining share: SGD with a cosine rate, sums without syncs, fixed randomness."""
+"""What the search and the retraining share: SGD with a cosine rate, fixed randomness."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nasp_ext.config import TrainingConfig
+from nasp_ext.engine.collectives import LOCAL, Collective
 from nasp_ext.nn import plain_modules
 
 
@@ -25,10 +26,12 @@ def cosine(epoch: int, epochs: int, first: float, last: float) -> float:
 
 
 class WeightStep:
-    """SGD on the weights of a network with clipped gradients."""
+    """SGD on the weights of a network with clipped gradients, the same in all processes."""
 
-    def __init__(self, parameters: Iterable[Tensor], config: TrainingConfig) -> None:
-        self._config = config
+    def __init__(
+        self, parameters: Iterable[Tensor], config: TrainingConfig, collective: Collective = LOCAL
+    ) -> None:
+        self._config, self._collective = config, collective
         self._parameters = list(parameters)
         self.optimizer = torch.optim.SGD(
             self._parameters,
@@ -49,37 +52,9 @@ class WeightStep:
         """One step down ``loss``; weights that took no part in it stay as they are."""
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        self._collective.mean_([p.grad for p in self._parameters if p.grad is not None])
         torch.nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
         self.optimizer.step()
-
-
-class Totals:
-    """Sums of loss and correct answers, kept on the device until somebody reads them."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(2, dtype=torch.float64, device=device)
-        self._count = 0
-
-    def add(self, loss: Tensor, correct: Tensor, count: int) -> None:
-        """Add a batch: its mean loss, its number of correct answers, its size."""
-        self._sums += torch.stack((loss.detach().double() * count, correct.double()))
-        self._count += count
-
-    def __bool__(self) -> bool:
-        """Whether a batch was added."""
-        return self._count > 0
-
-    def means(self) -> tuple[float, float]:
-        """Loss and accuracy so far; one host copy.
-
-        Raises:  FloatingPointError: the loss is no number any more.
-        """
-        loss, correct = (value / max(self._count, 1) for value in self._sums.tolist())
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"expected a finite loss, found {loss}: use a smaller learning rate (--lr)"
-            )
-        return loss, correct
 
 
 @contextmanager

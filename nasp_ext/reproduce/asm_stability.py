@@ -128,7 +128,7 @@ class Stability:
 
 
 def _accuracy(network: Network, gates: Gates, task: ClassificationTask, batches: Batches) -> float:
-    return evaluate(network, lambda x: network(x, gates), task, batches)[1]
+    return evaluate(network, task, batches, gates)["accuracy"]
 
 
 def replaced_edge(mixture: Gates, best: Gates, row: int) -> Gates:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from nasp_ext.arch.gates import Gates
@@ -20,14 +22,51 @@ AttentionFn = Callable[[Gates], Tensor]
 
 
 @runtime_checkable
-class UnrolledLossFn(Protocol):
-    """The loss function that a search hands to ``Strategy.step``: more than a call, for who needs it."""
+class SteeringLoss(Protocol):
+    """What a search hands to ``Strategy.step``: the mean loss on a batch, and its gradients.
+
+    A plain function of gates does as well for every strategy but ``darts-2nd``: autograd differentiates it.
+    """
 
     def __call__(self, gates: Gates) -> Tensor:
-        """Mean loss of the gates on a batch of the steering half, with a graph."""
+        """Mean loss of the gates on a batch of the steering half, () with a graph."""
+
+    def gradient(self, gates: Gates) -> tuple[Tensor, Tensor]:
+        """Loss, detached, and its gradient (R, K); means over the processes of the run."""
 
     def unrolled_gradient(self, gates: Gates) -> tuple[Tensor, Tensor]:
         """Loss, detached, and its gradient (R, K) after a virtual step of the weights (DARTS, eq. 6)."""
+
+
+class Probe(Protocol):
+    """What a strategy may ask of the network when an epoch has ended; it rests in evaluation mode."""
+
+    def attention(self, gates: Gates) -> Tensor:
+        """The mean attention (R, K), over the validation part, of the rows that are mixed; else zero."""
+
+
+@dataclass(frozen=True)
+class StrategyContext:
+    """What a run gives a strategy besides its options; a strategy gets what its parameters name.
+
+    Args:
+        seed: of draws and of ties.
+        device: where gates have to be.
+        dtype: of the gates; None = the strategy's own, float32.
+        costs: (R, K) numbers >= 0, what each option costs, for a regulariser; None = no such numbers.
+        steps: how often ``step`` will be called, for a schedule; None = unknown.
+    """
+
+    seed: int | None = None
+    device: torch.device | str | None = None
+    dtype: torch.dtype | None = None
+    costs: Tensor | None = None
+    steps: int | None = None
+
+    def options(self, name: str) -> dict[str, Any]:
+        """What of it strategy ``name`` takes, by name; what is None it is left to choose."""
+        values = {option: getattr(self, option) for option in context_options(name)}
+        return {option: value for option, value in values.items() if value is not None}
 
 
 class Strategy(ABC):
@@ -39,10 +78,14 @@ class Strategy(ABC):
     Attributes:
         needs_gradient: ``step`` differentiates the loss by the gates, which some spaces do not allow.
         space: the one it was made for; None if it does not tell, and then a network may have another.
+        steers: a search calls ``step`` with batches of the steering half; else only ``end_epoch``.
+        needs_attention: of the network, whose edges then are mixed by it.
         partial_channels: what ``nasp-ext search`` divides the channels of mixed edges by, if not told.
     """
 
     needs_gradient: ClassVar[bool] = False
+    steers: ClassVar[bool] = True
+    needs_attention: ClassVar[bool] = False
     partial_channels: ClassVar[int] = 1
     space: SearchSpace | None = None
 
@@ -58,9 +101,12 @@ class Strategy(ABC):
     def step(self, loss_fn: LossFn) -> Tensor:
         """Learn from the loss at one or more architectures; returns the detached loss at the proposed one.
 
-        If that was not among them, it is the mean of their losses. The ``loss_fn`` of a search is an
-        ``UnrolledLossFn``.
+        If that was not among them, it is the mean of their losses. The ``loss_fn`` of a search is a
+        ``SteeringLoss``.
         """
+
+    def end_epoch(self, probe: Probe) -> None:  # noqa: B027  most have nothing to do
+        """Learn from the network at the end of an epoch in which A did not rest."""
 
     @abstractmethod
     def best(self) -> Gates:
@@ -101,9 +147,15 @@ class Strategy(ABC):
 class AttentionStrategy(Strategy):
     """A strategy of spaces with attention, which looks at the network instead of steering it.
 
-    A search gives it no ``step``: all that is left to do on the other half of the images is ``select``, after
+    A search gives it no ``step``: all that is left to do on the other half of the data is ``select``, after
     each epoch.
     """
+
+    steers = False
+    needs_attention = True
+
+    def end_epoch(self, probe: Probe) -> None:
+        self.select(probe.attention)
 
     @abstractmethod
     def select(self, attention: AttentionFn) -> None:
@@ -132,9 +184,8 @@ def names() -> tuple[str, ...]:
 
 
 def looks(name: str) -> bool:
-    """Whether strategy ``name`` is an ``AttentionStrategy``."""
-    factory = _FACTORIES.get(name)
-    return isinstance(factory, type) and issubclass(factory, AttentionStrategy)
+    """Whether strategy ``name`` needs a space with attention."""
+    return bool(getattr(_FACTORIES.get(name), "needs_attention", False))
 
 
 def partial_channels(name: str) -> int:
@@ -153,12 +204,26 @@ def option_types(name: str) -> dict[str, Any]:
     return {option: parameter.annotation for option, parameter in list(parameters.items())[1:]}
 
 
-def strategy(name: str, space: SearchSpace | str, **options: Any) -> Strategy:
+def context_options(name: str) -> tuple[str, ...]:
+    """The fields of a ``StrategyContext`` that strategy ``name`` takes, each a keyword option of it.
+
+    >>> from nasp_ext import strategies
+    >>> strategies.context_options("gdas")
+    ('seed', 'device', 'dtype', 'steps')
+    """
+    known = option_types(name)
+    return tuple(field.name for field in fields(StrategyContext) if field.name in known)
+
+
+def strategy(
+    name: str, space: SearchSpace | str, *, context: StrategyContext | None = None, **options: Any
+) -> Strategy:
     """Build a registered strategy.
 
     Args:
         name: "nasp", "random" or one added by ``register_strategy``.
         space: the search space it proposes architectures of, or the name of a registered one.
+        context: what the run gives it, as far as the strategy takes it; options come on top.
         options: keyword options of that strategy, e.g. ``preset="paper"``, ``seed=1``.
     Raises:
         ValueError: unknown name, space or option; the message lists the known ones. Or the strategy needs a
@@ -181,7 +246,8 @@ def strategy(name: str, space: SearchSpace | str, **options: Any) -> Strategy:
             f"expected a strategy that learns from losses alone (such as asng or random) for space "
             f"{space.name!r}, whose gates have no gradient, got {name!r}"
         )
-    made = _FACTORIES[name](space, **options)
+    given = {} if context is None else context.options(name)
+    made = _FACTORIES[name](space, **{**given, **options})
     if made.space is None:
         made.space = space
     return made

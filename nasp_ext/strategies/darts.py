@@ -9,7 +9,8 @@ from torch import Tensor
 from nasp_ext.arch.gates import Gates
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.strategies.base import LossFn
-from nasp_ext.strategies.matrix import MatrixStrategy, gates_gradient, kept_edges, selected
+from nasp_ext.strategies.gradients import gates_gradient, through
+from nasp_ext.strategies.matrix import MatrixStrategy, kept_edges, selected
 
 
 class DARTSStrategy(MatrixStrategy):
@@ -57,7 +58,7 @@ class DARTSStrategy(MatrixStrategy):
 
     def _move(self, loss_fn: LossFn) -> tuple[Tensor, Tensor]:
         loss, gradient = self._gates_gradient(loss_fn, self.propose())
-        (moved,) = torch.autograd.grad(self._weights(), self._a, gradient)
+        (moved,) = through(self._weights(), (self._a,), gradient)
         return loss, moved
 
     def _gates_gradient(self, loss_fn: LossFn, gates: Gates) -> tuple[Tensor, Tensor]:

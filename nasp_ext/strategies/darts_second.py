@@ -6,8 +6,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from nasp_ext.arch.gates import Gates
-from nasp_ext.strategies.base import LossFn, UnrolledLossFn
+from nasp_ext.strategies.base import LossFn
 from nasp_ext.strategies.darts import DARTSStrategy
+from nasp_ext.strategies.gradients import unrolled_gradient
 
 
 class SecondOrderDARTSStrategy(DARTSStrategy):
@@ -18,9 +19,4 @@ class SecondOrderDARTSStrategy(DARTSStrategy):
     """
 
     def _gates_gradient(self, loss_fn: LossFn, gates: Gates) -> tuple[Tensor, Tensor]:
-        if not isinstance(loss_fn, UnrolledLossFn):
-            raise TypeError(
-                "expected a loss function with unrolled_gradient(gates), as a search passes one, got "
-                f"{type(loss_fn).__name__}: strategy 'darts' needs none"
-            )
-        return loss_fn.unrolled_gradient(gates)
+        return unrolled_gradient(loss_fn, gates)

@@ -13,7 +13,8 @@ from nasp_ext.arch.gates import Gates
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.states import check_generator, check_number, check_tensor
 from nasp_ext.strategies.base import LossFn
-from nasp_ext.strategies.matrix import MatrixStrategy, gates_gradient, kept_edges, selected
+from nasp_ext.strategies.gradients import gates_gradient, through
+from nasp_ext.strategies.matrix import MatrixStrategy, kept_edges, selected
 
 
 class GDASStrategy(MatrixStrategy):
@@ -88,7 +89,7 @@ class GDASStrategy(MatrixStrategy):
     def _move(self, loss_fn: LossFn) -> tuple[Tensor, Tensor]:
         loss, gradient = gates_gradient(loss_fn, self.propose())
         soft = self._softmax(self._noise, self._temperature())
-        (moved,) = torch.autograd.grad(soft, self._a, gradient)
+        (moved,) = through(soft, (self._a,), gradient)
         self._step += 1
         self._noise = self._draw()
         return loss, moved

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,14 +16,6 @@ from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.optim.selection import kept_rows
 from nasp_ext.states import check_keys, check_optimizer, check_tensor
 from nasp_ext.strategies.base import LossFn, Strategy
-
-
-def gates_gradient(loss_fn: LossFn, gates: Gates) -> tuple[Tensor, Tensor]:
-    """The loss of the gates, detached, and its gradient with respect to their weight, (R, K)."""
-    weight = gates.weight.detach().requires_grad_()
-    loss = loss_fn(replace(gates, weight=weight))
-    (gradient,) = torch.autograd.grad(loss, weight)
-    return loss.detach(), gradient
 
 
 def kept_edges(space: SearchSpace, edges_per_node: int | str | None) -> int | None:

@@ -16,7 +16,8 @@ from nasp_ext.optim import NASP
 from nasp_ext.optim.groups import FROM_PRESET, PRESETS
 from nasp_ext.states import check_generator, check_groups, check_keys, check_number, check_tensor, place
 from nasp_ext.strategies.base import LossFn, Strategy
-from nasp_ext.strategies.matrix import check_matrix, gates_gradient
+from nasp_ext.strategies.gradients import gates_gradient
+from nasp_ext.strategies.matrix import check_matrix
 
 _BETAS = (0.5, 0.999)  # the authors'
 

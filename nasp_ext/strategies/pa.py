@@ -18,7 +18,8 @@ from nasp_ext.optim.costs import relative_cost
 from nasp_ext.optim.groups import PRESETS, check_parameter, check_regulariser, check_tables
 from nasp_ext.states import check_number, check_tensor
 from nasp_ext.strategies.base import LossFn
-from nasp_ext.strategies.matrix import MatrixStrategy, gates_gradient, kept_edges, selected
+from nasp_ext.strategies.gradients import gates_gradient
+from nasp_ext.strategies.matrix import MatrixStrategy, kept_edges, selected
 
 
 class PAStrategy(MatrixStrategy):

@@ -13,6 +13,7 @@ from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.states import check_tensor
 from nasp_ext.strategies.base import LossFn
 from nasp_ext.strategies.darts import DARTSStrategy
+from nasp_ext.strategies.gradients import through
 
 
 class PCDARTSStrategy(DARTSStrategy):
@@ -73,7 +74,7 @@ class PCDARTSStrategy(DARTSStrategy):
 
     def _move(self, loss_fn: LossFn) -> tuple[Tensor, Tensor]:
         loss, gradient = self._gates_gradient(loss_fn, self.propose())
-        moved, self._beta.grad = torch.autograd.grad(self._weights(), (self._a, self._beta), gradient)
+        moved, self._beta.grad = through(self._weights(), (self._a, self._beta), gradient)
         return loss, moved
 
     def report(self) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def logits_as_evaluated(result: SearchResult, x: torch.Tensor) -> torch.Tensor:
     """Of the architecture found, with the statistics that the last epoch of ``run`` evaluated it with."""
     network, line = result.network, result.history[-1]
     batches = ClassificationTask(tiny_data()).search_batches(CONFIG, torch.device("cpu"))
-    images = batches.first_images(CONFIG.seed, line["epoch"] - 1, line["bn_batches"])
-    with own_statistics(network, lambda x: network(x, result.gates), images):
+    first = batches.first_batches(CONFIG.seed, line["epoch"] - 1, line["bn_batches"])
+    with own_statistics(network, lambda batch: network(batch[0], result.gates), first):
         return network.eval()(x, result.gates)
 
 

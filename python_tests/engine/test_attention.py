@@ -25,15 +25,16 @@ def network():
     return supernet(LAYERED, 2, 3, 2, in_channels=1).double()
 
 
-def batches(size: int):
-    found = ClassificationTask(tiny_data()).search_batches(dataclasses.replace(CONFIG, batch=size), "cpu")
-    return found.validate
+def measured(net, gates, size: int = 25):
+    task = ClassificationTask(tiny_data())
+    found = task.search_batches(dataclasses.replace(CONFIG, batch=size), "cpu")
+    return mean_attention(net, gates, task, found.validate)
 
 
 def test_mean_attention_does_not_depend_on_the_batches_and_changes_nothing():
     net, gates = network().float(), strategy_of("asm", 0).propose()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    one, other = mean_attention(net, gates, batches(25)), mean_attention(net, gates, batches(7))
+    one, other = measured(net, gates), measured(net, gates, 7)
     torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
     assert net.training
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
@@ -44,7 +45,7 @@ def test_mean_attention_does_not_depend_on_the_batches_and_changes_nothing():
 def test_rows_that_are_not_mixed_are_zero():
     weight, active = torch.zeros(6, 4), (1, 1, MIXED, MIXED, -1, -1)
     weight[:2, 1], weight[2:4] = 1, 0.25
-    found = mean_attention(network().float(), Gates(weight, active, unit=True), batches(25))
+    found = measured(network().float(), Gates(weight, active, unit=True))
     assert found.any(1).tolist() == [False, False, True, True, False, False]
 
 
@@ -64,8 +65,9 @@ class Noting(ClassificationTask):
 def test_weights_and_attention_are_trained_on_one_level():
     task = Noting(tiny_data())
     result = run("asm", task=task, config=dataclasses.replace(CONFIG, epochs=1))
-    # 25 images in 3 full batches train; 25 in 4 batches evaluate the selection, and the mixture.
-    assert task.trained == [True] * 3 + [False] * 8
+    # 25 images in 3 full batches train. 3 batches give statistics and 4 of the other half measure the three
+    # cells; 3 give those of the selection, which 4 evaluate, and 4 the mixture, which was trained.
+    assert task.trained == [True] * 3 + [False] * (3 * (3 + 4) + 3 + 4 + 4)
     assert result.history[0]["steer_loss"] is None
     start = run("asm", config=dataclasses.replace(CONFIG, epochs=1, lr=0.0, lr_min=0.0)).network.state_dict()
     moved = [n for n, p in result.network.named_parameters() if "attention" in n and not p.equal(start[n])]
@@ -75,12 +77,13 @@ def test_weights_and_attention_are_trained_on_one_level():
 def test_the_selection_is_that_of_the_trained_network_cell_by_cell():
     result = run("asm")
     net, again = result.network, strategy_of("asm", 0)
-    found = ClassificationTask(tiny_data()).search_batches(CONFIG, torch.device("cpu"))
+    task = ClassificationTask(tiny_data())
+    found = task.search_batches(CONFIG, torch.device("cpu"))
 
     def attention(gates):
-        images = found.first_images(CONFIG.seed, CONFIG.epochs - 1, CONFIG.bn_batches)
-        with own_statistics(net, lambda x: net(x, gates), images):
-            return mean_attention(net, gates, found.validate)
+        first = found.first_batches(CONFIG.seed, CONFIG.epochs - 1, CONFIG.bn_batches)
+        with own_statistics(net, lambda batch: net(batch[0], gates), first):
+            return mean_attention(net, gates, task, found.validate)
 
     again.select(attention)
     assert again.best().active == result.gates.active

@@ -11,7 +11,7 @@ from nasp_ext import derive
 from nasp_ext.arch.gates import Gates
 from nasp_ext.config import SearchConfig
 from nasp_ext.engine import search
-from nasp_ext.strategies import RandomStrategy, UnrolledLossFn
+from nasp_ext.strategies import RandomStrategy, SteeringLoss
 from nasp_ext.tasks.images.task import ClassificationTask
 
 ONE_STEP = dataclasses.replace(CONFIG, epochs=1, batch=25, clip=1e9, momentum=0.0, weight_decay=0.0)
@@ -78,7 +78,7 @@ def test_every_step_gets_a_loss_with_the_unrolled_gradient():
     strategy = Scripted((one_hot(3, 1, 3, 2),))
     searched(strategy, dataclasses.replace(ONE_STEP, batch=8))
     assert len(strategy.losses) == 3
-    assert all(isinstance(loss, UnrolledLossFn) for loss in strategy.losses)
+    assert all(isinstance(loss, SteeringLoss) for loss in strategy.losses)
 
 
 def test_the_virtual_step_is_on_the_training_batch_of_the_iteration():

@@ -68,8 +68,8 @@ def test_warm_up_resumes_bit_for_bit(tmp_path):
     config = dataclasses.replace(CONFIG, warmup_epochs=3)
     whole = run(config=config)
     with pytest.raises(KeyboardInterrupt):
-        # An epoch of warm-up takes three losses and four of validation: cut in the second one.
-        run(task=CutTask(tiny_data(), 9, interrupt), config=config, out=tmp_path)
+        # An epoch takes three losses, three for statistics and four of validation: cut in the second.
+        run(task=CutTask(tiny_data(), 12, interrupt), config=config, out=tmp_path)
     assert len(history_file(tmp_path)) == 1
     assert_same_run(tmp_path, whole, run(config=config, out=tmp_path, resume=True))
 

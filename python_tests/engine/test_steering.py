@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from nasp_ext.arch.gates import Gates
-from nasp_ext.engine.steering import SteeringLoss
+from nasp_ext.engine.steering import BatchLoss
 from nasp_ext.families.cells.space import CellSpace
 from nasp_ext.families.networks import supernet
-from nasp_ext.strategies import UnrolledLossFn
+from nasp_ext.strategies import SteeringLoss
 
 SPACE = CellSpace("steer", ("none", "skip_connect", "conv_1x1"), ("skip_connect", "avg_pool_3x3"), nodes=1)
 DENSE = torch.rand(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -57,7 +57,7 @@ class Case:
         return lambda gates: cross_entropy(self.net(self.x[half], gates), self.y[half])
 
     def steering(self):
-        return SteeringLoss(self.net, self.optimizer, self.loss(1), self.loss(0))
+        return BatchLoss(self.net, self.optimizer, self.loss(1), self.loss(0))
 
     def exact(self, gates):
         """Loss and gradient through the virtual step itself, by autograd."""
@@ -150,7 +150,7 @@ def test_an_error_in_any_pass_leaves_weights_and_statistics_as_they_were(call):
         return loss
 
     with pytest.raises(MemoryError):
-        SteeringLoss(case.net, case.optimizer, failing(1), failing(0)).unrolled_gradient(Gates(DENSE))
+        BatchLoss(case.net, case.optimizer, failing(1), failing(0)).unrolled_gradient(Gates(DENSE))
     assert calls == call
     assert_same(before, case.net.state_dict())
 
@@ -159,14 +159,14 @@ def test_a_loss_that_does_not_depend_on_the_weights_has_no_curvature():
     case = Case(Mixture(0.0), (5,))
     coefficients = torch.arange(12, dtype=torch.float64).reshape(4, 3)
     steer = lambda gates: (gates.weight * coefficients).sum() + 0 * case.loss(1)(gates)  # noqa: E731
-    _, gradient = SteeringLoss(case.net, case.optimizer, steer, case.loss(0)).unrolled_gradient(Gates(DENSE))
+    _, gradient = BatchLoss(case.net, case.optimizer, steer, case.loss(0)).unrolled_gradient(Gates(DENSE))
     assert torch.equal(gradient, coefficients)
 
 
 def test_the_steering_loss_is_what_strategies_ask_for():
     case = Case(Mixture(0.0), (5,))
-    assert isinstance(case.steering(), UnrolledLossFn)
-    assert not isinstance(case.loss(1), UnrolledLossFn)
+    assert isinstance(case.steering(), SteeringLoss)
+    assert not isinstance(case.loss(1), SteeringLoss)
     assert torch.equal(case.steering()(Gates(DENSE)), case.loss(1)(Gates(DENSE)))
 
 

@@ -69,6 +69,13 @@ def test_what_is_no_finite_number_leaves_a_gap(missing):
     assert [len(line) for line in series(history_svg(rows))] == [2, 2]
 
 
+def test_a_column_that_some_epochs_lack_is_one_line():
+    rows = [{"epoch": e, "train_loss": 1.0, **({"test_mae": e / 8} if e % 2 else {})} for e in range(1, 6)]
+    drawing = history_svg(rows)
+    assert "Mae" in words(drawing)
+    assert [len(line) for line in series(drawing)] == [5, 3]
+
+
 def test_a_single_epoch_is_a_dot():
     drawing = history_svg([{"loss": 0.0}])
     assert len(list(ElementTree.fromstring(drawing).iter(f"{SVG}circle"))) == 1
@@ -84,5 +91,7 @@ def test_all_texts_of_a_panel_lie_on_different_places():
 
 @pytest.mark.parametrize("rows", [[], [{}], [{"epoch": 1, "loss": "none"}], [{"seconds": 3.0}]])
 def test_a_history_with_nothing_to_draw_is_refused(rows):
-    with pytest.raises(ValueError, match="expected numbers in columns named after loss, accuracy, entropy"):
+    with pytest.raises(
+        ValueError, match="expected numbers in columns such as train_loss, val_<metric> or entropy"
+    ):
         history_svg(rows)

@@ -90,7 +90,7 @@ class Unrolled:
         return self._loss(gates)
 
     def unrolled_gradient(self, gates: Gates) -> tuple[Tensor, Tensor]:
-        return strategies.matrix.gates_gradient(self._loss, gates)
+        return strategies.gradients.gates_gradient(self._loss, gates)
 
 
 def optimizer_gradient(search, loss_fn) -> Tensor:

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""The batches of one part of the data, each run from where the one before ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from nasp_ext.arch.gates import Gates
+from nasp_ext.checks import shown
+from nasp_ext.tasks.base import Outcome, Task
+
+
+class Stream:
+    """Runs batches and carries the state of a task from one to the next: None, or say a hidden state.
+
+    A batch may be run at many gates. Every run of it starts from the same state, and the first one says where
+    the next batch goes on.
+    """
+
+    def __init__(self, task: Task, network: nn.Module) -> None:
+        self._task, self._network = task, network
+        self.state: Any = None
+        self._left: Any = None
+        self._ran = False
+
+    def advance(self) -> None:
+        """What is run from here on is the next batch."""
+        if self._ran:
+            self.state, self._left, self._ran = self._left, None, False
+
+    def run(self, batch: Any, gates: Gates | None = None, *, keep: bool = True) -> Outcome:
+        """Run the present batch; one that is not kept leaves no state."""
+        outcome = self._task.run(self._network, batch, gates, self.state)
+        if keep and not self._ran:
+            self._left, self._ran = _detached(outcome.state), True
+        return outcome
+
+    def state_after(self) -> Any:
+        """The state that the next batch starts from, for a checkpoint."""
+        return self._left if self._ran else self.state
+
+    def restore(self, state: Any, device: torch.device) -> None:
+        """Go on from what ``state_after`` was."""
+        self.state = pytree.tree_map(
+            lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, state
+        )
+        self._left, self._ran = None, False
+
+
+def check_state(found: Any, name: str) -> None:
+    """Raise ValueError unless a state of a checkpoint holds nothing but finite tensors, numbers and None."""
+    for leaf in pytree.tree_leaves(found):
+        number = isinstance(leaf, int | float | Tensor)
+        if leaf is not None and not (number and bool(torch.as_tensor(leaf).isfinite().all())):
+            raise ValueError(f"expected {name} to hold finite tensors and numbers, found {shown(leaf)}")
+
+
+def _detached(state: Any) -> Any:
+    if state is None:
+        return None
+    return pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, state)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""What a new task touches: a folder below tasks/, and its test. Nothing else knows images by name."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import nasp_ext
+
+PACKAGE = Path(nasp_ext.__file__).parents[0]
+IMAGES = ("ImageData", "ClassificationTask", "accuracy", "tasks.images", "cross_entropy", "SearchBatches")
+# Who is about images: the front door, commands that print accuracies, experiments of papers on images.
+ABOUT_IMAGES = {
+    "__init__.py",
+    "cli.py",
+    "commands/compare.py",
+    "commands/results.py",
+    "engine/build.py",
+    "reproduce/asm_stability.py",
+    "reproduce/nasp_eta.py",
+    "reproduce/nasp_stability.py",
+}
+
+
+def names_in(source: str) -> Iterator[str]:
+    """The names, attributes, imports and strings of a file, docstrings left out."""
+    tree = ast.parse(source)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docs = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.arg | ast.alias):
+            yield node.arg if isinstance(node, ast.arg) else node.name
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docs:
+            yield node.value
+
+
+def naming_images(folder: Path) -> set[str]:
+    """The files outside tasks/images that name what only images have."""
+    found = set()
+    for file in folder.rglob("*.py"):
+        inside = file.relative_to(folder).as_posix()
+        named = (word in name for name in names_in(file.read_text()) for word in IMAGES)
+        if not inside.startswith("tasks/images/") and any(named):
+            found.add(inside)
+    return found
+
+
+def test_images_are_named_in_their_folder_alone():
+    assert naming_images(PACKAGE) <= ABOUT_IMAGES
+
+
+def test_the_search_for_names_finds_them_wherever_they_stand(tmp_path):
+    lines = {
+        "a.py": "from nasp_ext.tasks.images import load",
+        "b.py": "def f(x: ImageData): pass",
+        "c.py": "line = {'val_accuracy': 1}",
+        "d.py": "result.test_accuracy",
+        "e.py": "import nasp_ext.tasks.images.task",
+        "f.py": '"""Of accuracy."""\ndef g():\n    """ImageData"""\n    return 1',
+        "tasks/images/g.py": "accuracy = 1",
+    }
+    for name, line in lines.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(line)
+    assert naming_images(tmp_path) == {"a.py", "b.py", "c.py", "d.py", "e.py"}
