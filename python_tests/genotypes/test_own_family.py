@@ -3,6 +3,7 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from torch import nn
 
 import nasp_ext
-from nasp_ext.arch import AnyGenotype, Family, family_named, register_family
+from nasp_ext import families as folder
+from nasp_ext.arch import AnyGenotype, Family, families, family_named, register_family
 from nasp_ext.arch import family as table
 from nasp_ext.engine import read_genotype
 from nasp_ext.families.genotypes import genotype_from_json, genotype_from_text, write_drawings
@@ -149,6 +151,15 @@ def test_its_genotype_is_drawn_as_it_says(tmp_path):
     (path,) = write_drawings(Waves(("sine", "relu")), tmp_path)
     assert path == tmp_path / "waves.svg"
     assert path.read_text() == "<svg>sine + relu</svg>"
+
+
+def test_every_folder_of_families_registers_one_by_being_there():
+    folders = {
+        path.name for path in Path(folder.__file__).parent.iterdir() if (path / "__init__.py").is_file()
+    }
+    registered = {type(found).__module__ for found in families()} - {__name__}
+    assert {name.split(".")[2] for name in registered} == folders
+    assert all(found.space.kind == found.kind for found in families())
 
 
 def test_a_kind_that_is_unknown_or_taken_is_refused():
