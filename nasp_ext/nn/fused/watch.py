@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import repeat
+from itertools import chain, repeat
 from operator import getitem, is_, itemgetter
 from typing import Any
 
@@ -72,15 +72,18 @@ class Watch:
         self._tensors, self._names = [held for held, _ in tensors], [name for _, name in tensors]
         self._absent = [held[name] is None for held, name in tensors]
 
-    def __add__(self, other: Watch) -> Watch:
-        both = Watch()
-        for name, mine in vars(self).items():
-            theirs = getattr(other, name)
-            if isinstance(mine, dict):
-                setattr(both, name, {kind: mine[kind] + theirs[kind] for kind in mine})
+    @staticmethod
+    def of_all(parts: Iterable[Watch]) -> Watch:
+        """All parts as one."""
+        whole, parts = Watch(), list(parts)
+        for name, value in vars(whole).items():
+            values = [getattr(part, name) for part in parts]
+            if isinstance(value, dict):
+                for kind, items in value.items():
+                    items.extend(chain.from_iterable([of_kind[kind] for of_kind in values]))
             else:
-                setattr(both, name, mine + theirs)
-        return both
+                value.extend(chain.from_iterable(values))
+        return whole
 
     def holds(self) -> bool:
         """Whether everything is as it was."""
