@@ -44,8 +44,10 @@ def _empty() -> Lists:
 
 
 def _append(to: Lists, more: Lists) -> None:
-    for items, new in zip(to, more, strict=True):
-        items += new
+    to.program.extend(more.program)
+    to.weights.extend(more.weights)
+    to.statistics.extend(more.statistics)
+    to.numbers.extend(more.numbers)
 
 
 def encode_option(option: Option[Any]) -> Lists:
