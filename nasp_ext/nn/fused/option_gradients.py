@@ -21,7 +21,8 @@ def gates_gradient(
     states = [state for state, known in enumerate(dots) if known.numel()]
     nodes = [node for node, known in enumerate(sums) if known.numel()]
     parts = [dots[state] for state in states]
-    entries = [entry for state in states for entry in form.sources().entries[state]]
+    of_state = form.sources().entries
+    entries = [entry for state in states for entry in of_state[state]]
     if nodes:
         ran = [form.chosen[i] for node in nodes for i in form.of_node[node]]
         values = _active_dots(ran, torch.cat([sums[node] for node in nodes]), parameters)
