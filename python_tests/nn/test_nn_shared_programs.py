@@ -8,7 +8,7 @@ import torch
 from nn_drawn import random_gates
 from nn_fused import compared, images, shuffled
 
-from nasp_ext.arch.gates import Gates
+from nasp_ext.arch.gates import MIXED, Gates
 from nasp_ext.arch.registry import space
 from nasp_ext.families.networks import supernet
 from nasp_ext.nn.fused import forms, plan
@@ -72,19 +72,20 @@ def test_new_selection_is_written_once_for_equal_cells(net, written):
 
 
 def one_cell_at_rest(net):
-    net.cells[1].eval()
+    net.cells[2].eval()
 
 
 def one_option_at_rest(net):
-    net.cells[1]._ops[0]._ops[4].eval()
+    net.cells[2]._ops[0]._ops[4].eval()  # it runs
 
 
 def another_momentum(net):
-    net.cells[4]._ops[1]._ops[5].op[3].momentum = 0.5
+    for norm in (m for m in net.cells[4].modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        norm.momentum = 0.5
 
 
 def another_epsilon(net):
-    for norm in (m for m in net.cells[7].modules() if isinstance(m, torch.nn.BatchNorm2d)):
+    for norm in (m for m in net.cells[3].modules() if isinstance(m, torch.nn.BatchNorm2d)):
         norm.eps = 0.3
 
 
@@ -94,28 +95,47 @@ def statistics_left_alone(net):
 
 
 def without_statistics(net):
-    for norm in (m for m in net.cells[0].modules() if isinstance(m, torch.nn.BatchNorm2d)):
+    for norm in (m for m in net.cells[2].modules() if isinstance(m, torch.nn.BatchNorm2d)):
         norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+
+
+def at_rest_without_statistics(net):
+    without_statistics(net.eval())
 
 
 CHANGES = [
     *(one_cell_at_rest, one_option_at_rest, another_momentum, another_epsilon),
-    *(statistics_left_alone, without_statistics),
+    *(statistics_left_alone, without_statistics, at_rest_without_statistics),
 ]
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("before", [True, False], ids=["changed first", "run first"])
-def test_cell_that_differs_runs_as_its_plain_modules(net, change, before, fused_runs):
+@pytest.mark.parametrize("learn", [True, False], ids=["gates learn", "gates are fixed"])
+def test_cell_that_differs_runs_as_its_plain_modules(change, learn, fused_runs):
     def changed(net, x, weight):
-        if not before:
-            with torch.no_grad():
-                call(net, x, weight)
+        with torch.no_grad():
+            call(net, x, weight)
         change(net)
         return call(net, x, weight)
 
-    compared(net, changed, [images(2, 3, 8, 8), gates(1).weight.requires_grad_()])
-    assert fused_runs.count("cell") == 8 * (1 if before else 2)
+    net = shuffled(supernet(DARTS, 2, 5, 4))  # cells 1 and 3, 2 and 4 are equal
+    compared(net, changed, [images(2, 3, 8, 8), gates(1).weight.requires_grad_(learn)])
+    assert fused_runs.count("cell") == 2 * len(net.cells)
+
+
+def test_edge_in_front_of_a_mixed_one_or_a_selected_one_has_its_own_gradient():
+    """Among the edges out of a state, a mixed one is not counted."""
+    net = shuffled(supernet(DARTS, 2, 3, 4))
+    one = random_gates(DARTS, torch.Generator().manual_seed(3), edges=None)
+    mixed = (MIXED, *one.active[1:])
+
+    def both(net, x, weight, dense):
+        return net(x, Gates(weight, one.active, True)) + net(x, Gates(dense, mixed))
+
+    dense = one.weight.clone()
+    dense[0] = torch.rand(8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    inputs = [images(2, 3, 8, 8), one.weight.requires_grad_(), dense.requires_grad_()]
+    compared(net, both, inputs)
 
 
 def test_more_selections_than_are_remembered_run_as_plain_modules(monkeypatch):
