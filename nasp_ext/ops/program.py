@@ -13,11 +13,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from nasp_ext.ops.program_values import (
     Block,
     CellProgram,
-    Edge,
     Geometry,
     Norm,
     Option,
     Pool,
+    ProgramEdge,
     SourceOption,
     StateSource,
     T,
@@ -89,7 +89,7 @@ def last_affine(option: Option[Any], end: int) -> int | None:
 
 
 def join_cell(
-    nodes: int, concat: Sequence[int], preprocess: Iterable[Lists | None], edges: Sequence[Edge]
+    nodes: int, concat: Sequence[int], preprocess: Iterable[Lists | None], edges: Sequence[ProgramEdge]
 ) -> Lists:
     """The lists of a cell from those of its options, which the edges hold in their place."""
     chains = list(preprocess)
@@ -163,7 +163,7 @@ def decode_cell(
     concat = tuple(reader.number() for _ in range(length))
     preprocess = tuple(reader.option() if reader.number() else None for _ in range(inputs))
     edges = tuple(
-        Edge(reader.number(), reader.number(), bool(reader.number()), reader.option())
+        ProgramEdge(reader.number(), reader.number(), bool(reader.number()), reader.option())
         for _ in range(reader.count())
     )
     reader.check_end()
@@ -205,7 +205,7 @@ def _taken(items: Iterator[Item]) -> Item:
     raise ValueError("expected more items in the lists of a program, as it says; found their end")
 
 
-def _check_states(inputs: int, nodes: int, concat: Sequence[int], edges: Sequence[Edge]) -> None:
+def _check_states(inputs: int, nodes: int, concat: Sequence[int], edges: Sequence[ProgramEdge]) -> None:
     states = range(inputs, inputs + nodes)
     if len(set(concat)) < len(concat) or any(state not in states for state in concat):
         raise ValueError(f"expected different nodes in concat, found {concat}")

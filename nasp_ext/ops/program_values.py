@@ -118,7 +118,7 @@ class Option(Generic[T]):
         return [part.norm for part in ((self.pool,) if self.pool is not None else self.chain)]
 
 
-class Edge(NamedTuple):
+class ProgramEdge(NamedTuple):
     """An option that runs from state ``source`` into a node; mixed: with others between the two."""
 
     node: int
@@ -139,7 +139,7 @@ class CellProgram(Generic[T]):
     nodes: int
     concat: tuple[int, ...]
     preprocess: tuple[Option[T] | None, ...]
-    edges: tuple[Edge, ...]
+    edges: tuple[ProgramEdge, ...]
 
     def numbers_of(self, node: int) -> list[int]:
         """Of the edges into a node."""

@@ -9,11 +9,11 @@ from nasp_ext.ops.program import encode_cell, encode_source, encode_sources
 from nasp_ext.ops.program_values import (
     Block,
     CellProgram,
-    Edge,
     Geometry,
     Norm,
     Option,
     Pool,
+    ProgramEdge,
     SourceOption,
     StateSource,
 )
@@ -72,9 +72,9 @@ def cell_sample(channels):
     before = Option(chain=(Block(Geometry(), None, (first,), True, moving_norm(channels)),))
     block = replace(separable(channels).chain[0], products=(last,))
     edges = (
-        Edge(0, 0, False, Option(chain=(block,))),
-        Edge(1, 0, True, Option()),
-        Edge(1, 1, True, max_pool(channels)),
+        ProgramEdge(0, 0, False, Option(chain=(block,))),
+        ProgramEdge(1, 0, True, Option()),
+        ProgramEdge(1, 1, True, max_pool(channels)),
     )
     return CellProgram(nodes=2, concat=(1, 2), preprocess=(before,), edges=edges)
 

@@ -9,7 +9,7 @@ from ops_programs_drawn import drawn_block, drawn_option
 from torch import Tensor
 
 from nasp_ext.ops.program import Lists, encode_cell, encode_sources
-from nasp_ext.ops.program_values import CellProgram, Edge, Option, SourceOption, StateSource
+from nasp_ext.ops.program_values import CellProgram, Option, ProgramEdge, SourceOption, StateSource
 
 
 @dataclass
@@ -49,7 +49,7 @@ def cells(draw) -> DrawnCell:
         chain = (drawn_block(draw, numbers, kind, given, channels, 1),)
         preprocess.append(Option(chain=chain) if before else None)
     edges = [
-        Edge(node, source, draw(st.booleans()), drawn_option(draw, numbers, channels, channels, 1))
+        ProgramEdge(node, source, draw(st.booleans()), drawn_option(draw, numbers, channels, channels, 1))
         for node in range(nodes)
         for source in draw(st.lists(st.integers(0, inputs + node - 1), max_size=3))
     ]

@@ -14,7 +14,7 @@ from ops_cells_drawn import cells
 from nasp_ext import ops
 from nasp_ext.ops import reference
 from nasp_ext.ops.program import encode_cell, encode_sources
-from nasp_ext.ops.program_values import CellProgram, Edge, Option, Pool, StateSource
+from nasp_ext.ops.program_values import CellProgram, Option, Pool, ProgramEdge, StateSource
 
 
 @pytest.mark.parametrize("isa", SETS)
@@ -47,7 +47,7 @@ def test_cell_equals_the_reference(isa, drawn, assert_near):
 def test_cell_of_a_skip_and_a_pool_by_hand():
     """One input, a node that adds its skip and its 3×3 average, and a second node without edges."""
     x = torch.arange(16.0).view(1, 1, 4, 4)
-    edges = (Edge(0, 0, False, Option()), Edge(0, 0, False, Option(Pool(False, 3, 1, None))))
+    edges = (ProgramEdge(0, 0, False, Option()), ProgramEdge(0, 0, False, Option(Pool(False, 3, 1, None))))
     cell = CellProgram(nodes=2, concat=(1, 2), preprocess=(None,), edges=edges)
     program, *lists = encode_cell(cell)
     out, *kept = ops.cell_forward([x], program, *lists, None, [1, 4, 4])
@@ -94,7 +94,7 @@ FORWARD = {
     "a pool in front of an input": (1, with_program(preprocess=(POOL,)), "a chain in front of"),
     "an edge from the node itself": (
         1,
-        with_program(edges=leading_back(Edge(0, 1, True, Option()))),
+        with_program(edges=leading_back(ProgramEdge(0, 1, True, Option()))),
         "from states before them, found 1 -> 0",
     ),
     "more than its edges": (1, lambda p: [*p, 0], "to end after its edges"),

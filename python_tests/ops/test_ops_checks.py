@@ -17,11 +17,11 @@ from nasp_ext.ops.program import encode_cell, encode_source
 from nasp_ext.ops.program_values import (
     Block,
     CellProgram,
-    Edge,
     Geometry,
     Norm,
     Option,
     Pool,
+    ProgramEdge,
     SourceOption,
 )
 
@@ -137,7 +137,7 @@ def test_dots_over_no_images_are_refused():
 def test_cell_of_no_images_is_refused_where_it_needs_a_batch(batch, text):
     """A pool with running statistics, in evaluation (0) and in training (1)."""
     norm = Norm(bool(batch), bool(batch), 1e-5, 0.1, None, (row(4), row(4)), torch.tensor(0))
-    edges = (Edge(0, 0, False, Option(Pool(True, 3, 1, norm))),)
+    edges = (ProgramEdge(0, 0, False, Option(Pool(True, 3, 1, norm))),)
     cell = CellProgram(nodes=1, concat=(1,), preprocess=(None,), edges=edges)
     call = [NO_IMAGES], *encode_cell(cell), None, [4, 5, 5]
     if text is None:

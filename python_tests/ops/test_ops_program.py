@@ -22,11 +22,11 @@ from nasp_ext.ops.program import (
 from nasp_ext.ops.program_values import (
     Block,
     CellProgram,
-    Edge,
     Geometry,
     Norm,
     Option,
     Pool,
+    ProgramEdge,
     SourceOption,
     StateSource,
 )
@@ -39,7 +39,7 @@ CELL = CellProgram(
     nodes=2,
     concat=(3, 2),
     preprocess=(None, Option(chain=(SEPARABLE, HALVES))),
-    edges=(Edge(0, 1, False, Option()), Edge(1, 2, True, Option(Pool(True, 3, 2, MOVING)))),
+    edges=(ProgramEdge(0, 1, False, Option()), ProgramEdge(1, 2, True, Option(Pool(True, 3, 2, MOVING)))),
 )
 # The protocol of csrc/cell/cell.h and csrc/cell/option.h, the one place where its numbers stand bare.
 NUMBERS = [
@@ -83,7 +83,7 @@ def test_native_operators_read_what_is_written():
     moving = [pooled.running_mean.clone(), pooled.running_var.clone(), torch.tensor(0)]
     behind = Norm(True, True, pooled.eps, 0.1, None, (moving[0], moving[1]), moving[2])
     block = Block(Geometry(5, 3, 2, 1, 4, 2, 2, 1), None, (conv.weight.detach(),), True, stored)
-    edges = (Edge(0, 0, True, Option(Pool(True, 3, 2, behind))), Edge(1, 1, False, Option()))
+    edges = (ProgramEdge(0, 0, True, Option(Pool(True, 3, 2, behind))), ProgramEdge(1, 1, False, Option()))
     cell = CellProgram(2, (2, 1), (Option(chain=(block,)),), edges)
     with torch.no_grad():
         out, *_ = ops.cell_forward([x], *encode_cell(cell), None, [6, 5, 5])
@@ -129,7 +129,7 @@ def programs(draw) -> CellProgram:
         for node in range(nodes)
         for source in draw(st.lists(st.integers(0, inputs + node - 1), max_size=2))
     ]
-    edges = tuple(Edge(*end, draw(st.booleans()), draw(OPTIONS)) for end in ends)
+    edges = tuple(ProgramEdge(*end, draw(st.booleans()), draw(OPTIONS)) for end in ends)
     return CellProgram(nodes, tuple(concat), tuple(preprocess), edges)
 
 
@@ -188,7 +188,7 @@ DAMAGED = {
     "too many nodes": (encode_cell(CellProgram(4097, (1,), (None,), ())), "1 to 4096 nodes, found 4097"),
     "an input in the output": (encode_cell(CellProgram(1, (0,), (None,), ())), "different nodes in concat"),
     "an edge that leads back": (
-        encode_cell(CellProgram(1, (1,), (None,), (Edge(0, 1, False, Option()),))),
+        encode_cell(CellProgram(1, (1,), (None,), (ProgramEdge(0, 1, False, Option()),))),
         "from states before",
     ),
     "three products": (

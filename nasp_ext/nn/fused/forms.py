@@ -26,7 +26,7 @@ from nasp_ext.ops.program import (
     join_sources,
     last_affine,
 )
-from nasp_ext.ops.program_values import Edge, SourceOption
+from nasp_ext.ops.program_values import ProgramEdge, SourceOption
 
 SELECTIONS_KEPT = 64
 Entry = tuple[int, int]  # row of the gates, option
@@ -185,7 +185,7 @@ class ActiveForm:
                 place += len(encoded.weights)
                 self.of_node[node].append(len(chosen))
                 chosen.append(Chosen(position, row, number, last_affine(runs, place)))
-                edges.append(Edge(node, source, mixed, encoded))
+                edges.append(ProgramEdge(node, source, mixed, encoded))
                 self.norms += candidates[number].norms
         self.chosen = tuple(chosen)
         self.modes = tuple([form.modes[i] for i in self.norms])
