@@ -205,7 +205,7 @@ class MixedOp(nn.Module):
 
     def _fused(self, plan: CellPlan, x: Tensor, weights: Tensor, active: int, unit: bool) -> Tensor:
         row = weights.unsqueeze(0)
-        empty = not plan.selection((active,)).chosen
+        empty = not plan.active((active,)).form.chosen
         return run_cell(
             plan,
             (x,),

@@ -239,8 +239,7 @@ def source_dots(
     Args:
         x: (N, C, H, W), the node; grads: of the loss with respect to the node at the end of each edge, all of
             one shape.
-        program, weights, statistics, numbers: the options, as csrc/source/program.h describes them and
-            ``nasp_ext.nn`` writes them.
+        program, weights, statistics, numbers: the options, as ``ops.program.encode_source`` writes them.
     Returns: (options,), in the dtype of x.
     Raises:  ValueError: for a program that does not fit its tensors.
     """

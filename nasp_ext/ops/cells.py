@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A whole cell in one native call, forward and backward; see ``blocks``, whose operators it is made of.
 
-The lists that describe a cell are written by ``nn.fused.encoding``; csrc/cell/cell.h says how they are
-read and what ``kept`` holds.
+``ops.program`` writes the lists that describe a cell; csrc/cell/cell.h says what ``kept`` holds.
 """
 
 from collections.abc import Sequence
@@ -13,11 +12,11 @@ from torch import Tensor
 from nasp_ext import _C as _C  # registers torch.ops.nasp_ext
 from nasp_ext.ops import blocks
 from nasp_ext.ops._native import mark_moved, register_fake
-from nasp_ext.ops.reference.cell import Cell
+from nasp_ext.ops.reference.cell import CellInterpreter
 
 _CELL_FORWARD = torch.ops.nasp_ext.cell_forward.default
 _CELL_BACKWARD = torch.ops.nasp_ext.cell_backward.default
-_FAKE = Cell(blocks)  # on fake tensors the operators of a cell are fake as well
+_FAKE = CellInterpreter(blocks)  # on fake tensors the operators of a cell are fake as well
 
 
 def cell_forward(

@@ -116,7 +116,7 @@ def record_flops(operator: Any, arguments: Sequence[Any]) -> None:
     with _RecordFunctionFast(f"nasp_ext: FLOPs of {name}"):
         for convolution in COUNTED[name](*arguments).forward:
             shapes = [torch.empty(size, device="meta") for size in (convolution.images, convolution.weight)]
-            around = [list(convolution.geometry[i : i + 2]) for i in (0, 2, 4)]
+            around = map(list, convolution.geometry.around)
             with _RecordFunctionFast("aten::conv2d", (*shapes, None, *around, convolution.groups)):
                 pass
 

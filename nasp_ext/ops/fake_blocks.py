@@ -8,10 +8,10 @@ from torch import Tensor
 
 from nasp_ext import _C as _C  # registers torch.ops.nasp_ext
 from nasp_ext.ops._native import register_fake
-from nasp_ext.ops.reference.lists import options_of
+from nasp_ext.ops.program import decode_source
+from nasp_ext.ops.program_values import Geometry
 
 _NORM_ROWS = 5
-_GEOMETRY = 8
 
 
 def _fake_block_forward(
@@ -24,17 +24,15 @@ def _fake_block_forward(
     norm: bool,
     *parts: Any,
 ) -> tuple[Tensor, Tensor]:
-    if len(geometry) != _GEOMETRY or min(*geometry[:4], *geometry[6:]) < 1 or min(geometry[4:6]) < 0:
+    if len(geometry) != len(Geometry._fields) or not Geometry(*geometry).exists():
         raise ValueError(
             f"expected 8 numbers in geometry: sizes >= 1 but for the padding, >= 0; found {geometry}"
         )
     _check_images(x)
-    kernel, stride, padding, dilation = (geometry[i : i + 2] for i in range(0, _GEOMETRY, 2))
-    sizes = [
-        (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)
-    ]
     channels = sum(product.shape[0] for product in products)
-    return _fake_images(x, channels, *sizes), x.new_empty((_NORM_ROWS if norm else 0, channels))
+    return _fake_images(x, channels, *Geometry(*geometry).size(x.shape)), x.new_empty(
+        (_NORM_ROWS if norm else 0, channels)
+    )
 
 
 def _fake_block_backward(
@@ -93,8 +91,8 @@ def _fake_change(*arguments: Any) -> None:
     return None
 
 
-def _fake_dots(x: Tensor, grads: list[Tensor], program: list[int], *rest: Any) -> Tensor:
-    return x.new_empty((options_of(program),))
+def _fake_dots(x: Tensor, grads: list[Tensor], *lists: Any) -> Tensor:
+    return x.new_empty((len(decode_source(*lists)),))
 
 
 def _fake_new_images(like: Tensor, size: list[int]) -> Tensor:

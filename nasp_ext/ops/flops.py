@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from nasp_ext.ops.reference.lists import Option, Program, Reader, cut
+from nasp_ext.ops.program import decode_cell, decode_source, decode_sources
+from nasp_ext.ops.program_values import CellProgram, Geometry, Option, SourceOption
 
 Shape = tuple[int, ...]  # (N, C, H, W)
 
@@ -21,25 +22,17 @@ Shape = tuple[int, ...]  # (N, C, H, W)
 class Convolution:
     """One run of a convolution.
 
-    Args:
-        images: (N, C, H, W); weight: (O, C / groups, kh, kw).
-        geometry: stride, padding, dilation, each height before width.
+    Args:    images: (N, C, H, W); weight: (O, C / groups, kh, kw).
     """
 
     images: Shape
     weight: Shape
-    geometry: Shape
+    geometry: Geometry
     groups: int = 1
 
     def out(self) -> Shape:
         """(N, O, H', W')."""
-        stride, padding, dilation = (self.geometry[i : i + 2] for i in (0, 2, 4))
-        sizes = [
-            (self.images[2 + i] + 2 * padding[i] - dilation[i] * (self.weight[2 + i] - 1) - 1) // stride[i]
-            + 1
-            for i in (0, 1)
-        ]
-        return (self.images[0], self.weight[0], *sizes)
+        return (self.images[0], self.weight[0], *self.geometry.size(self.images))
 
     def flops(self) -> int:
         """Also of the gradient of its images, and of its weight: each pairs the same numbers."""
@@ -74,17 +67,17 @@ def block_convolutions(
     images: Sequence[int], depthwise: Tensor | None, products: Sequence[Tensor], geometry: Sequence[int]
 ) -> list[Convolution]:
     """Those of a block: the depthwise one and its product, a plain one, or the two of a FactorizedReduce."""
-    around = tuple(geometry[2:])
+    around = Geometry(*geometry)
     if depthwise is None:
         return [Convolution(tuple(images), tuple(product.shape), around) for product in products]
     first = Convolution(tuple(images), tuple(depthwise.shape), around, groups=depthwise.shape[0])
-    return [first, *(Convolution(first.out(), tuple(p.shape), (1, 1, 0, 0, 1, 1)) for p in products)]
+    return [first, *(Convolution(first.out(), tuple(p.shape), Geometry()) for p in products)]
 
 
-def _option_blocks(option: Option, images: Shape) -> tuple[list[list[Convolution]], Shape]:
+def _option_blocks(option: Option[Tensor], images: Shape) -> tuple[list[list[Convolution]], Shape]:
     """The convolutions of each block of an option, and the shape of its output."""
     if option.pool is not None:
-        stride = option.pool[2]
+        stride = option.pool.stride
         return [], (*images[:2], *((size - 1) // stride + 1 for size in images[2:]))
     blocks = []
     for block in option.chain:
@@ -104,7 +97,7 @@ class _CellShapes:
     Args:    empty: the shape of a node into which no edge runs.
     """
 
-    def __init__(self, cell: Program, inputs: Sequence[Tensor], empty: Shape) -> None:
+    def __init__(self, cell: CellProgram[Tensor], inputs: Sequence[Tensor], empty: Shape) -> None:
         self.states: list[Shape] = []
         self.of_input: list[list[list[Convolution]]] = []
         for option, x in zip(cell.preprocess, inputs, strict=True):
@@ -148,13 +141,10 @@ def source_dots(
     statistics: Any,
     numbers: Sequence[float],
 ) -> Work:
-    return Work(_source_convolutions(tuple(x.shape), program, weights, numbers))
+    return Work(_source_convolutions(tuple(x.shape), decode_source(program, weights, None, numbers)))
 
 
-def _source_convolutions(
-    state: Shape, program: Sequence[int], weights: Sequence[Tensor], numbers: Sequence[float]
-) -> list[Convolution]:
-    options = Reader(program, weights, None, numbers).options()
+def _source_convolutions(state: Shape, options: Sequence[SourceOption]) -> list[Convolution]:
     return [c for _, option in options for c in _flat(_option_blocks(option, state)[0])]
 
 
@@ -167,7 +157,7 @@ def cell_forward(
     factors: Any,
     size: Sequence[int],
 ) -> Work:
-    cell = Reader(program, weights, None, numbers).program()
+    cell = decode_cell(program, weights, None, numbers)
     shapes = _CellShapes(cell, inputs, (len(inputs[0]), *size))
     return Work([c for blocks in (*shapes.of_input, *shapes.of_edge) for c in _flat(blocks)])
 
@@ -189,10 +179,10 @@ def cell_backward(
     source_numbers: Sequence[float],
 ) -> Work:
     """As csrc/cell/cell_backward.h goes: from the last node to the first, then the inputs."""
-    cell = Reader(program, weights, None, numbers).program()
+    cell = decode_cell(program, weights, None, numbers)
     batch, channels, *size = grad.shape
     shapes = _CellShapes(cell, inputs, (batch, channels // len(cell.concat), *size))
-    of_sources = cut(sources, (source_weights, source_statistics, source_numbers))
+    of_sources = decode_sources(sources, source_weights, source_statistics, source_numbers)
     known, first = set(cell.concat), len(inputs)  # states of which there is a gradient
     wanted = {
         i
@@ -203,9 +193,9 @@ def cell_backward(
     work = Work()
     for state in reversed(range(first + cell.nodes)):
         if of_sources:
-            nodes, own, own_weights, _, own_numbers = of_sources[state]
+            nodes, options = of_sources[state]
             if known & {first + node for node in nodes}:
-                work.add(_source_convolutions(shapes.states[state], own, own_weights, own_numbers))
+                work.add(_source_convolutions(shapes.states[state], options))
         if state not in known:
             continue
         for i in cell.numbers_of(state - first):

@@ -33,7 +33,7 @@ def to(device: torch.device, value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Block:
+class BlockCase:
     """A block of one kind: see ``ops.block_forward``. ``out``: channels of each product, None = as many."""
 
     name: str
@@ -84,17 +84,17 @@ class Block:
         return (grad, factor, sums, z, norm, True, x, in_norm, depthwise, products, geometry, relu, weights)
 
 
-def blocks() -> list[Block]:
+def blocks() -> list[BlockCase]:
     """Every kind of block, at sizes that fill no tile."""
     return [
-        Block("sep3", (3, 3), depthwise=True),
-        Block("sep5_stride2", (5, 5), stride=2, depthwise=True, out=7),
-        Block("dil5", (5, 5), dilation=2, depthwise=True, shapes=((3, 16, 8, 8),)),
-        Block("dil7_stride2", (7, 7), stride=2, dilation=2, depthwise=True, shapes=((1, 3, 9, 10),)),
-        Block("pointwise", (1, 1), out=24, shapes=((2, 70, 8, 9), (3, 5, 1, 1))),
-        Block("factorized", (1, 1), stride=2, parts=2, out=9, shapes=((2, 6, 7, 8), (1, 65, 4, 4))),
-        Block("plain3", (3, 3), out=20, shapes=((2, 3, 12, 11),)),
-        Block("plain3_stride2", (3, 3), stride=2),
-        Block("plain1x3", (1, 3), shapes=((2, 8, 3, 17),)),
-        Block("plain3x1_stride2", (3, 1), stride=2, shapes=((2, 8, 9, 4),)),
+        BlockCase("sep3", (3, 3), depthwise=True),
+        BlockCase("sep5_stride2", (5, 5), stride=2, depthwise=True, out=7),
+        BlockCase("dil5", (5, 5), dilation=2, depthwise=True, shapes=((3, 16, 8, 8),)),
+        BlockCase("dil7_stride2", (7, 7), stride=2, dilation=2, depthwise=True, shapes=((1, 3, 9, 10),)),
+        BlockCase("pointwise", (1, 1), out=24, shapes=((2, 70, 8, 9), (3, 5, 1, 1))),
+        BlockCase("factorized", (1, 1), stride=2, parts=2, out=9, shapes=((2, 6, 7, 8), (1, 65, 4, 4))),
+        BlockCase("plain3", (3, 3), out=20, shapes=((2, 3, 12, 11),)),
+        BlockCase("plain3_stride2", (3, 3), stride=2),
+        BlockCase("plain1x3", (1, 3), shapes=((2, 8, 3, 17),)),
+        BlockCase("plain3x1_stride2", (3, 1), stride=2, shapes=((2, 8, 9, 4),)),
     ]

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from block_cases import CPU, Block, blocks, images, to
+from block_cases import CPU, BlockCase, blocks, images, to
 from torch import Tensor
 
 from nasp_ext import ops
+from nasp_ext.ops.program_values import Geometry
 
 Close = Callable[[Tensor, Tensor, torch.dtype], None]
 DTYPES = [torch.float32, torch.float64]
@@ -21,7 +22,7 @@ DTYPES = [torch.float32, torch.float64]
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("block", blocks(), ids=str)
 def test_block_forward_is_that_of_the_cpu(
-    device: torch.device, close: Close, block: Block, dtype: torch.dtype
+    device: torch.device, close: Close, block: BlockCase, dtype: torch.dtype
 ) -> None:
     for shape in block.shapes:
         for chained, statistics in ((False, "batch"), (True, "batch"), (True, "running"), (False, "none")):
@@ -35,7 +36,7 @@ def test_block_forward_is_that_of_the_cpu(
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("block", blocks(), ids=str)
 def test_block_backward_is_that_of_the_cpu(
-    device: torch.device, monkeypatch: pytest.MonkeyPatch, close: Close, block: Block, dtype: torch.dtype
+    device: torch.device, monkeypatch: pytest.MonkeyPatch, close: Close, block: BlockCase, dtype: torch.dtype
 ) -> None:
     for shape in block.shapes:
         for chained, factors, weights, out, base in (
@@ -76,7 +77,7 @@ def test_statistics_of_a_channel_far_from_zero_are_exact(device: torch.device, c
     """A variance from plain sums of squares would lose all its digits."""
     x = 1000 + images(3, 4, 9, 9)
     weight = torch.eye(4).view(4, 4, 1, 1)
-    arguments = (x, None, None, [weight], [1, 1, 1, 1, 0, 0, 1, 1], False)
+    arguments = (x, None, None, [weight], Geometry(), False)
     _, norm = ops.block_forward(*to(device, arguments))
     close(norm[1], x.double().var((0, 2, 3), unbiased=False).float(), x.dtype)
 
@@ -85,7 +86,7 @@ def test_nan_stays_in_its_channel_and_image(device: torch.device) -> None:
     x = images(2, 3, 4, 4)
     x[1, 2, 0, 0] = float("nan")
     weight = torch.eye(3).view(3, 3, 1, 1)
-    z, norm = ops.block_forward(*to(device, (x, None, None, [weight], [1, 1, 1, 1, 0, 0, 1, 1], True)))
+    z, norm = ops.block_forward(*to(device, (x, None, None, [weight], Geometry(), True)))
     assert z[0].isfinite().all()
     assert z[1, :, 0, 0].isnan().all()
     assert z.isnan().sum() == 3
@@ -96,11 +97,11 @@ def test_bad_blocks_raise_what_they_raise_on_the_cpu(device: torch.device) -> No
     x, weight = images(2, 3, 4, 4).to(device), torch.rand(4, 3, 1, 1, device=device)
     call: Callable[..., Any] = ops.block_forward
     with pytest.raises(ValueError, match="channels_last"):
-        call(x.contiguous(), None, None, [weight], [1, 1, 1, 1, 0, 0, 1, 1], True)
+        call(x.contiguous(), None, None, [weight], Geometry(), True)
     with pytest.raises(ValueError, match="8 numbers in geometry"):
         call(x, None, None, [weight], [1, 1, 1, 1], True)
     with pytest.raises(ValueError, match="float32 or float64"):
-        call(x.half(), None, None, [weight.half()], [1, 1, 1, 1, 0, 0, 1, 1], True)
+        call(x.half(), None, None, [weight.half()], Geometry(), True)
 
 
 @pytest.mark.cuda

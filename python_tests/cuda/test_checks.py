@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from nasp_ext import ops
+from nasp_ext.ops.program_values import Geometry
 
-POINTWISE = [1, 1, 1, 1, 0, 0, 1, 1]
-DEPTHWISE = [3, 3, 1, 1, 1, 1, 1, 1]
+POINTWISE, DEPTHWISE = Geometry(), Geometry.square(3, padding=1)
 
 
 def images(device, count, channels):

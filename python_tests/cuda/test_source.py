@@ -11,71 +11,71 @@ from typing import Any
 
 import pytest
 import torch
-from block_cases import CPU, Block, Shape, images, to
+from block_cases import CPU, BlockCase, Shape, images, to
 from torch import Tensor
 
 from nasp_ext import ops
+from nasp_ext.ops.program import encode_source
+from nasp_ext.ops.program_values import Block, Geometry, Norm, Option, Pool, SourceOption
 
 Close = Callable[[Tensor, Tensor, torch.dtype], None]
-SEP3 = Block("sep3", (3, 3), depthwise=True)
-DIL5 = Block("dil5", (5, 5), dilation=2, depthwise=True)
-PLAIN = Block("plain3", (3, 3))
-POINTWISE = Block("pointwise", (1, 1))
-REDUCTION = Block("factorized", (1, 1), stride=2, parts=2)
-SEP3_REDUCTION = Block("sep3_stride2", (3, 3), stride=2, depthwise=True)
+SEP3 = BlockCase("sep3", (3, 3), depthwise=True)
+DIL5 = BlockCase("dil5", (5, 5), dilation=2, depthwise=True)
+PLAIN = BlockCase("plain3", (3, 3))
+POINTWISE = BlockCase("pointwise", (1, 1))
+REDUCTION = BlockCase("factorized", (1, 1), stride=2, parts=2)
+SEP3_REDUCTION = BlockCase("sep3_stride2", (3, 3), stride=2, depthwise=True)
 
 
 @dataclass
-class Program:
-    """The flat lists of csrc/program/source_program.h, for edges of ``channels``."""
+class SourceProgram:
+    """Options of edges of ``channels``."""
 
     dtype: torch.dtype
     channels: int
-    ints: list[int] = field(default_factory=list)
-    weights: list[Tensor] = field(default_factory=list)
-    statistics: list[Tensor] = field(default_factory=list)
-    numbers: list[float] = field(default_factory=list)
+    options: list[SourceOption] = field(default_factory=list)
 
-    def norm(self, kind: str) -> None:
+    def norm(self, kind: str) -> Norm[Tensor] | None:
         """``kind``: none, batch, moving, affine (and moving), running."""
-        self.ints += [kind != "none", kind == "affine", kind != "running", kind in ("moving", "affine")]
         if kind == "none":
-            return
+            return None
+        affine, running, moves = None, None, kind in ("moving", "affine")
         if kind == "affine":
-            self.weights += [torch.randn(self.channels, dtype=self.dtype) for _ in range(2)]
+            affine = self._row(), self._row()
         if kind != "batch":
-            self.statistics += [torch.randn(self.channels, dtype=self.dtype)]
-            self.statistics += [torch.rand(self.channels, dtype=self.dtype) + 0.1]
-        if kind in ("moving", "affine"):
-            self.statistics += [torch.tensor(3)]
-        self.numbers += [1e-5, 0.1]
+            running = self._row(), torch.rand(self.channels, dtype=self.dtype) + 0.1
+        batches = torch.tensor(3) if moves else None
+        return Norm(kind != "running", moves, 1e-5, 0.1, affine, running, batches)
+
+    def _row(self) -> Tensor:
+        return torch.randn(self.channels, dtype=self.dtype)
 
     def identity(self, edge: int) -> None:
-        self.ints += [edge, 0]
+        self.options.append(SourceOption(edge, Option()))
 
     def pool(self, edge: int, largest: bool, stride: int, norm: str) -> None:
-        self.ints += [edge, 1, largest, 3, stride]
-        self.norm(norm)
+        self.options.append(SourceOption(edge, Option(Pool(largest, 3, stride, self.norm(norm)))))
 
-    def chain(self, edge: int, blocks: list[tuple[Block, str]]) -> None:
-        self.ints += [edge, 2, len(blocks)]
+    def chain(self, edge: int, blocks: list[tuple[BlockCase, str]]) -> None:
+        chain = []
         for block, norm in blocks:
             channels = self.channels // block.parts
-            depthwise, products = Block(**{**vars(block), "out": channels}).weights(self.channels, self.dtype)
-            self.ints += [depthwise is not None, block.parts, *block.geometry(), 1]
-            self.weights += products if depthwise is None else [depthwise, *products]
-            self.norm(norm)
-
-    def arguments(self) -> tuple[list[int], list[Tensor], list[Tensor], list[float]]:
-        return [int(i) for i in self.ints], self.weights, self.statistics, self.numbers
+            narrow = BlockCase(**{**vars(block), "out": channels})
+            depthwise, products = narrow.weights(self.channels, self.dtype)
+            geometry = Geometry(*block.geometry())
+            chain.append(Block(geometry, depthwise, tuple(products), True, self.norm(norm)))
+        self.options.append(SourceOption(edge, Option(chain=tuple(chain))))
 
 
-def check(device: torch.device, close: Close, program: Program, shape: Shape, grads: list[Tensor]) -> None:
+def check(
+    device: torch.device, close: Close, program: SourceProgram, shape: Shape, grads: list[Tensor]
+) -> None:
     x = images(*shape, dtype=program.dtype)
-    lists, moved = program.arguments(), [s.to(device, copy=True) for s in program.statistics]
-    dots = ops.source_dots(*to(device, (x, grads, *lists[:2])), moved, lists[3])
+    lists = encode_source(program.options)
+    moved = [s.to(device, copy=True) for s in lists.statistics]
+    dots = ops.source_dots(*to(device, (x, grads, *lists[:2])), moved, lists.numbers)
     close(dots, CPU.source_dots(x, grads, *lists), program.dtype)
-    for actual, expected in zip(moved, program.statistics, strict=True):
+    for actual, expected in zip(moved, lists.statistics, strict=True):
         if expected.dtype == torch.int64:
             assert torch.equal(actual.cpu(), expected)
         else:
@@ -86,7 +86,7 @@ def check(device: torch.device, close: Close, program: Program, shape: Shape, gr
 def test_options_of_a_node_give_the_dots_of_the_cpu(
     device: torch.device, close: Close, dtype: torch.dtype
 ) -> None:
-    program = Program(dtype, 6)
+    program = SourceProgram(dtype, 6)
     program.identity(0)
     for edge in range(2):
         program.pool(edge, True, 1, "moving")
@@ -102,7 +102,7 @@ def test_options_of_a_node_give_the_dots_of_the_cpu(
 def test_options_that_reduce_give_the_dots_of_the_cpu(
     device: torch.device, close: Close, dtype: torch.dtype
 ) -> None:
-    program = Program(dtype, 34)
+    program = SourceProgram(dtype, 34)
     program.pool(0, True, 2, "batch")
     program.chain(0, [(REDUCTION, "moving")])
     program.chain(0, [(SEP3_REDUCTION, "affine"), (SEP3, "running")])
@@ -110,7 +110,7 @@ def test_options_that_reduce_give_the_dots_of_the_cpu(
 
 
 def test_more_options_than_fit_a_launch_give_the_dots_of_the_cpu(device: torch.device, close: Close) -> None:
-    program = Program(torch.float64, 2)
+    program = SourceProgram(torch.float64, 2)
     for edge in range(6):
         program.identity(edge)
         program.pool(edge, edge % 2 == 0, 1, "moving")
@@ -121,7 +121,7 @@ def test_more_options_than_fit_a_launch_give_the_dots_of_the_cpu(device: torch.d
 
 def test_a_node_takes_six_launches(emulator: ctypes.CDLL) -> None:
     """Four edges with the options of the darts space, of which one runs on each edge."""
-    program = Program(torch.float32, 4)
+    program = SourceProgram(torch.float32, 4)
     for edge in range(4):
         for largest in (True, False):
             program.pool(edge, largest, 1, "moving")
@@ -132,13 +132,13 @@ def test_a_node_takes_six_launches(emulator: ctypes.CDLL) -> None:
     grads = [images(1, 4, 4, 4) for _ in range(4)]
     call: Any = torch.ops.nasp_emulated.source_dots
     before = emulator.nasp_launches()
-    call(images(1, 4, 4, 4), grads, *program.arguments())
+    call(images(1, 4, 4, 4), grads, *encode_source(program.options))
     assert emulator.nasp_launches() - before == 6
 
 
 def test_an_empty_batch_and_a_wrong_program_raise(device: torch.device) -> None:
     x = images(2, 3, 4, 4).to(device)
     with pytest.raises(ValueError, match="at least one image"):
-        ops.source_dots(x[:0], [x[:0]], [0, 0], [], [], [])
+        ops.source_dots(x[:0], [x[:0]], *encode_source([SourceOption(0, Option())]))
     with pytest.raises(ValueError, match=r"a gradient in 0\.\.0"):
-        ops.source_dots(x, [x], [1, 0], [], [], [])
+        ops.source_dots(x, [x], *encode_source([SourceOption(1, Option())]))

@@ -18,6 +18,7 @@ from nasp_ext.arch.registry import space
 from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.networks import derived_network, supernet
 from nasp_ext.nn import MixedOp
+from nasp_ext.ops.program_values import Geometry
 from nasp_ext.optim import NASP
 
 # PyTorch's own jvp compiles its decompositions by torch.jit.script, which it says is old.
@@ -167,9 +168,8 @@ def test_sums_have_tangents_and_are_mapped_over():
 
 def test_operators_without_derivatives_refuse_tangents_and_batches():
     x, weight = images(1, 2, 4, 4).to(memory_format=torch.channels_last), images(2, 2, 1, 1)
-    geometry = [1, 1, 1, 1, 0, 0, 1, 1]
     for call in (
-        lambda x: ops.block_forward(x, None, None, [weight], geometry, False)[0],
+        lambda x: ops.block_forward(x, None, None, [weight], Geometry(), False)[0],
         lambda x: ops.pool_forward(x, True, 3, 1)[0],
     ):
         with pytest.raises(RuntimeError, match=r"no gradient|neither a forward-mode derivative"):

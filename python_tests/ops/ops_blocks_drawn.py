@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nasp_ext.ops import reference
+from nasp_ext.ops.program import Lists
 
 BEST = torch.ops.nasp_ext.instruction_set(-1)
 NAMES = ("any processor", "AVX2", "AVX-512")
@@ -94,13 +95,15 @@ def up(value):
     """The same in float64 and memory of its own: the twins' side of a comparison."""
     if isinstance(value, Tensor):
         return value.double().clone() if value.is_floating_point() else value.clone()
+    if isinstance(value, Lists):
+        return Lists(*map(up, value))
     if isinstance(value, list | tuple):
         return type(value)(up(item) for item in value)
     return value
 
 
 @dataclass(frozen=True)
-class Block:
+class BlockCall:
     """The arguments that forward and backward of a block share."""
 
     x: Tensor
@@ -113,14 +116,14 @@ class Block:
     def arguments(self):
         return self.x, self.in_norm, self.depthwise, self.products, self.geometry, self.relu
 
-    def magnitudes(self) -> "Block":
+    def magnitudes(self) -> "BlockCall":
         """The same in float64 with every number replaced by its magnitude."""
         x, in_norm, depthwise, products, geometry, relu = up(self.arguments())
         if in_norm is not None:
             x = x * in_norm[3].view(-1, 1, 1) + in_norm[4].view(-1, 1, 1)
         active = torch.where(x <= 0, 0.0, x) if relu else x.abs()
         taps = None if depthwise is None else depthwise.abs()
-        return Block(active, None, taps, [p.abs() for p in products], geometry, False)
+        return BlockCall(active, None, taps, [p.abs() for p in products], geometry, False)
 
 
 DTYPES = st.sampled_from([torch.float32, torch.float64])
@@ -130,7 +133,7 @@ KINDS = ["depthwise", "depthwise", "1x1", "3x3", "1x3", "3x1", "reduce"]
 
 
 @st.composite
-def blocks(draw, sizes=SIZES, kinds=KINDS) -> tuple[Block, Numbers]:
+def blocks(draw, sizes=SIZES, kinds=KINDS) -> tuple[BlockCall, Numbers]:
     batch, channels, height, width = draw(sizes)
     numbers = Numbers(draw(SEEDS), draw(DTYPES), draw(st.booleans()))
     kind, stride, dilation = draw(st.sampled_from(kinds)), draw(st.sampled_from([1, 1, 2])), 1
@@ -149,7 +152,7 @@ def blocks(draw, sizes=SIZES, kinds=KINDS) -> tuple[Block, Numbers]:
     geometry = (*kernel, *strides, *padding, dilation, dilation)
     in_norm = numbers.norm(channels) if draw(st.booleans()) else None
     x = numbers.images(batch, channels, height, width)
-    return Block(x, in_norm, depthwise, products, geometry, draw(st.booleans())), numbers
+    return BlockCall(x, in_norm, depthwise, products, geometry, draw(st.booleans())), numbers
 
 
 @st.composite
@@ -214,7 +217,7 @@ def copied(out: Tensor | None, base: Tensor | None) -> tuple[Tensor | None, Tens
     return twin, twin if base is out else up(base)
 
 
-def with_magnitude(block: Block, given: Behind) -> list[Tensor]:
+def with_magnitude(block: BlockCall, given: Behind) -> list[Tensor]:
     """The largest sums of magnitudes in each gradient: of x, of the depthwise and product weights."""
     terms, arguments = block.magnitudes(), given.magnitudes()
     out = torch.empty_like(terms.x)

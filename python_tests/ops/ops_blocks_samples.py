@@ -1,11 +1,26 @@
 # SPDX-License-Identifier: MIT
 """One call of every fused operator, small and fixed: name -> arguments of torch.ops.nasp_ext.<name>."""
 
+from dataclasses import replace
+
 import torch
 
-IDENTITY = [1, 1, 1, 1, 0, 0, 1, 1]
-DEPTHWISE = [3, 3, 1, 1, 1, 1, 1, 1]
-REDUCE = [1, 1, 2, 2, 0, 0, 1, 1]
+from nasp_ext.ops.program import encode_cell, encode_source, encode_sources
+from nasp_ext.ops.program_values import (
+    Block,
+    CellProgram,
+    Geometry,
+    Norm,
+    Option,
+    Pool,
+    ProgramEdge,
+    SourceOption,
+    StateSource,
+)
+
+IDENTITY, DEPTHWISE, REDUCE = map(
+    list, (Geometry(), Geometry.square(3, padding=1), Geometry.square(stride=2))
+)
 NO_PARTS = (None, None, None, None)
 
 
@@ -27,43 +42,61 @@ def running(channels):
     return [row(channels), row(channels), torch.tensor(0)]
 
 
-def chain_program(channels, updates):
-    """Separable: depthwise, 1×1, BN; then the skip and the max pool with a BN of the same edge."""
-    bn = [1, 0, 1, int(updates)]
-    chain = [0, 2, 1, 1, 1, *DEPTHWISE, 1, *bn]
-    weights = [images(channels, 1, 3, 3).contiguous(), images(channels, channels, 1, 1).contiguous()]
-    statistics = [*running(channels), *running(channels)] if updates else []
-    return [*chain, 0, 0, 0, 1, 1, 3, 1, *bn], weights, statistics, [1e-5, 0.1, 1e-5, 0.1]
+def moving_norm(channels, moves=True):
+    """A BN without affine weights in training mode."""
+    mean, var, batches = running(channels) if moves else (None, None, None)
+    return Norm(True, moves, 1e-5, 0.1, None, (mean, var) if moves else None, batches)
 
 
-def cell_program(channels):
+def separable(channels, moves=True):
+    """Depthwise, 1×1, BN."""
+    depthwise, product = images(channels, 1, 3, 3), images(channels, channels, 1, 1)
+    weights = depthwise.contiguous(), (product.contiguous(),)
+    return Option(chain=(Block(Geometry(*DEPTHWISE), *weights, True, moving_norm(channels, moves)),))
+
+
+def max_pool(channels, moves=True):
+    return Option(Pool(True, 3, 1, moving_norm(channels, moves)))
+
+
+def source_options(channels, moves):
+    """A separable block, a skip and a max pool with a BN, all of one edge."""
+    return tuple(
+        SourceOption(0, o) for o in (separable(channels, moves), Option(), max_pool(channels, moves))
+    )
+
+
+def cell_sample(channels):
     """One input behind a 1×1 block; a node of a separable edge, a second of the mixture of skip and pool."""
-    bn = [1, 0, 1, 1]
-    program = [1, 2, 2, 1, 2, 1, 2, 1, 0, 1, *IDENTITY, 1, *bn]
-    program += [3, 0, 0, 0, 2, 1, 1, 1, *DEPTHWISE, 1, *bn, 1, 0, 1, 0, 1, 1, 1, 1, 1, 3, 1, *bn]
-    weights = [images(channels, channels, 1, 1, seed=seed).contiguous() for seed in (1, 2)]
-    weights.insert(1, images(channels, 1, 3, 3).contiguous())
-    return program, weights, [s for _ in range(3) for s in running(channels)], [1e-5, 0.1] * 3
+    first, last = (images(channels, channels, 1, 1, seed=seed).contiguous() for seed in (1, 2))
+    before = Option(chain=(Block(Geometry(), None, (first,), True, moving_norm(channels)),))
+    block = replace(separable(channels).chain[0], products=(last,))
+    edges = (
+        ProgramEdge(0, 0, False, Option(chain=(block,))),
+        ProgramEdge(1, 0, True, Option()),
+        ProgramEdge(1, 1, True, max_pool(channels)),
+    )
+    return CellProgram(nodes=2, concat=(1, 2), preprocess=(before,), edges=edges)
 
 
 def cell_samples(x, grad):
     """Forward, and the backward of what it keeps."""
     channels, factors = x.shape[1], torch.stack([row(len(x), seed) for seed in range(3)])
     gates = row(3)[:, None].expand(3, len(x)).contiguous()
-    program, weights, statistics, numbers = cell_program(channels)
-    forward = [x], program, weights, statistics, numbers
-    kept = torch.ops.nasp_ext.cell_forward(*forward, factors, [channels, *x.shape[2:]])
-    chain, dots_weights, dots_statistics, dots_numbers = chain_program(channels, updates=True)
-    sources = [1, len(chain), 2, 6, 4, 0, *chain, *[0] * 10]
+    lists = encode_cell(cell_sample(channels))
+    kept = torch.ops.nasp_ext.cell_forward([x], *lists, factors, [channels, *x.shape[2:]])
+    empty = StateSource((), ())
+    sources = encode_sources([StateSource((0,), source_options(channels, True)), empty, empty])
     behind = torch.cat([grad, grad], 1).to(memory_format=torch.channels_last), [x], kept
-    rest = program, weights, numbers
+    rest = lists.program, lists.weights, lists.numbers
+    nothing = encode_cell(CellProgram(nodes=1, concat=(1,), preprocess=(None,), edges=()))
     return {
         "cell_forward": [
-            (*forward, factors, [channels, *x.shape[2:]]),
-            ([x], [1, 1, 1, 1, 0, 0], [], [], [], None, [3, 4, 5]),
+            ([x], *lists, factors, [channels, *x.shape[2:]]),
+            ([x], *nothing, None, [3, 4, 5]),
         ],
         "cell_backward": [
-            (*behind, *rest, gates, True, True, [1], sources, dots_weights, dots_statistics, dots_numbers),
+            (*behind, *rest, gates, True, True, [1], *sources),
             (*behind, *rest, None, False, False, [1], [], [], [], []),
         ],
     }
@@ -82,7 +115,6 @@ def samples(batch=2, channels=4, size=5):
     none, no_sums = x.new_empty(0, 0), sums.new_empty(2, 0)
     behind = (grad, row(batch), sums, z, norm(channels), True)
     factors = torch.stack([row(batch), row(batch)])
-    program, weights, statistics, numbers = chain_program(channels, updates=True)
     # The first call of an operator does most of what it can do.
     return {
         "block_forward": [
@@ -141,8 +173,8 @@ def samples(batch=2, channels=4, size=5):
             (*([one, one.clone()] for one in running(channels)), [norm(channels)] * 2, [9, 9], [0.1, 0.2])
         ],
         "source_dots": [
-            (x, [grad], program, weights, statistics, numbers),
-            (x, [grad], *chain_program(channels, updates=False)),
+            (x, [grad], *encode_source(source_options(channels, True))),
+            (x, [grad], *encode_source(source_options(channels, False))),
         ],
         **cell_samples(x, grad),
     }

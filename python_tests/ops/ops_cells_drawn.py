@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Hypothesis strategies for whole cells, written from csrc/program/cell_program.h and cell_sources.h."""
+"""Hypothesis strategies for whole cells, and for the options of cells that do not run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import torch
 from hypothesis import strategies as st
 from ops_blocks_drawn import DTYPES, SEEDS, Numbers
-from ops_programs_drawn import Program
+from ops_programs_drawn import drawn_block, drawn_option
 from torch import Tensor
+
+from nasp_ext.ops.program import Lists, encode_cell, encode_sources
+from nasp_ext.ops.program_values import CellProgram, Option, ProgramEdge, SourceOption, StateSource
 
 
 @dataclass
@@ -15,22 +17,19 @@ class DrawnCell:
     """The arguments of ``cell_forward``, and those that ``cell_backward`` has besides."""
 
     inputs: list[Tensor]
-    cell: Program
+    numbers: Numbers
+    cell: Lists
     factors: Tensor | None
     size: list[int]
-    concat: list[int]
     flags: tuple[bool, bool, list[int]]  # weighted, need_weights, need_inputs
-    sources: list[int] = field(default_factory=list)
-    source: Program | None = None
+    sources: Lists
 
     def forward(self):
-        c = self.cell
-        return (self.inputs, c.program, c.weights, c.statistics, c.floats, self.factors, self.size)
+        return (self.inputs, *self.cell, self.factors, self.size)
 
     def backward(self, grad: Tensor, kept: list[Tensor]):
-        c, s = self.cell, self.source
-        lists = ([], [], [], []) if s is None else (self.sources, s.weights, s.statistics, s.floats)
-        return (grad, self.inputs, kept, c.program, c.weights, c.floats, self.factors, *self.flags, *lists)
+        program, weights, _, floats = self.cell
+        return (grad, self.inputs, kept, program, weights, floats, self.factors, *self.flags, *self.sources)
 
 
 @st.composite
@@ -41,47 +40,38 @@ def cells(draw) -> DrawnCell:
     inputs, nodes = draw(st.integers(1, 2)), draw(st.integers(1, 3))
     states = range(inputs, inputs + nodes)
     concat = draw(st.lists(st.sampled_from(states), min_size=1, max_size=nodes, unique=True))
-    cell = Program(torch.empty(0), [], numbers)
-    cell.program += [inputs, nodes, len(concat), *concat]
-    images = []
+    images, preprocess = [], []
     for _ in range(inputs):
         before = draw(st.booleans())
-        cell.program.append(int(before))
         given = draw(st.integers(1, 20)) if before else channels
         images.append(numbers.images(batch, given, height, width))
-        if before:
-            cell.program += [2, 1]
-            cell.block(draw, draw(st.sampled_from(["1x1", "3x3"])), given, channels, 1)
+        kind = draw(st.sampled_from(["1x1", "3x3"]))
+        chain = (drawn_block(draw, numbers, kind, given, channels, 1),)
+        preprocess.append(Option(chain=chain) if before else None)
     edges = [
-        (node, source)
+        ProgramEdge(node, source, draw(st.booleans()), drawn_option(draw, numbers, channels, channels, 1))
         for node in range(nodes)
         for source in draw(st.lists(st.integers(0, inputs + node - 1), max_size=3))
     ]
-    cell.program.append(len(edges))
-    for node, source in edges:
-        cell.program += [node, source]
-        cell.option(draw, draw(st.integers(0, 1)), channels, channels, 1)  # the number: mixed or not
     factors = numbers.normal(len(edges), batch) if edges and draw(st.booleans()) else None
     flags = (draw(st.booleans()), draw(st.booleans()), [draw(st.integers(0, 1)) for _ in range(inputs)])
     if flags[0] and factors is not None:  # gates: a number for each edge
         factors = factors[:, :1].expand(-1, batch).contiguous()
-    drawn = DrawnCell(images, cell, factors, [channels, height, width], concat, flags)
-    if draw(st.booleans()):
-        _sources(draw, drawn, inputs, nodes, channels)
-    return drawn
+    cell = encode_cell(CellProgram(nodes, tuple(concat), tuple(preprocess), tuple(edges)))
+    sources = _sources(draw, numbers, inputs, nodes, channels) if draw(st.booleans()) else []
+    size = [channels, height, width]
+    return DrawnCell(images, numbers, cell, factors, size, flags, encode_sources(sources))
 
 
-def _sources(draw, drawn: DrawnCell, inputs: int, nodes: int, channels: int) -> None:
-    drawn.source = Program(torch.empty(0), [], drawn.cell.numbers)
+def _sources(draw, numbers: Numbers, inputs: int, nodes: int, channels: int) -> list[StateSource]:
+    found = []
     for state in range(inputs + nodes):
         behind = list(range(max(0, state - inputs + 1), nodes))
         to = draw(st.lists(st.sampled_from(behind), max_size=2)) if behind else []
-        own = Program(torch.empty(0), [], drawn.cell.numbers)
-        for edge in range(len(to)):
-            for _ in range(draw(st.integers(1, 2))):
-                own.option(draw, edge, channels, channels, 1)
-        counts = [len(to), len(own.program), len(own.weights), len(own.statistics), len(own.floats)]
-        drawn.sources += [*counts, *to, *own.program]
-        drawn.source.weights += own.weights
-        drawn.source.statistics += own.statistics
-        drawn.source.floats += own.floats
+        options = [
+            SourceOption(edge, drawn_option(draw, numbers, channels, channels, 1))
+            for edge in range(len(to))
+            for _ in range(draw(st.integers(1, 2)))
+        ]
+        found.append(StateSource(tuple(to), tuple(options)))
+    return found

@@ -96,7 +96,7 @@ def cell_forward(data: Any) -> Arguments:
 def cell_backward(data: Any) -> Arguments:
     drawn = data.draw(cells())
     kept = ops.cell_forward(*drawn.forward())
-    grad = drawn.cell.numbers.normal(*kept[0].shape).to(memory_format=torch.channels_last)
+    grad = drawn.numbers.normal(*kept[0].shape).to(memory_format=torch.channels_last)
     return drawn.backward(grad, kept)
 
 

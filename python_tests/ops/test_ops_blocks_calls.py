@@ -2,14 +2,17 @@
 """Fused operators as they are called: no gradient, versions, threads, accuracy far from 0, refusals."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
-from ops_blocks_drawn import SETS, instruction_set, threads
-from ops_blocks_samples import IDENTITY, called, chain_program, images, samples
+from ops_blocks_drawn import SETS, instruction_set, threads, up
+from ops_blocks_samples import IDENTITY, called, images, samples, source_options
 
 from nasp_ext import ops
 from nasp_ext.ops import reference
+from nasp_ext.ops.program import encode_source
+from nasp_ext.ops.program_values import Option, SourceOption
 
 NAMES = sorted(samples())
 CHANGED = {
@@ -99,13 +102,13 @@ def test_variance_of_channels_far_from_zero_is_accurate(operator, isa):
 @pytest.mark.parametrize("isa", SETS)
 def test_dots_of_channels_far_from_zero_are_accurate(isa):
     x, grad = far_from_zero(3, 20, 17, 13), images(3, 20, 17, 13)
-    program, weights, _, numbers = chain_program(20, updates=False)
-    program[18], weights[0][:, :, :, :] = 0, torch.eye(9)[4].view(3, 3)  # depthwise: the pixel itself
-    weights[1] = torch.eye(20).view(20, 20, 1, 1)
+    (_, separable), *others = source_options(20, moves=False)
+    pixel = torch.eye(9)[4].view(3, 3).expand(20, 1, 3, 3).contiguous()  # depthwise: the pixel itself
+    block = replace(separable.chain[0], depthwise=pixel, products=(torch.eye(20).view(20, 20, 1, 1),))
+    lists = encode_source([SourceOption(0, Option(chain=(block,))), *others])
     with instruction_set(isa):
-        found = ops.source_dots(x, [grad], program, weights, [], numbers)
-    wide = [weight.double() for weight in weights]
-    expected = reference.source_dots(x.double(), [grad.double()], program, wide, [], numbers)
+        found = ops.source_dots(x, [grad], *lists)
+    expected = reference.source_dots(x.double(), [grad.double()], *up(lists))
     size = (grad.abs().double().sum(), (grad * x).abs().double().sum(), grad.abs().double().sum())
     for one, two, scale in zip(found, expected, size, strict=True):
         assert abs(one.double() - two) <= 1e-6 * scale

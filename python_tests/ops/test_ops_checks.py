@@ -13,6 +13,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nasp_ext import ops
 from nasp_ext.ops import reference
+from nasp_ext.ops.program import encode_cell, encode_source
+from nasp_ext.ops.program_values import (
+    Block,
+    CellProgram,
+    Geometry,
+    Norm,
+    Option,
+    Pool,
+    ProgramEdge,
+    SourceOption,
+)
 
 ONE_DEVICE = "expected all tensors on one device, found cpu and meta"
 
@@ -119,15 +130,16 @@ def test_sums_over_no_images_are_zero():
 
 def test_dots_over_no_images_are_refused():
     with pytest.raises(ValueError, match="source_dots: expected at least one image, found none"):
-        ops.source_dots(NO_IMAGES, [NO_IMAGES], [0, 0], [], [], [])
+        ops.source_dots(NO_IMAGES, [NO_IMAGES], *encode_source([SourceOption(0, Option())]))
 
 
 @pytest.mark.parametrize("batch, text", [(1, "more than 1 value per channel"), (0, None)])
 def test_cell_of_no_images_is_refused_where_it_needs_a_batch(batch, text):
     """A pool with running statistics, in evaluation (0) and in training (1)."""
-    program = [1, 1, 1, 1, 0, 1, 0, 0, 0, 1, 1, 3, 1, 1, 0, batch, batch]
-    statistics = [row(4), row(4), torch.tensor(0)][: 2 + batch]
-    call = [NO_IMAGES], program, [], statistics, [1e-5, 0.1], None, [4, 5, 5]
+    norm = Norm(bool(batch), bool(batch), 1e-5, 0.1, None, (row(4), row(4)), torch.tensor(0))
+    edges = (ProgramEdge(0, 0, False, Option(Pool(True, 3, 1, norm))),)
+    cell = CellProgram(nodes=1, concat=(1,), preprocess=(None,), edges=edges)
+    call = [NO_IMAGES], *encode_cell(cell), None, [4, 5, 5]
     if text is None:
         torch.testing.assert_close(ops.cell_forward(*call), reference.cell_forward(*call))
         return
@@ -218,7 +230,7 @@ def test_sources_that_go_on_are_refused():
 @pytest.mark.parametrize("nodes", [2**40, 2**62, -1, 0])
 def test_absurd_number_of_nodes_is_refused(nodes):
     with pytest.raises(ValueError, match="1 to 4096 nodes"):
-        ops.cell_forward([X], [1, nodes, 1, 1, 0, 0], [], [], [], None, [4, 5, 5])
+        ops.cell_forward([X], *encode_cell(CellProgram(nodes, (1,), (None,), ())), None, [4, 5, 5])
 
 
 def test_output_in_the_memory_of_an_input_is_refused():
@@ -270,10 +282,11 @@ def test_none_for_a_tensor_is_refused():
 
 def test_factorized_reduce_with_one_weight_is_refused_in_a_program():
     """Two parts announced, one weight given."""
-    program = [0, 2, 1, 0, 2, *REDUCE, 1, 0, 0, 0, 0]
-    grad = images(2, 4, 3, 3)
+    weight, grad = images(2, 4, 1, 1).contiguous(), images(2, 4, 3, 3)
+    option = Option(chain=(Block(Geometry(*REDUCE), None, (weight, weight), True, None),))
+    program, weights, *rest = encode_source([SourceOption(0, option)])
     with pytest.raises(ValueError, match="expected more weights than 1"):
-        ops.source_dots(X, [grad], program, [images(2, 4, 1, 1).contiguous()], [], [])
+        ops.source_dots(X, [grad], program, weights[:1], *rest)
 
 
 def test_mean_without_variance_is_refused():

@@ -2,6 +2,7 @@
 """source_dots: against its twin over drawn programs, and what it refuses."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from ops_programs_drawn import programs
 
 from nasp_ext import ops
 from nasp_ext.ops import reference
+from nasp_ext.ops.program import encode_source
+from nasp_ext.ops.program_values import Block, Geometry, Norm, Option, SourceOption
 
 
 @pytest.mark.parametrize("isa", SETS)
@@ -28,13 +31,17 @@ def test_source_dots_equal_the_reference(isa, drawn, assert_near):
         assert_near(found, wanted, x.dtype)
 
 
-def block_program():
-    """A 1×1 block whose BN moves its statistics, and a skip."""
-    geometry = [1, 1, 1, 1, 0, 0, 1, 1]
-    program = [0, 2, 1, 0, 1, *geometry, 1, 1, 0, 1, 1, 0, 0]
+def block_option(**changes):
+    norm = Norm(True, True, 1e-5, 0.1, None, (torch.zeros(3), torch.ones(3)), torch.tensor(0))
+    block = Block(Geometry(), None, (torch.eye(3).view(3, 3, 1, 1),), True, norm)
+    return Option(chain=(replace(block, **changes),))
+
+
+def block_program(*options):
+    """A 1×1 block whose BN moves its statistics, and a skip, if no others are given."""
     x = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
-    statistics = [torch.zeros(3), torch.ones(3), torch.tensor(0)]
-    return [x, [torch.ones_like(x)], program, [torch.eye(3).view(3, 3, 1, 1)], statistics, [1e-5, 0.1]]
+    options = options or (SourceOption(0, block_option()), SourceOption(0, Option()))
+    return [x, [torch.ones_like(x)], *encode_source(options)]
 
 
 def test_dots_of_a_hand_written_program():
@@ -55,9 +62,10 @@ def without(index, place):
     return arguments
 
 
-def changed(place, value):
+def with_program(program):
+    """With numbers that no value encodes to."""
     arguments = block_program()
-    arguments[2][place] = value
+    arguments[2] = program
     return arguments
 
 
@@ -66,9 +74,9 @@ CASES = {
     "a statistic too few": (without(4, 2), "expected more statistics than 2"),
     "a number too few": (without(5, 1), "expected more numbers than 1"),
     "a program that ends early": (without(2, -1), "expected more entries in the program than 19"),
-    "an edge that does not exist": (changed(0, 1), r"gradient in 0\.\.0, found 1"),
-    "a kind that does not exist": (changed(1, 3), r"kind in 0\.\.2, found 3"),
-    "no blocks": (changed(2, 0), "at least one block"),
+    "an edge that does not exist": (block_program(SourceOption(1, Option())), r"gradient in 0\.\.0, found 1"),
+    "a kind that does not exist": (with_program([0, 3]), r"kind in 0\.\.2, found 3"),
+    "no blocks": (with_program([0, 2, 0]), "at least one block"),
     "a weight that nothing reads": (
         [*block_program()[:3], [torch.eye(3).view(3, 3, 1, 1)] * 2, *block_program()[4:]],
         "found 1, 0 and 0 left over",

@@ -11,7 +11,7 @@ from nasp_ext.families.cells.drawing import cell_svg
 from nasp_ext.families.cells.genotype import Genotype
 from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.genotypes import write_drawings
-from nasp_ext.plots.layout import crossings, layout
+from nasp_ext.plots.arrangement import arrange, crossings
 
 SVG = "{http://www.w3.org/2000/svg}"
 OPERATIONS = ("sep_conv_3x3", "max_pool_3x3", "skip_connect", "conv_3x1_1x3")
@@ -189,7 +189,7 @@ def test_a_cell_of_one_input_is_drawn_alone(tmp_path):
 
 
 def test_crossings_are_counted_pairwise():
-    plan = layout([10.0] * 4, [(0, 3, 0.0), (1, 2, 0.0)], 10.0, 10.0)
+    plan = arrange([10.0] * 4, [(0, 3, 0.0), (1, 2, 0.0)], 10.0, 10.0)
     first, last = [plan.vertices[0], plan.vertices[1]], [plan.vertices[2], plan.vertices[3]]
     middle = [plan.routes[0][1], plan.routes[1][1]]
     assert crossings([first, middle, last]) == 1
@@ -197,5 +197,5 @@ def test_crossings_are_counted_pairwise():
 
 
 def test_an_avoidable_crossing_is_avoided():
-    plan = layout([10.0] * 4, [(0, 3, 50.0), (1, 2, 50.0)], 10.0, 10.0)
+    plan = arrange([10.0] * 4, [(0, 3, 50.0), (1, 2, 50.0)], 10.0, 10.0)
     assert crossings(plan.columns) == 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nasp_ext.families.cells.genotype import CellsGenotype
-from nasp_ext.plots.layout import Layout, Place, layout
+from nasp_ext.plots.arrangement import Arrangement, Spot, arrange
 from nasp_ext.plots.svg import INK, MONOSPACE, MUTED, PAPER, document, element, monospace_width, text
 
 _INPUTS = ("c_{k-2}", "c_{k-1}")  # of a cell with one input, the second
@@ -57,7 +57,7 @@ def cell_svg(
         for i in range(len(names))
     ]
     widths = [monospace_width(label, _LABEL_SIZE) + 16 if label else 0.0 for label in labels]
-    plan = layout(
+    plan = arrange(
         heights,
         [(s, t, width) for (s, t), width in zip(pairs, widths, strict=True)],
         _LABEL_HEIGHT,
@@ -95,7 +95,7 @@ def _targets(
     return targets
 
 
-def _draw(plan: Layout, names: list[str], labels: list[str], title: str) -> str:
+def _draw(plan: Arrangement, names: list[str], labels: list[str], title: str) -> str:
     left, right = [], []
     x = _MARGIN
     for i, column in enumerate(plan.columns):
@@ -126,7 +126,7 @@ def _draw(plan: Layout, names: list[str], labels: list[str], title: str) -> str:
     return document(width, height, title, [heading, *lines, *pills, *boxes])
 
 
-def _port(vertex: Place, neighbours: list[Place], neighbour: Place) -> float:
+def _port(vertex: Spot, neighbours: list[Spot], neighbour: Spot) -> float:
     """Where on its vertex an edge begins or ends: edges keep the order of the places they lead to."""
     position = next(i for i, place in enumerate(neighbours) if place is neighbour)
     return vertex.y + (position - (len(neighbours) - 1) / 2) * _PORT

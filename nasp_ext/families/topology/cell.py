@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The supernet cell of spaces in which nodes choose what they read."""
 
-import copy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -160,7 +159,7 @@ class WiredCell(NetworkCell):
             if drop > 0 and not isinstance(self._module(term), nn.Identity):
                 parts.append(kept_samples(s0, drop))
             factors[place] = reduce(torch.mul, parts) if parts else None
-        return run_cell(plan.with_output(loose), (s0, s1), None, active, factors=factors)
+        return run_cell(plan.of_nodes(loose), (s0, s1), None, active, factors=factors)
 
     def _active(self, terms: list[Term]) -> list[int]:
         """The option of each edge of the plan, -1 for none."""
@@ -209,12 +208,11 @@ class _WiredPlan(CellPlan):
         )
         self._outputs: dict[tuple[int, ...], CellPlan] = {}
 
-    def with_output(self, nodes: tuple[int, ...]) -> CellPlan:
+    def of_nodes(self, nodes: tuple[int, ...]) -> CellPlan:
         """The same edges with these nodes as the output."""
         found = self._outputs.get(nodes)
         if found is None:
-            found = self._outputs[nodes] = copy.copy(self)
-            found.concat, found._selections = tuple(2 + node for node in nodes), {}
+            found = self._outputs[nodes] = self.with_output([2 + node for node in nodes])
         return found
 
 

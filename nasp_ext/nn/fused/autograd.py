@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.autograd import Function
 
 from nasp_ext import ops
-from nasp_ext.nn.fused.encoding import Arguments
+from nasp_ext.nn.fused.forms import ActiveForm
 from nasp_ext.nn.fused.option_gradients import gates_gradient
-from nasp_ext.nn.fused.plan import CellPlan, Selection
+from nasp_ext.nn.fused.plan import ActivePlan, CellPlan
 from nasp_ext.nn.fused.second_order import cell_output, flat, gradients_with_graph, graph_wanted
+from nasp_ext.ops.program import Lists
 
 _ACCUMULATE = "AccumulateGrad"  # the autograd node of a leaf
 
@@ -33,22 +34,24 @@ class CellCall:
     Args:
         cell: preprocessing and the options that run, in the mode of the forward; sources: those that do not,
             None if the gradient of the gates is not wanted.
+        reachable: all weights of the plan, in the order of their places; empty without sources.
         factors: (E, N) of the options that run, None = 1; weighted: they are the gates' weights, whose
             gradient is wanted.
         size: channels, height, width of a node.
     """
 
     plan: CellPlan
-    selection: Selection
-    cell: Arguments
-    sources: Arguments | None
+    active: ActivePlan
+    cell: Lists
+    sources: Lists | None
+    reachable: Sequence[Tensor]
     factors: Tensor | None
     weighted: bool
     size: tuple[int, ...]
     version: int  # of the parameters of the sources
     moved: list[bool] = field(default_factory=list, init=False)  # the running statistics of the sources
 
-    def moving_sources(self) -> Arguments | None:
+    def moving_sources(self) -> Lists | None:
         """The sources, whose running statistics move in the first backward of a forward and in no other."""
         if self.sources is None or not self.moved:
             self.moved.append(True)
@@ -57,7 +60,7 @@ class CellCall:
 
     def check_sources(self) -> None:
         """Raise RuntimeError if the options that did not run have other parameters than in the forward."""
-        if self.sources is not None and self.sources.version() != self.version:
+        if self.sources is not None and _version(self.sources.weights) != self.version:
             raise RuntimeError(
                 "expected the parameters of unselected options as the forward found them, for backward "
                 "computes the gradient of the architecture from them; found some changed in place: call "
@@ -85,30 +88,39 @@ def run_cell(
         size: channels, height, width of a node, for cells in which no edge may run.
     Returns: (N, len(concat) · C, H', W'), channels_last.
     """
-    selection = plan.selection(active)
-    cell = selection.program.arguments()
-    sources = None if gates is None else selection.sources().arguments()
-    matrix = _factor_matrix(selection, weights, factors, inputs[0])
-    version = 0 if sources is None else sources.version()
+    running = plan.active(active, with_sources=gates is not None)
+    sources: Lists | None = None
+    reachable: list[Tensor] = []
+    if gates is None:
+        cell = running.lists()
+    else:
+        cell, sources, reachable = running.with_sources()
+    matrix = _factor_matrix(running.form, weights, factors, inputs[0])
+    version = 0 if sources is None else _version(sources.weights)
     weighted = gates is not None and matrix is not None
-    call = CellCall(plan, selection, cell, sources, matrix, weighted, size, version)
+    call = CellCall(plan, running, cell, sources, reachable, matrix, weighted, size, version)
     parameters: Sequence[Tensor] = cell.weights
     if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
         parameters = _Alias.apply(*parameters)  # type: ignore[no-untyped-call]
-    reach = None if sources is None else selection.reach(sources.weights)
+    reach = plan.reach(reachable) if sources is not None and sources.weights else None
     inputs = [x.contiguous(memory_format=torch.channels_last) for x in inputs]
     out: Tensor = _Cell.apply(call, gates, reach, *inputs, *parameters)  # type: ignore[no-untyped-call]
     return out
 
 
+def _version(tensors: Sequence[Tensor]) -> int:
+    """Of all together: it grows when one is changed in place."""
+    return sum([0 if t.is_inference() else t._version for t in tensors])
+
+
 def _factor_matrix(
-    selection: Selection, weights: Tensor | None, factors: Sequence[Tensor | None], like: Tensor
+    form: ActiveForm, weights: Tensor | None, factors: Sequence[Tensor | None], like: Tensor
 ) -> Tensor | None:
     """(E, N) of the E options that run, None if all are 1."""
-    chosen = selection.chosen
+    chosen = form.chosen
     parts: list[Tensor] = []
     if weights is not None and chosen:
-        parts.append(selection.weights(weights.detach()).to(like.dtype)[:, None])
+        parts.append(form.weights(weights.detach()).to(like.dtype)[:, None])
     rows = [factors[c.position] for c in chosen] if factors else []
     if any(row is not None for row in rows):
         full = [like.new_ones(()) if row is None else row.detach() for row in rows]
@@ -176,7 +188,7 @@ def _with_graph(
     call: CellCall, gates: Tensor | None, saved: Sequence[Tensor], grad: Tensor
 ) -> list[Tensor | None]:
     """The gradients of gates, of what is kept within reach, of inputs and parameters, with their graph."""
-    count = call.plan.inputs
+    count, form = call.plan.inputs, call.active.form
     end = count + len(call.cell.weights)
     used = saved[1 : 1 + end]
     sources_now = call.moving_sources()
@@ -187,14 +199,12 @@ def _with_graph(
         cell, sources, weights = call.cell._replace(weights=list(parameters)), None, []
         one = inputs[0].new_ones(())
         if gates is None or sources_now is None:
-            factors = [one for _ in call.selection.chosen] if call.factors is None else list(call.factors)
+            factors = [one for _ in form.chosen] if call.factors is None else list(call.factors)
         else:
             matrix = tensors[-1]
-            factors = [
-                one if c.edge.row is None else matrix[c.edge.row, c.number] for c in call.selection.chosen
-            ]
+            factors = [one if c.row is None else matrix[c.row, c.number] for c in form.chosen]
             sources = sources_now._replace(weights=list(tensors[end:-1]))
-            weights = [[matrix[entry] for entry in entries] for entries in call.selection.sources().entries]
+            weights = [[matrix[entry] for entry in entries] for entries in form.sources().entries]
         return cell_output(inputs, cell, factors, sources, weights, call.size)
 
     tensors = [*used, *others] if gates is None else [*used, *others, gates]
@@ -202,7 +212,10 @@ def _with_graph(
         found = gradients_with_graph(output, tensors, grad)
     gates_grad = None if gates is None else found.pop()
     beyond = found[end:]
-    reached = flat(beyond, others) if any(g is not None for g in beyond) else None
+    reached = None
+    if any(g is not None for g in beyond):
+        known = dict(zip(form.sources().lists.weights, beyond, strict=True))
+        reached = flat([known.get(place) for place in range(len(call.reachable))], call.reachable)
     return [gates_grad, reached, *found[:end]]
 
 
@@ -240,7 +253,7 @@ def _backward(
     dots, sums = found[:states], found[states : states + call.plan.nodes]
     gates_grad = None
     if sources is not None and gates is not None:
-        gates_grad = gates_gradient(call.selection, dots, sums, parameters, gates)
+        gates_grad = gates_gradient(call.active.form, dots, sums, parameters, gates)
     result = [t if t.numel() else None for t in found[states + call.plan.nodes :]]
     if call.sources is not None:
         # Options that do not run read these as well: a gradient of zero, as at their weight of zero.

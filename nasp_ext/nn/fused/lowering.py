@@ -5,40 +5,34 @@ The modules stay what they are: parameters, buffers and state_dict are theirs. R
 primitives of one's own are fused as well if they are built of the same layers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from nasp_ext.nn.fused.watch import classes_are_their_own
 from nasp_ext.nn.primitives import Chain, FactorizedReduce, Zero
-
-Getter = tuple[Mapping[str, Tensor | None], str]  # a tensor of a module, looked up at each call
+from nasp_ext.ops.program_values import Geometry
 
 _KERNELS = (3, 5, 7)  # of depthwise convolutions
 # The kernels store the padded image, and refuse one that is more than 256 times the image and 2^16 pixels.
 _MOST_PADDING, _MOST_REACH, _MOST_STRIDE = 64, 128, 2**30 - 1
-_POINTWISE_GEOMETRY = (1, 1, 2, 2, 0, 0, 1, 1)
+_REDUCTION = Geometry.square(stride=2)  # of a FactorizedReduce
 
 
 @dataclass(frozen=True)
-class Block:
+class LoweredBlock:
     """[ReLU], convolution (depthwise and 1×1, or plain), [BN]; see ``ops.block_forward``."""
 
+    geometry: Geometry
     depthwise: nn.Conv2d | None
     products: tuple[nn.Conv2d, ...]
-    geometry: tuple[int, ...]
     relu: bool
     norm: nn.BatchNorm2d | None
 
-    def convolutions(self) -> list[Mapping[str, Tensor | None]]:
-        """The parameters of its convolutions, the depthwise one first."""
-        convs = self.products if self.depthwise is None else (self.depthwise, *self.products)
-        return [_parameters(conv) for conv in convs]
-
 
 @dataclass(frozen=True)
-class Pool:
+class LoweredPool:
     """A pool, [BN]."""
 
     max: bool
@@ -48,32 +42,12 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Option:
-    """A candidate operation in the form of the fused operators: ``none``, identity, a pool or a chain."""
+class LoweredOption:
+    """A candidate operation in layers that have a fused form: ``none``, identity, a pool or a chain."""
 
     none: bool = False
-    pool: Pool | None = None
-    chain: tuple[Block, ...] = ()
-
-    def norms(self) -> list[nn.BatchNorm2d]:
-        """Its BatchNorms, in the order in which they run."""
-        if self.pool is not None:
-            return [] if self.pool.norm is None else [self.pool.norm]
-        return [block.norm for block in self.chain if block.norm is not None]
-
-    def last_norm(self) -> nn.BatchNorm2d | None:
-        """The BatchNorm that gives its output, if one does."""
-        return self.chain[-1].norm if self.chain else self.pool.norm if self.pool else None
-
-    def parameters(self) -> list[Getter]:
-        """Its parameters, block by block: depthwise, products, then the BN's weight and bias."""
-        found: list[Getter] = []
-        for block in self.chain:
-            found += [(held, "weight") for held in block.convolutions()]
-            found += affine_getters(block.norm)
-        if self.pool is not None:
-            found += affine_getters(self.pool.norm)
-        return found
+    pool: LoweredPool | None = None
+    chain: tuple[LoweredBlock, ...] = ()
 
 
 class NotFusedError(Exception):
@@ -84,35 +58,7 @@ class NotFusedNowError(NotFusedError):
     """A reason that may go without a layer being replaced."""
 
 
-def read(getters: Sequence[Getter]) -> list[Tensor]:
-    """The tensors as they are now; each exists, or the module would not have been lowered."""
-    return [tensors[name] for tensors, name in getters]  # type: ignore[misc]
-
-
-def affine_getters(norm: nn.BatchNorm2d | None) -> list[Getter]:
-    """Where the weight and the bias of a BatchNorm are."""
-    if norm is None or not norm.affine:
-        return []
-    held = _parameters(norm)
-    return [(held, "weight"), (held, "bias")]
-
-
-def _parameters(module: nn.Module) -> Mapping[str, Tensor | None]:
-    """The parameters of a layer, without the detour of ``nn.Module.__getattr__``."""
-    return module._parameters
-
-
-def uses_batch(norm: nn.BatchNorm2d) -> bool:
-    """Whether it normalises with the statistics of the batch."""
-    return norm.training or norm._buffers["running_mean"] is None
-
-
-def moves_statistics(norm: nn.BatchNorm2d) -> bool:
-    """Whether a forward moves its running statistics."""
-    return norm.training and norm.track_running_stats and norm._buffers["running_mean"] is not None
-
-
-def lower(module: nn.Module) -> Option:
+def lower(module: nn.Module) -> LoweredOption:
     """The fused form of a candidate operation.
 
     Raises:  NotFusedError: if there is none; its text says which layer stands in the way.
@@ -120,14 +66,14 @@ def lower(module: nn.Module) -> Option:
     check_plain(module)
     layers = _layers(module)
     if not layers:
-        return Option()  # an empty nn.Sequential
+        return LoweredOption()  # an empty nn.Sequential
     if len(layers) == 1 and type(layers[0]) is nn.Identity:
-        return Option()
+        return LoweredOption()
     if len(layers) == 1 and type(layers[0]) is Zero:
-        return Option(none=True)
+        return LoweredOption(none=True)
     if type(layers[0]) in (nn.MaxPool2d, nn.AvgPool2d):
-        return Option(pool=_pool(layers))
-    return Option(chain=_chain(layers))
+        return LoweredOption(pool=_pool(layers))
+    return LoweredOption(chain=_chain(layers))
 
 
 def _layers(module: nn.Module) -> list[nn.Module]:
@@ -150,7 +96,7 @@ def check_plain(module: nn.Module) -> None:
         raise NotFusedNowError("the code of a layer of torch.nn was replaced")
 
 
-def _pool(layers: Sequence[nn.Module]) -> Pool:
+def _pool(layers: Sequence[nn.Module]) -> LoweredPool:
     pool, *rest = layers
     assert isinstance(pool, nn.MaxPool2d | nn.AvgPool2d)
     kernel, stride, padding = (_single(v) for v in (pool.kernel_size, pool.stride, pool.padding))
@@ -166,7 +112,7 @@ def _pool(layers: Sequence[nn.Module]) -> Pool:
         raise NotFusedError(f"a pool is followed by {', '.join(type(layer).__name__ for layer in rest)}")
     norm = rest[0] if rest else None
     assert norm is None or isinstance(norm, nn.BatchNorm2d)
-    return Pool(type(pool) is nn.MaxPool2d, kernel, stride, _checked_norm(norm))
+    return LoweredPool(type(pool) is nn.MaxPool2d, kernel, stride, _checked_norm(norm))
 
 
 def _single(value: int | tuple[int, ...]) -> int:
@@ -177,8 +123,8 @@ def _single(value: int | tuple[int, ...]) -> int:
     return value[0]
 
 
-def _chain(layers: Sequence[nn.Module]) -> tuple[Block, ...]:
-    blocks: list[Block] = []
+def _chain(layers: Sequence[nn.Module]) -> tuple[LoweredBlock, ...]:
+    blocks: list[LoweredBlock] = []
     rest = list(layers)
     while rest:
         if isinstance(rest[0], FactorizedReduce):
@@ -198,17 +144,17 @@ def _chain(layers: Sequence[nn.Module]) -> tuple[Block, ...]:
         norm = None
         if rest and isinstance(rest[0], nn.BatchNorm2d):
             norm = _checked_norm(rest.pop(0))
-        blocks.append(Block(depthwise, (conv,), _geometry(depthwise or conv), relu, norm))
+        blocks.append(LoweredBlock(_geometry(depthwise or conv), depthwise, (conv,), relu, norm))
     return tuple(blocks)
 
 
-def _factorized(module: FactorizedReduce) -> Block:
+def _factorized(module: FactorizedReduce) -> LoweredBlock:
     if type(module) is not FactorizedReduce or type(module.relu) is not nn.ReLU:
         raise NotFusedError(f"{type(module).__name__} is not the FactorizedReduce of this package")
     convs = (_convolution(module.conv_1), _convolution(module.conv_2))
-    if any(_geometry(conv) != _POINTWISE_GEOMETRY for conv in convs):
+    if any(_geometry(conv) != _REDUCTION for conv in convs):
         raise NotFusedError("a FactorizedReduce has other than 1x1 convolutions of stride 2")
-    return Block(None, convs, _POINTWISE_GEOMETRY, True, _checked_norm(module.bn))
+    return LoweredBlock(_REDUCTION, None, convs, True, _checked_norm(module.bn))
 
 
 def _convolution(module: nn.Module) -> nn.Conv2d:
@@ -235,14 +181,14 @@ def _product_behind(depthwise: nn.Conv2d, rest: list[nn.Module]) -> nn.Conv2d:
     if not fits or not rest:
         raise NotFusedError(f"{depthwise} is not a depthwise convolution of the fused kinds")
     product = _convolution(rest.pop(0))
-    if product.groups != 1 or _geometry(product) != (1, 1, 1, 1, 0, 0, 1, 1):
+    if product.groups != 1 or _geometry(product) != Geometry():
         raise NotFusedError("a depthwise convolution is not followed by a 1x1 convolution")
     return product
 
 
-def _geometry(conv: nn.Conv2d) -> tuple[int, ...]:
+def _geometry(conv: nn.Conv2d) -> Geometry:
     assert not isinstance(conv.padding, str)
-    return (*conv.kernel_size, *conv.stride, *conv.padding, *conv.dilation)
+    return Geometry(*conv.kernel_size, *conv.stride, *conv.padding, *conv.dilation)
 
 
 def _checked_norm(norm: nn.Module | None) -> nn.BatchNorm2d | None:

@@ -6,37 +6,32 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nasp_ext.nn.fused.encoding import Chosen
-from nasp_ext.nn.fused.plan import Selection
+from nasp_ext.nn.fused.forms import ActiveForm, Chosen
 
 
 def gates_gradient(
-    selection: Selection,
+    form: ActiveForm,
     dots: Sequence[Tensor],
     sums: Sequence[Tensor],
     parameters: Sequence[Tensor],
     gates: Tensor,
 ) -> Tensor:
     """(R, K): of the options that did not run, and of those that did."""
-    shape, dtype = gates.shape, gates.dtype
-    parts: list[Tensor] = []
-    entries: list[tuple[int, int]] = []
-    for state, known in enumerate(dots):
-        if known.numel():
-            parts.append(known)
-            entries += selection.sources().entries[state]
-    with_sums = [
-        (numbers, known) for numbers, known in zip(selection.of_node, sums, strict=True) if known.numel()
-    ]
-    if with_sums:
-        ran = [selection.chosen[i] for numbers, _ in with_sums for i in numbers]
-        values = _active_dots(ran, torch.cat([known for _, known in with_sums]), parameters)
-        mixed = [i for i, chosen in enumerate(ran) if chosen.edge.row is not None]
+    dtype = gates.dtype
+    states = [state for state, known in enumerate(dots) if known.numel()]
+    nodes = [node for node, known in enumerate(sums) if known.numel()]
+    parts = [dots[state] for state in states]
+    of_state = form.sources().entries
+    entries = [entry for state in states for entry in of_state[state]]
+    if nodes:
+        ran = [form.chosen[i] for node in nodes for i in form.of_node[node]]
+        values = _active_dots(ran, torch.cat([sums[node] for node in nodes]), parameters)
+        mixed = [i for i, chosen in enumerate(ran) if chosen.row is not None]
         parts.append(values if len(mixed) == len(ran) else values[mixed])
-        entries += [(ran[i].edge.row, ran[i].number) for i in mixed]  # type: ignore[misc]
-    grad = sums[0].new_zeros(shape, dtype=dtype)
+        entries += [(chosen.row, chosen.number) for chosen in ran if chosen.row is not None]
+    grad = sums[0].new_zeros(gates.shape, dtype=dtype)
     if parts:
-        index = selection.index(entries, shape[1], grad.device)
+        index = form.index((tuple(states), tuple(nodes)), entries, gates)
         grad.view(-1).index_copy_(0, index, torch.cat([part.to(dtype) for part in parts]))
     return grad
 

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from nasp_ext.nn.fused.encoding import Arguments
+from nasp_ext.ops.program import Lists, decode_cell, decode_sources
+from nasp_ext.ops.program_values import Norm, Option
 from nasp_ext.ops.reference.blocks import convolution, pool, update_statistics_
-from nasp_ext.ops.reference.lists import Norm, Option, Reader, cut
 
 
 def graph_wanted(grad: Tensor) -> bool:
@@ -135,9 +135,9 @@ def flat(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Te
 
 def cell_output(
     inputs: Sequence[Tensor],
-    cell: Arguments,
+    cell: Lists,
     factors: Sequence[Tensor],
-    sources: Arguments | None,
+    sources: Lists | None,
     weights: Sequence[Sequence[Tensor]],
     size: Sequence[int],
 ) -> Tensor:
@@ -148,7 +148,7 @@ def cell_output(
         sources: what did not run; weights: for each state the weight of each of its options, ().
         size: channels, height, width of a node without edges.
     """
-    program = Reader(*cell).program()
+    program = decode_cell(*cell)
     states = [
         x if option is None else _run(option, x, False)
         for option, x in zip(program.preprocess, inputs, strict=True)
@@ -169,32 +169,31 @@ def cell_output(
 
 
 def _of_nodes(
-    sources: Arguments | None, weights: Sequence[Sequence[Tensor]]
-) -> dict[int, list[tuple[int, Option, Tensor]]]:
+    sources: Lists | None, weights: Sequence[Sequence[Tensor]]
+) -> dict[int, list[tuple[int, Option[Tensor], Tensor]]]:
     """For each node its options that did not run: the state that they read, and their weight."""
-    found: dict[int, list[tuple[int, Option, Tensor]]] = {}
+    found: dict[int, list[tuple[int, Option[Tensor], Tensor]]] = {}
     if sources is None:
         return found
-    parts = cut(sources.program, sources[1:])
-    for state, ((nodes, *lists), numbers) in enumerate(zip(parts, weights, strict=True)):
-        for (edge, option), weight in zip(Reader(*lists).options(), numbers, strict=True):
+    for state, ((nodes, options), numbers) in enumerate(zip(decode_sources(*sources), weights, strict=True)):
+        for (edge, option), weight in zip(options, numbers, strict=True):
             found.setdefault(nodes[edge], []).append((state, option, weight))
     return found
 
 
-def _run(option: Option, x: Tensor, moves: bool) -> Tensor:
+def _run(option: Option[Tensor], x: Tensor, moves: bool) -> Tensor:
     """The option by PyTorch's operators; moves: its running statistics move."""
     if option.pool is not None:
-        largest, kernel, stride, norm = option.pool
-        return _normalised(norm, pool(x, largest, kernel, stride), moves)
+        images = pool(x, option.pool.max, option.pool.kernel, option.pool.stride)
+        return _normalised(option.pool.norm, images, moves)
     for block in option.chain:
         z = convolution(x, block.depthwise, block.products, block.geometry, block.relu)
         x = _normalised(block.norm, z, moves)
     return x
 
 
-def _normalised(norm: Norm, z: Tensor, moves: bool) -> Tensor:
-    if not norm.exists:
+def _normalised(norm: Norm[Tensor] | None, z: Tensor, moves: bool) -> Tensor:
+    if norm is None:
         return z
     weight, bias, mean, var = norm.parts()
     if moves and norm.running is not None and norm.batches is not None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import repeat
+from itertools import chain, repeat
 from operator import getitem, is_, itemgetter
 from typing import Any
 
@@ -54,46 +54,53 @@ class Watch:
         mappings: Iterable[Watched] = (),
         alone: Iterable[nn.Module] = (),
     ) -> None:
-        self._parts = [part for module in modules for part in module.modules()]
-        self._mappings: list[Watched] = [part._modules for part in self._parts if part._modules]
-        self._mappings += mappings
-        self._entries = [dict(mapping) for mapping in self._mappings]
-        layers = [part for part in self._parts if type(part) in _GEOMETRY]
-        self._layers = {kind: [vars(part) for part in layers if type(part) is kind] for kind in _GEOMETRY}
-        self._geometry = {kind: list(map(_GEOMETRY[kind], held)) for kind, held in self._layers.items()}
-        self._parts += alone
-        self._classes: list[type] = list(map(type, self._parts))
-        self._held: list[dict[str, Any]] = list(map(vars, self._parts))
-        # A forward of its own, or another method, is one entry more.
-        self._sizes = list(map(len, self._held))
+        parts = [part for module in modules for part in module.modules()]
+        layers = [part for part in parts if type(part) in _GEOMETRY]
+        watched = [part._modules for part in parts if part._modules] + list(mappings)
+        parts += alone
+        held = list(map(vars, parts))
         tensors = [
-            (held, name) for part in layers for held in (part._parameters, part._buffers) for name in held
+            (of_layer, name)
+            for part in layers
+            for of_layer in (part._parameters, part._buffers)
+            for name in of_layer
         ]
-        self._tensors, self._names = [held for held, _ in tensors], [name for _, name in tensors]
-        self._absent = [held[name] is None for held, name in tensors]
+        of_kind = [[vars(part) for part in layers if type(part) is kind] for kind in _GEOMETRY]
+        # Pairs of what is looked at and what was found there.
+        self._columns: list[list[Any]] = [
+            *(parts, list(map(type, parts))),
+            *(held, list(map(len, held))),  # a forward of its own, or another method, is one entry more
+            *(watched, [dict(mapping) for mapping in watched]),
+            *([of_layer for of_layer, _ in tensors], [name for _, name in tensors]),
+            [of_layer[name] is None for of_layer, name in tensors],
+            *of_kind,
+            *(list(map(read, of_one)) for read, of_one in zip(_GEOMETRY.values(), of_kind, strict=True)),
+        ]
 
-    def __add__(self, other: Watch) -> Watch:
-        both = Watch()
-        for name, mine in vars(self).items():
-            theirs = getattr(other, name)
-            if isinstance(mine, dict):
-                setattr(both, name, {kind: mine[kind] + theirs[kind] for kind in mine})
-            else:
-                setattr(both, name, mine + theirs)
-        return both
+    @staticmethod
+    def of_all(parts: Iterable[Watch]) -> Watch:
+        """All parts as one."""
+        whole = Watch()
+        columns = zip(*(part._columns for part in parts), strict=True)
+        whole._columns = [list(chain.from_iterable(column)) for column in columns]
+        return whole
 
     def holds(self) -> bool:
         """Whether everything is as it was."""
+        parts, classes, held, sizes, watched, entries, layers, names, absent, *geometry = self._columns
+        kinds = len(_GEOMETRY)
         try:
             return (
-                list(map(type, self._parts)) == self._classes
-                and list(map(len, self._held)) == self._sizes
+                list(map(type, parts)) == classes
+                and list(map(len, held)) == sizes
                 and all(
-                    list(map(read, self._layers[kind])) == self._geometry[kind]
-                    for kind, read in _GEOMETRY.items()
+                    list(map(read, found)) == expected
+                    for read, found, expected in zip(
+                        _GEOMETRY.values(), geometry[:kinds], geometry[kinds:], strict=True
+                    )
                 )
-                and self._mappings == self._entries
-                and list(map(is_, map(getitem, self._tensors, self._names), repeat(None))) == self._absent
+                and watched == entries
+                and list(map(is_, map(getitem, layers, names), repeat(None))) == absent
             )
         except KeyError:  # an attribute or a tensor that is gone
             return False

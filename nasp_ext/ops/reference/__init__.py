@@ -19,7 +19,7 @@ from nasp_ext.ops.reference.blocks import (
     pool_forward,
     update_statistics_,
 )
-from nasp_ext.ops.reference.cell import Cell
+from nasp_ext.ops.reference.cell import CellInterpreter
 from nasp_ext.ops.reference.source import source_dots
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
     "update_statistics_",
 ]
 
-_CELL = Cell(
+_CELL = CellInterpreter(
     SimpleNamespace(
         block_backward=block_backward,
         block_forward=block_forward,

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nasp_ext.ops.program_values import Geometry
+
 NormParts = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 _NO_PARTS: NormParts = (None, None, None, None)
 
@@ -151,8 +153,9 @@ def convolution(
     relu: bool,
 ) -> Tensor:
     """A candidate operation in front of its BatchNorm, see ``nasp_ext.ops.block_forward``."""
-    kernel_size, stride, padding, dilation = (tuple(geometry[i : i + 2]) for i in range(0, 8, 2))
-    assert kernel_size == tuple((products[0] if depthwise is None else depthwise).shape[2:])
+    windows = Geometry(*geometry)
+    stride, padding, dilation = windows.around
+    assert windows.kernel == tuple((products[0] if depthwise is None else depthwise).shape[2:])
     if relu:
         x = torch.where(x <= 0, 0.0, x)  # a NaN stays
     if depthwise is not None:

@@ -20,10 +20,10 @@ _STRAIGHT = (
 
 
 @dataclass
-class Place:
+class Spot:
     """A rectangle in a column: a vertex, a label, or the passage of an edge; ``y`` is its centre.
 
-    In a finished layout ``before`` and ``after`` run from top to bottom.
+    In a finished arrangement ``before`` and ``after`` run from top to bottom.
     """
 
     column: int
@@ -31,26 +31,26 @@ class Place:
     width: float = 0.0
     vertex: bool = False
     y: float = 0.0
-    before: list[Place] = field(default_factory=list)
-    after: list[Place] = field(default_factory=list)
+    before: list[Spot] = field(default_factory=list)
+    after: list[Spot] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Layout:
+class Arrangement:
     """Columns from left to right, each ordered from top to bottom, and the places of each vertex and edge."""
 
-    columns: list[list[Place]]
-    vertices: list[Place]
-    routes: list[list[Place]]
-    labels: list[Place | None]
+    columns: list[list[Spot]]
+    vertices: list[Spot]
+    routes: list[list[Spot]]
+    labels: list[Spot | None]
 
 
-def layout(
+def arrange(
     vertex_heights: list[float],
     edges: list[tuple[int, int, float]],
     label_height: float,
     passage_height: float,
-) -> Layout:
+) -> Arrangement:
     """Place a directed acyclic graph whose edges lead from lower to higher vertices.
 
     Args:
@@ -61,10 +61,10 @@ def layout(
     layer = [0] * len(vertex_heights)
     for source, target, _ in sorted(edges, key=lambda edge: edge[1]):
         layer[target] = max(layer[target], layer[source] + 1)
-    columns: list[list[Place]] = [[] for _ in range(2 * max(layer) + 1)]
+    columns: list[list[Spot]] = [[] for _ in range(2 * max(layer) + 1)]
 
-    def put(column: int, height: float, width: float = 0.0, vertex: bool = False) -> Place:
-        columns[column].append(place := Place(column, height, width, vertex))
+    def put(column: int, height: float, width: float = 0.0, vertex: bool = False) -> Spot:
+        columns[column].append(place := Spot(column, height, width, vertex))
         return place
 
     vertices = [put(2 * layer[i], height, vertex=True) for i, height in enumerate(vertex_heights)]
@@ -91,10 +91,10 @@ def layout(
         place.before.sort(key=lambda neighbour: rank[id(neighbour)])
         place.after.sort(key=lambda neighbour: rank[id(neighbour)])
     _straighten(columns)
-    return Layout(columns, vertices, routes, labels)
+    return Arrangement(columns, vertices, routes, labels)
 
 
-def crossings(columns: list[list[Place]]) -> int:
+def crossings(columns: list[list[Spot]]) -> int:
     """How many pairs of edge pieces cross between neighbouring columns."""
     count = 0
     for column, following in pairwise(columns):
@@ -106,7 +106,7 @@ def crossings(columns: list[list[Place]]) -> int:
     return count
 
 
-def _fewest_crossings(columns: list[list[Place]]) -> list[list[Place]]:
+def _fewest_crossings(columns: list[list[Spot]]) -> list[list[Spot]]:
     """Order each column by the mean rank of its neighbours, in both directions; keep the best order met."""
     best, fewest = [list(column) for column in columns], crossings(columns)
     for sweep in range(_SWEEPS):
@@ -124,7 +124,7 @@ def _fewest_crossings(columns: list[list[Place]]) -> list[list[Place]]:
     return best
 
 
-def _swap_neighbours(columns: list[list[Place]]) -> None:
+def _swap_neighbours(columns: list[list[Spot]]) -> None:
     """Swap neighbours within a column as long as that removes a crossing."""
     count = crossings(columns)
     for column in columns:
@@ -136,7 +136,7 @@ def _swap_neighbours(columns: list[list[Place]]) -> None:
                 column[i], column[i + 1] = column[i + 1], column[i]
 
 
-def _straighten(columns: list[list[Place]]) -> None:
+def _straighten(columns: list[list[Spot]]) -> None:
     """Give each place the height of its neighbours, as far as the places of its column leave room."""
     for column in columns:
         _stack(column, [(0.0, 1.0)] * len(column))
@@ -146,7 +146,7 @@ def _straighten(columns: list[list[Place]]) -> None:
             _stack(column, [_wanted(place) for place in column])
 
 
-def _wanted(place: Place) -> tuple[float, float]:
+def _wanted(place: Spot) -> tuple[float, float]:
     """The weighted mean height of the neighbours, and how much it matters (the sum of the weights)."""
     neighbours = place.before + place.after or [place]
     weights = [_STRAIGHT[(not place.vertex) + (not neighbour.vertex)] for neighbour in neighbours]
@@ -154,7 +154,7 @@ def _wanted(place: Place) -> tuple[float, float]:
     return sum(p.y * weight for p, weight in zip(neighbours, weights, strict=True)) / total, total
 
 
-def _stack(column: list[Place], wanted: list[tuple[float, float]]) -> None:
+def _stack(column: list[Spot], wanted: list[tuple[float, float]]) -> None:
     """Least-squares nearest heights in the given order without overlap (isotonic regression by pooling)."""
     offset, offsets = 0.0, []
     for i, place in enumerate(column):
