@@ -113,8 +113,8 @@ def test_a_one_hot_prior_is_the_option_alone(option):
     x = torch.randn(2, 4, 5, 5, dtype=torch.float64)
     row = torch.eye(4, dtype=torch.float64)[option]
     alone = op._ops[option](x)
-    torch.testing.assert_close(op(x, row, None), alone)
-    torch.testing.assert_close(op(x, row, option, True), alone)
+    torch.testing.assert_close(op(x, row, active=None), alone)
+    torch.testing.assert_close(op(x, row, active=option, unit=True), alone)
 
 
 def test_the_prior_multiplies_the_odds():

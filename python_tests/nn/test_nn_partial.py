@@ -111,7 +111,7 @@ def test_one_hot_rows_have_the_gradients_of_the_mixture(fused, stride, option, v
 def test_channels_go_past_a_one_hot_row_bit_for_bit():
     op, x = partial_op(), images(2, 8, 5, 5)
     with torch.no_grad():
-        out = op(x, one_hot_row(3), 3, True)
+        out = op(x, one_hot_row(3), active=3, unit=True)
     places = [j * 4 + group for group in range(1, 4) for j in range(2)]
     assert torch.equal(out[:, places], x[:, 2:])
 
@@ -119,7 +119,7 @@ def test_channels_go_past_a_one_hot_row_bit_for_bit():
 def test_a_row_of_zeros_is_a_zero_output():
     op, x = partial_op(stride=2), images(2, 8, 5, 5)
     for arguments in ((PRUNED,), ()):
-        out = op(x, torch.zeros(5, dtype=WIDE), *arguments)
+        out = op(x, torch.zeros(5, dtype=WIDE), **arguments)
         assert torch.equal(out, torch.zeros(2, 8, 3, 3, dtype=WIDE))
 
 

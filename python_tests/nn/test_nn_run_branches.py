@@ -173,8 +173,8 @@ def test_zero_row_draws_no_number_and_moves_no_statistics():
 
 
 class Negated(MixedOp):
-    def forward(self, *arguments):
-        return -super().forward(*arguments)
+    def forward(self, *arguments, **options):
+        return -super().forward(*arguments, **options)
 
 
 def test_edge_of_a_class_of_ones_own_runs_as_it_says():
