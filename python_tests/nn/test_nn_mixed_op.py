@@ -130,7 +130,9 @@ def test_unit_weight_skips_the_product():
     doubled = torch.full((K,), 2.0)
     torch.testing.assert_close(op(x, doubled, active=4, unit=True) * 2, op(x, doubled, active=4))
     with torch.no_grad():
-        torch.testing.assert_close(op(x, doubled.requires_grad_(), active=4, unit=True) * 2, op(x, doubled, active=4))
+        torch.testing.assert_close(
+            op(x, doubled.requires_grad_(), active=4, unit=True) * 2, op(x, doubled, active=4)
+        )
 
 
 def calls(op):
