@@ -9,6 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from nasp_ext.nn.dispatch.inputs import Inputs
+from nasp_ext.nn.dispatch.outputs import described
 from nasp_ext.nn.mixed_op import MixedOp
 from nasp_ext.nn.primitives import Zero
 
@@ -74,20 +76,25 @@ class AttentionOp(MixedOp):
         super()._install(names, branches, update_stats)
         self.attention = ArchitectureAttention(len(branches))
 
-    def _mixture(self, x: Tensor, weights: Tensor) -> Tensor:
+    def _mixture(self, inputs: Inputs, weights: Tensor) -> Tensor:
         outputs: dict[int, Tensor] = {
-            k: self._branch(k, x) for k, branch in enumerate(self._ops) if not isinstance(branch, Zero)
+            k: self._branch(k, inputs) for k, branch in enumerate(self._ops) if not isinstance(branch, Zero)
         }
+        if not all(isinstance(output, Tensor) for output in outputs.values()):
+            found = "; ".join(
+                f"branch {self.primitives[k]}: {described(output)}" for k, output in outputs.items()
+            )
+            raise TypeError(f"expected branches that return one tensor, whose mean weighs them, got {found}")
         shapes = {self.primitives[k]: tuple(output.shape) for k, output in outputs.items()}
         if len(set(shapes.values())) > 1 or any(len(shape) < 2 for shape in shapes.values()):
             raise ValueError(f"expected branches whose outputs share one shape (B, C, …), got {shapes}")
         if not outputs:
-            zeros: Tensor = self._ops[0](x)
+            zeros: Tensor = self._sum(inputs, weights)
             return zeros
         dtype = reduce(torch.promote_types, (output.dtype for output in outputs.values()))
         wide = torch.float32 if dtype.itemsize == 2 else dtype
         means = {k: output.mean(tuple(range(1, output.dim()))) for k, output in outputs.items()}
-        nothing = next(iter(means.values())).new_zeros(len(x))
+        nothing = torch.zeros_like(next(iter(means.values())))
         e = torch.stack([means.get(k, nothing) for k in range(len(self._ops))], 1)
         attention = self.attention(e.to(weights.dtype), weights).to(wide)
         mixed: Tensor | None = None

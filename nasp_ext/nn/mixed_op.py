@@ -3,17 +3,22 @@
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from functools import reduce
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from nasp_ext import ops
 from nasp_ext.arch.gates import MIXED, PRUNED
-from nasp_ext.nn.dispatch.branches import autocast_state, output_like, run_branch, settings_of
+from nasp_ext.nn.dispatch.branches import Label, autocast_state, run_branch
 from nasp_ext.nn.dispatch.host_rows import active_option, is_constant, warn_of_nothing
+from nasp_ext.nn.dispatch.inputs import Inputs
+from nasp_ext.nn.dispatch.mixture import mixed, selected
 from nasp_ext.nn.dispatch.one_hot import Branches, one_hot
+from nasp_ext.nn.dispatch.outputs import Zeros, leaves_of
+from nasp_ext.nn.dispatch.weights import check_dtype, check_row, fits_input
+from nasp_ext.nn.dispatch.zero_rows import ZeroRows
 from nasp_ext.nn.fused.autograd import run_cell
+from nasp_ext.nn.fused.lowering import NotFusedError
 from nasp_ext.nn.fused.plan import CellPlan
 from nasp_ext.nn.fused.policy import Fusion, why_not_fused
 from nasp_ext.nn.fused.watch import Watch
@@ -25,14 +30,12 @@ class _Unset(Enum):
     UNSET = 0
 
 
-_BRANCHES_PER_SUM = 64  # what one call of mixed_sum takes
-_SHAPES_KEPT = 64  # inputs of more different shapes than that are probed again
-
-
 class MixedOp(nn.Module):
-    """The weighted sum of K branches of one input, each a module.
+    """The weighted sum of K branches, each a module.
 
-    Called ``op(x, weights)`` with weights (K,), as in DARTS code:
+    Called ``op(x, weights)`` with weights (K,), as in DARTS code, or ``op(x, weights, *args, **kwargs)``:
+    each branch is called ``branch(x, *args, **kwargs)``. Outputs are tensors, or tensors in tuples, dicts and
+    other trees of ``torch``'s pytree, which are mixed leaf by leaf (docs/mixed_op.md).
 
     * one entry not zero: only that branch runs. If the weights require a gradient it is exact for all K
       entries at the memory of one branch: the others run in backward, without a graph, one by one.
@@ -64,8 +67,9 @@ class MixedOp(nn.Module):
         update_unselected_stats: False leaves the running statistics of unselected branches untouched.
     Raises:
         ValueError: for unknown primitives, and in ``forward`` for weights of another length, dtype or device
-            than expected or with a NaN.
-        TypeError: in ``forward``, for a branch that returns something else than one tensor.
+            than expected or with a NaN, and for branches whose outputs differ in structure or shape.
+        TypeError: in ``forward``, for a branch that returns no floating-point tensor or a container that
+            torch cannot take apart, and for arguments that one branch alone could read (generators).
 
     >>> op = MixedOp(4, 2, ("none", "skip_connect", "sep_conv_3x3"))
     >>> op(torch.ones(2, 4, 5, 5), torch.tensor([0.0, 1.0, 0.0])).shape
@@ -90,22 +94,33 @@ class MixedOp(nn.Module):
 
     @classmethod
     def from_modules(
-        cls, modules: Sequence[nn.Module] | Mapping[str, nn.Module], *, update_unselected_stats: bool = True
+        cls,
+        modules: Sequence[nn.Module] | Mapping[str, nn.Module],
+        *,
+        update_unselected_stats: bool = True,
+        inputs: Literal["shared", "each"] = "shared",
     ) -> "MixedOp":
-        """A MixedOp of any modules that take one tensor and give outputs of one common shape.
+        """A MixedOp of any modules whose outputs share one structure.
+
+        Args:
+            inputs: "shared": all branches get x; "each": x is a list, or a dict by the names of the modules,
+                with an input for each branch. Further arguments are shared in both.
 
         >>> op = MixedOp.from_modules({"narrow": nn.Conv1d(2, 3, 1), "wide": nn.Conv1d(2, 3, 5, padding=2)})
         >>> op(torch.ones(1, 2, 7), torch.tensor([0.5, 0.5])).shape
         torch.Size([1, 3, 7])
         """
+        if inputs not in ("shared", "each"):
+            raise ValueError(f'expected inputs to be "shared" or "each", got {inputs!r}')
         if isinstance(modules, Mapping):
             names, branches = tuple(modules.keys()), list(modules.values())
         else:
             names, branches = tuple(type(module).__name__ for module in modules), list(modules)
-        mixed = cls.__new__(cls)
-        nn.Module.__init__(mixed)
-        mixed._install(names, branches, update_unselected_stats)
-        return mixed
+        op = cls.__new__(cls)
+        nn.Module.__init__(op)
+        op._install(names, branches, update_unselected_stats)
+        op._own_inputs, op._shapes = inputs == "each", ZeroRows(primitives=False)
+        return op
 
     def _install(self, names: tuple[str, ...], branches: list[nn.Module], update_stats: bool) -> None:
         if not branches:
@@ -114,7 +129,8 @@ class MixedOp(nn.Module):
         self.settings = {"update_unselected_stats": update_stats}
         self._ops = nn.ModuleList(branches)
         self._fusion = Fusion()
-        self._shapes: dict[object, tuple[torch.Size, torch.dtype]] = {}
+        self._shapes = ZeroRows(primitives=True)
+        self._own_inputs = False
 
     @property
     def update_unselected_stats(self) -> bool:
@@ -130,29 +146,40 @@ class MixedOp(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Any,
         weights: Tensor,
+        *args: Any,
         active: int | _Unset | None = _Unset.UNSET,
         unit: bool = False,
-    ) -> Tensor:
-        """Σ_k weights_k O_k(x).
+        **kwargs: Any,
+    ) -> Any:
+        """Σ_k weights_k O_k(x, *args, **kwargs).
 
         Args:
-            x: input of every branch; weights: (K,), in the dtype of x or of the outputs (float32 beside half
-                types).
+            x: input of every branch, or an input for each, see ``from_modules``.
+            weights: (K,), in the dtype of x or of the outputs (float32 beside half types).
             active: the only option whose weight is not zero, -1 if there is none, None to run every option;
                 left out, it is found in ``weights``.
             unit: with ``active``: its weight is exactly 1, so the output need not be multiplied.
+            args, kwargs: given to every branch.
         """
         if torch.compiler.is_compiling():
             # Not at import: it would load the compiler. torch leaves `disable` untyped.
             uncompiled = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
-            out: Tensor = uncompiled(x, weights, active, unit)
-            return out
-        return self._run(x, weights, active, unit)
+            return uncompiled(x, weights, args, kwargs, active, unit)
+        return self._run(x, weights, args, kwargs, active, unit)
 
-    def _run(self, x: Tensor, weights: Tensor, active: int | _Unset | None, unit: bool) -> Tensor:
-        self._check_weights(x, weights)
+    def _run(
+        self,
+        x: Any,
+        weights: Tensor,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        active: int | _Unset | None,
+        unit: bool,
+    ) -> Any:
+        inputs = Inputs(x, args, kwargs, self.primitives if self._own_inputs else None)
+        self._check_weights(inputs, weights)
         if active is _Unset.UNSET:
             active, unit = active_option(weights)
             if active is not None and (active == PRUNED or isinstance(self._ops[active], Zero)):
@@ -161,122 +188,106 @@ class MixedOp(nn.Module):
         elif active is not None and not PRUNED <= active < len(self._ops):
             raise ValueError(f"expected active in {PRUNED}..{len(self._ops) - 1} or None, got {active}")
         if active is None:
-            return self._mixture(x, weights)
+            return self._mixture(inputs, weights)
         if by_torch_alone():
-            return self._selected(x, weights, active) if is_constant(weights) else self._sum(x, weights)
-        plan = self._fused_plan(x, weights)
+            return (
+                self._selected(inputs, weights, active)
+                if is_constant(weights)
+                else self._sum(inputs, weights)
+            )
+        plan = self._fused_plan(inputs, weights)
         if plan is not None:
-            return self._fused(plan, x, weights, active, unit)
+            return self._fused(plan, inputs, weights, active, unit)
         if is_constant(weights):
-            return self._selected(x, weights, active, unit)
-        y = None if active == PRUNED else self._branch(active, x)
-        zeros = self._output_of_zeros(x) if y is None else None
-        state, update = autocast_state(x.device.type), self.update_unselected_stats
-        return one_hot(y, x, weights, Branches(self._ops, active, unit, self.training, update, state, zeros))
+            return self._selected(inputs, weights, active, unit)
+        return self._followed(inputs, weights, active, unit)
 
-    def _branch(self, number: int, x: Tensor) -> Tensor:
-        return run_branch(self._ops[number], x, self._name(number))
+    def _followed(self, inputs: Inputs, weights: Tensor, active: int, unit: bool) -> Any:
+        """The active branch, for weights that have a gradient."""
+        module, label, zeros = self._running(inputs, active), Label(active, self.primitives), None
+        if module is None:
+            zeros = self._output_of_zeros(inputs, weights)
+            y = zeros.rest
+        else:
+            y = leaves_of(run_branch(module, inputs.call(active), inputs.tensors, label), label)
+        update, state = self.update_unselected_stats, autocast_state(inputs.like(weights).device.type)
+        branches = Branches(
+            self._ops, self.primitives, inputs.form, active, unit, self.training, update, state, zeros
+        )
+        return one_hot(y, inputs, weights, branches)
 
-    def _name(self, number: int) -> str:
-        return f"{number} of {', '.join(self.primitives)}"
+    def _running(self, inputs: Inputs, active: int) -> nn.Module | None:
+        """The module to run; None for a row of zeros, or for a `none` that does not know what others give."""
+        module = None if active == PRUNED else self._ops[active]
+        return None if isinstance(module, Zero) and not self._shapes.none_runs(self._ops, inputs) else module
 
-    def _selected(self, x: Tensor, weights: Tensor, active: int, unit: bool = False) -> Tensor:
+    def _branch(self, number: int, inputs: Inputs) -> Any:
+        label = Label(number, self.primitives)
+        return run_branch(self._ops[number], inputs.call(number), inputs.tensors, label)
+
+    def _selected(self, inputs: Inputs, weights: Tensor, active: int, unit: bool = False) -> Any:
         """The active branch alone, for weights that have no derivative."""
-        if active == PRUNED:
-            if by_torch_alone():  # a trace has the size of its own inputs
-                return torch.zeros_like(self._branch(self._smallest(), x))
-            shape, dtype = self._output_of_zeros(x)
-            return x.new_zeros(shape, dtype=dtype)
-        y = self._branch(active, x)
-        # Without the product the output would be x itself, which a caller may go on to change in place.
-        aliased = y is x or (y._base is not None and y._base is (x if x._base is None else x._base))
-        return y if unit and not aliased else y * weights[active]
+        module = self._running(inputs, active)
+        if module is not None:
+            label = Label(active, self.primitives)
+            y = run_branch(module, inputs.call(active), inputs.tensors, label)
+            return selected(y, weights[active], unit, inputs.tensors, label)
+        if by_torch_alone():
+            return self._shapes.traced(self._ops, self.primitives, inputs)
+        zeros = self._output_of_zeros(inputs, weights)
+        return zeros.rest.filled(zeros.tensors(inputs.like(weights)))
 
-    def _fused_plan(self, x: Tensor, weights: Tensor) -> CellPlan | None:
+    def _output_of_zeros(self, inputs: Inputs, weights: Tensor) -> Zeros:
+        return self._shapes.output(self._ops, self.primitives, inputs, inputs.like(weights))
+
+    def _fused_plan(self, inputs: Inputs, weights: Tensor) -> CellPlan | None:
+        if not inputs.alone:
+            return None
+        (x,) = inputs.tensors
         if why_not_fused(x) is not None or weights.dtype != x.dtype:
             return None
         return self._fusion.plan(self, self._plan)
 
     def _plan(self) -> CellPlan:
         """The edge as a cell of one node. Raises NotFusedError."""
+        if self._own_inputs:
+            raise NotFusedError("its branches have inputs of their own")
         edge = (0, 0, list(self._ops), 0, self.update_unselected_stats)
         watched = Watch(mappings=[self._modules, self._ops._modules, self.settings])
         return CellPlan((None,), [edge], 1, (1,), watched)
 
-    def _fused(self, plan: CellPlan, x: Tensor, weights: Tensor, active: int, unit: bool) -> Tensor:
+    def _fused(self, plan: CellPlan, inputs: Inputs, weights: Tensor, active: int, unit: bool) -> Tensor:
         row = weights.unsqueeze(0)
         empty = not plan.active((active,)).form.chosen
         return run_cell(
             plan,
-            (x,),
+            inputs.tensors,
             row if weights.requires_grad and torch.is_grad_enabled() else None,
             (active,),
             weights=None if unit else row,
-            size=tuple(self._output_of_zeros(x)[0][1:]) if empty else (0, 0, 0),
+            size=tuple(self._output_of_zeros(inputs, weights).sizes[0][0][1:]) if empty else (0, 0, 0),
         )
 
-    def _check_weights(self, x: Tensor, weights: Tensor) -> None:
-        count = len(self._ops)
-        if not isinstance(weights, Tensor):
-            raise TypeError(f"expected weights to be a tensor ({count},), got {type(weights).__name__}")
-        if weights.shape != (count,):
-            names, found = self.primitives, tuple(weights.shape)
-            raise ValueError(f"expected weights of shape ({count},), one for each of {names}, got {found}")
-        if weights.device != x.device:
-            raise ValueError(f"expected weights on the device of x, {x.device}, got {weights.device}")
-        if weights.dtype != x.dtype or not weights.is_floating_point():
-            self._check_dtype(x, weights)
+    def _check_weights(self, inputs: Inputs, weights: Tensor) -> None:
+        x = inputs.like(weights)
+        check_row(weights, self.primitives, x)
+        if not inputs.tensors or not fits_input(weights, x):
+            check_dtype(weights, {dtype for _, dtype in self._output_of_zeros(inputs, weights).sizes})
 
-    def _check_dtype(self, x: Tensor, weights: Tensor) -> None:
-        half = (torch.float16, torch.bfloat16)
-        if x.dtype in half and weights.dtype == torch.float32:
-            return
-        dtype = self._output_of_zeros(x)[1]
-        allowed = {dtype, torch.float32} if dtype in half else {dtype}
-        if not weights.is_floating_point() or weights.dtype not in allowed:
-            raise ValueError(
-                f"expected weights in the dtype of the branches' outputs, {dtype}, got {weights.dtype}: "
-                "convert one"
-            )
+    def _mixture(self, inputs: Inputs, weights: Tensor) -> Any:
+        """Σ_k w_k O_k over the branches that are not `none`."""
+        plan = self._fused_plan(inputs, weights)
+        return (
+            self._sum(inputs, weights) if plan is None else self._fused(plan, inputs, weights, MIXED, False)
+        )
 
-    def _mixture(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Σ_k w_k O_k(x) over the branches that are not `none`."""
-        plan = self._fused_plan(x, weights)
-        return self._sum(x, weights) if plan is None else self._fused(plan, x, weights, MIXED, False)
-
-    def _sum(self, x: Tensor, weights: Tensor) -> Tensor:
+    def _sum(self, inputs: Inputs, weights: Tensor) -> Any:
         """The mixture by the plain modules."""
         kept = [k for k, branch in enumerate(self._ops) if not isinstance(branch, Zero)]
         if not kept:
-            zeros: Tensor = self._ops[0](x)
-            return zeros
-        outputs = [self._branch(k, x) for k in kept]
-        if any(output.shape != outputs[0].shape for output in outputs):
-            found = {self.primitives[k]: tuple(out.shape) for k, out in zip(kept, outputs, strict=True)}
-            raise ValueError(f"expected branches whose outputs share one shape, got {found}")
+            return self._branch(self._shapes.smallest(self._ops, inputs), inputs)
+        outputs = [self._branch(k, inputs) for k in kept]
         if len(kept) < len(self._ops):
             rows = weights.unbind()
             weights = torch.stack([rows[k] for k in kept])
-        dtype = reduce(torch.promote_types, (output.dtype for output in outputs))
-        outputs = [output.to(dtype) for output in outputs]
-        weights = weights.to(torch.float32 if dtype.itemsize == 2 else dtype)
-        parts = range(0, len(kept), _BRANCHES_PER_SUM)
-        sums = (ops.mixed_sum(outputs[i : i + parts.step], weights[i : i + parts.step]) for i in parts)
-        return reduce(torch.add, sums)
-
-    def _output_of_zeros(self, x: Tensor) -> tuple[torch.Size, torch.dtype]:
-        """Shape and dtype of the output, found once per kind of input by running the smallest branch."""
-        smallest = self._smallest()
-        settings = settings_of(self._ops[smallest])
-        key = (x.shape, x.dtype, autocast_state(x.device.type), settings)
-        if key not in self._shapes:
-            if len(self._shapes) >= _SHAPES_KEPT:
-                self._shapes.clear()
-            output = output_like(self._ops[smallest], x, self._name(smallest))
-            self._shapes[key] = (output.shape, output.dtype)
-        return self._shapes[key]
-
-    def _smallest(self) -> int:
-        """The branch with the fewest parameters."""
-        sizes = [sum(p.numel() for p in module.parameters()) for module in self._ops]
-        return sizes.index(min(sizes))
+        return mixed(outputs, weights, [Label(k, self.primitives) for k in kept])

@@ -2,11 +2,13 @@
 """Partial channel connections: Xu et al., ICLR 2020 (PC-DARTS), sec. 3.2 and 3.3."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasp_ext.nn.dispatch.outputs import described
 from nasp_ext.nn.mixed_op import MixedOp, _Unset
 from nasp_ext.nn.primitives import DARTS_PRIMITIVES
 
@@ -97,20 +99,23 @@ class PartialMixedOp(MixedOp):
         self._set_part(partial_channels, stride)
 
     @classmethod
-    def from_modules(
+    def from_modules(  # type: ignore[override]  # its branches have no inputs of their own
         cls,
         modules: Sequence[nn.Module] | Mapping[str, nn.Module],
         *,
         partial_channels: int = 4,
         stride: int = 1,
         update_unselected_stats: bool = True,
+        inputs: Literal["shared"] = "shared",
     ) -> "PartialMixedOp":
-        """Of modules that take C / k channels and give as many, smaller by ``stride``.
+        """Of modules that take C / k channels of one shared input and give as many, smaller by ``stride``.
 
         >>> op = PartialMixedOp.from_modules([nn.Conv1d(2, 2, 1), nn.Identity()])
         >>> op(torch.ones(1, 8, 7), torch.tensor([0.5, 0.5])).shape
         torch.Size([1, 8, 7])
         """
+        if inputs != "shared":
+            raise ValueError(f'expected inputs="shared", a part of whose channels passes by, got {inputs!r}')
         mixed = super().from_modules(modules, update_unselected_stats=update_unselected_stats)
         assert isinstance(mixed, PartialMixedOp)
         mixed._set_part(partial_channels, stride)
@@ -125,7 +130,19 @@ class PartialMixedOp(MixedOp):
     def extra_repr(self) -> str:
         return f"1/{self.partial_channels} of the channels: {super().extra_repr()}"
 
-    def _run(self, x: Tensor, weights: Tensor, active: int | _Unset | None, unit: bool) -> Tensor:
+    def _run(
+        self,
+        x: Any,
+        weights: Tensor,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        active: int | _Unset | None,
+        unit: bool,
+    ) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"expected x to be a tensor (B, C, …), got {type(x).__name__}")
         part, past = parted(x, self.partial_channels, self.stride)
-        out = super()._run(part, weights, active, unit)
+        out = super()._run(part, weights, args, kwargs, active, unit)
+        if not isinstance(out, Tensor):
+            raise TypeError(f"expected options that return one tensor (B, C / k, …), got {described(out)}")
         return shuffled(out, past * weights.sum(), self.partial_channels)

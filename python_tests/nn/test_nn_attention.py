@@ -92,7 +92,9 @@ def test_gradients_of_input_gates_and_all_weights():
     names, values = zip(*op.named_parameters(), strict=True)
 
     def run(x, gates, *parameters):
-        return torch.func.functional_call(op, dict(zip(names, parameters, strict=True)), (x, gates, None))
+        return torch.func.functional_call(
+            op, dict(zip(names, parameters, strict=True)), (x, gates), {"active": None}
+        )
 
     x = torch.randn(2, 2, 3, 3, dtype=torch.float64, requires_grad=True)
     gates = torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64, requires_grad=True)
@@ -113,8 +115,8 @@ def test_a_one_hot_prior_is_the_option_alone(option):
     x = torch.randn(2, 4, 5, 5, dtype=torch.float64)
     row = torch.eye(4, dtype=torch.float64)[option]
     alone = op._ops[option](x)
-    torch.testing.assert_close(op(x, row, None), alone)
-    torch.testing.assert_close(op(x, row, option, True), alone)
+    torch.testing.assert_close(op(x, row, active=None), alone)
+    torch.testing.assert_close(op(x, row, active=option, unit=True), alone)
 
 
 def test_the_prior_multiplies_the_odds():
@@ -172,7 +174,9 @@ def test_means_are_over_images_and_edges_of_a_row():
         for op in ops[:2]:
             op(x[:2], torch.ones(3).double())
             op(x[2:], torch.ones(3).double())
-        ops[2](x, torch.tensor([0.0, 1.0, 0.0]).double(), 1, True)  # one option: nothing to attend to
+        ops[2](
+            x, torch.tensor([0.0, 1.0, 0.0]).double(), active=1, unit=True
+        )  # one option: nothing to attend to
     ops[0](x, torch.ones(3).double())  # outside
     found = means.matrix(3, 4)
     torch.testing.assert_close(found[2, :3], torch.cat(seen[:4]).mean(0))

@@ -95,7 +95,7 @@ def test_weights_that_are_no_tensor_are_refused():
 @pytest.mark.parametrize("active", [-2, 8])
 def test_choice_out_of_range_is_refused(active):
     with pytest.raises(ValueError, match=rf"-1\.\.7 or None, got {active}"):
-        MixedOp(4, 1)(torch.zeros(2, 4, 5, 5), torch.zeros(8), active)
+        MixedOp(4, 1)(torch.zeros(2, 4, 5, 5), torch.zeros(8), active=active)
 
 
 @pytest.mark.parametrize("modules", [[], {}])
@@ -108,5 +108,5 @@ def test_branches_of_different_shapes_are_refused():
     op = MixedOp.from_modules({"a": nn.Linear(2, 3), "b": nn.Linear(2, 2)})
     with pytest.raises(ValueError, match=r"share one shape, got \{'a': \(1, 3\), 'b': \(1, 2\)\}"):
         op(torch.ones(1, 2), torch.ones(2))
-    with pytest.raises(ValueError, match=r"branch 1 to give \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"branch 1 of a, b to give float32 \(1, 3\) as others do"):
         op(torch.ones(1, 2), torch.tensor([1.0, 0.0], requires_grad=True)).sum().backward()

@@ -120,7 +120,7 @@ def test_dense_row_is_the_mixture():
 @pytest.mark.parametrize("active, weights", [(4, row(4, 0.5)), (-1, row(0, 0.0)), (None, row(4, 0.5))])
 def test_given_choice_agrees_with_the_one_found(active, weights):
     op, plain = pair()
-    found = gradients(lambda op, x, w: op(x, w, active), op, weights)
+    found = gradients(lambda op, x, w: op(x, w, active=active), op, weights)
     torch.testing.assert_close(found, gradients(run, plain, weights), **EXACT)
 
 
@@ -128,9 +128,11 @@ def test_unit_weight_skips_the_product():
     op = MixedOp(4, 1)
     x = torch.randn(2, 4, 5, 5)
     doubled = torch.full((K,), 2.0)
-    torch.testing.assert_close(op(x, doubled, 4, True) * 2, op(x, doubled, 4))
+    torch.testing.assert_close(op(x, doubled, active=4, unit=True) * 2, op(x, doubled, active=4))
     with torch.no_grad():
-        torch.testing.assert_close(op(x, doubled.requires_grad_(), 4, True) * 2, op(x, doubled, 4))
+        torch.testing.assert_close(
+            op(x, doubled.requires_grad_(), active=4, unit=True) * 2, op(x, doubled, active=4)
+        )
 
 
 def calls(op):
@@ -201,7 +203,7 @@ def test_dense_rows_can_be_differentiated_twice():
     op = MixedOp.from_modules([nn.Tanh(), nn.Softplus()]).double()
     weights = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     x = torch.randn(5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(lambda x, w: op(x, w, None), (x, weights))
+    assert torch.autograd.gradgradcheck(lambda x, w: op(x, w, active=None), (x, weights))
 
 
 def test_backward_uses_the_mode_of_the_forward():

@@ -82,7 +82,9 @@ def test_gradients_of_a_dense_row_by_finite_differences(stride):
     names, values = zip(*op.named_parameters(), strict=True)
 
     def run(x, row, *parameters):
-        return torch.func.functional_call(op, dict(zip(names, parameters, strict=True)), (x, row, None))
+        return torch.func.functional_call(
+            op, dict(zip(names, parameters, strict=True)), (x, row), {"active": None}
+        )
 
     x = images(1, 4, 4, 3).requires_grad_()
     assert torch.autograd.gradcheck(run, (x, drawn_row().requires_grad_(), *values))
@@ -96,10 +98,10 @@ def test_one_hot_rows_have_the_gradients_of_the_mixture(fused, stride, option, v
     op = partial_op(4, stride, 8)
     row = one_hot_row(option, value) if option != PRUNED else one_hot_row(0, 0.0)
     inputs = [images(3, 8, 5, 6).requires_grad_(), row.requires_grad_()]
-    told_arguments = (option, value == 1.0 and option != PRUNED) if told else ()
-    expected = observed(copy.deepcopy(op), lambda m, x, w: m(x, w, None), inputs)
+    choice = {"active": option, "unit": value == 1.0 and option != PRUNED} if told else {}
+    expected = observed(copy.deepcopy(op), lambda m, x, w: m(x, w, active=None), inputs)
     with plain_modules(not fused):
-        found = observed(op, lambda m, x, w: m(x, w, *told_arguments), inputs)
+        found = observed(op, lambda m, x, w: m(x, w, **choice), inputs)
     for name in [name for name in found if name.startswith("gradient of _ops")]:
         # Branches that do not run get no gradient from the one, zeros from the other.
         assert found[name] is not None or not expected[name].any()
@@ -111,22 +113,22 @@ def test_one_hot_rows_have_the_gradients_of_the_mixture(fused, stride, option, v
 def test_channels_go_past_a_one_hot_row_bit_for_bit():
     op, x = partial_op(), images(2, 8, 5, 5)
     with torch.no_grad():
-        out = op(x, one_hot_row(3), 3, True)
+        out = op(x, one_hot_row(3), active=3, unit=True)
     places = [j * 4 + group for group in range(1, 4) for j in range(2)]
     assert torch.equal(out[:, places], x[:, 2:])
 
 
 def test_a_row_of_zeros_is_a_zero_output():
     op, x = partial_op(stride=2), images(2, 8, 5, 5)
-    for arguments in ((PRUNED,), ()):
-        out = op(x, torch.zeros(5, dtype=WIDE), *arguments)
+    for choice in ({"active": PRUNED}, {}):
+        out = op(x, torch.zeros(5, dtype=WIDE), **choice)
         assert torch.equal(out, torch.zeros(2, 8, 3, 3, dtype=WIDE))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_the_part_runs_fused(stride, fused_runs):
     op, x = partial_op(stride=stride), images(2, 8, 5, 5).requires_grad_()
-    compared(op, lambda m, x: m(x, one_hot_row(4), 4, True), [x])
+    compared(op, lambda m, x: m(x, one_hot_row(4), active=4, unit=True), [x])
     assert "mixed_op" in fused_runs
     assert fusion_reasons(op) == {}
 

@@ -51,12 +51,12 @@ def outputs(op, x):
 def test_forward_mode_gives_the_tangent_of_every_option(op, x, row, told):
     weights, active = ROWS[row]
     tangent = images(8, seed=9)
-    arguments = (active,) if told else ()
+    arguments = {"active": active} if told else {}
     expected = torch.einsum("k,k...->...", tangent, outputs(op, x))
-    _, found = jvp(lambda w: op(x, w, *arguments), (weights,), (tangent,))
+    _, found = jvp(lambda w: op(x, w, **arguments), (weights,), (tangent,))
     torch.testing.assert_close(found, expected, **EXACT)
     with forward_ad.dual_level():
-        out = op(x, forward_ad.make_dual(weights, tangent), *arguments)
+        out = op(x, forward_ad.make_dual(weights, tangent), **arguments)
         torch.testing.assert_close(forward_ad.unpack_dual(out).tangent, expected, **EXACT)
 
 
@@ -88,10 +88,10 @@ def test_forward_mode_goes_through_the_input_and_the_parameters_of_a_supernet():
 @pytest.mark.parametrize("row", list(ROWS))
 def test_gradients_of_torch_func_are_those_of_autograd(op, x, row, told):
     weights, active = ROWS[row]
-    arguments = (active,) if told else ()
+    arguments = {"active": active} if told else {}
 
     def loss(w):
-        return op(x, w, *arguments).square().sum()
+        return op(x, w, **arguments).square().sum()
 
     leaf = weights.clone().requires_grad_()
     (expected,) = torch.autograd.grad(mixture(op, x, leaf).square().sum(), leaf)

@@ -205,7 +205,7 @@ class Cell(NetworkCell):
             weights, active, unit = choices[edge.row]
             if active == PRUNED and is_constant(weights):
                 return None
-            out = module(x, weights[: len(edge.primitives)], active, unit)
+            out = module(x, weights[: len(edge.primitives)], active=active, unit=unit)
         if self.coefficients is not None:
             out = out * self.coefficients[position]
         if edge.times != 1:

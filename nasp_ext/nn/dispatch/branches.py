@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""How the candidate modules of an edge run: the input stays as it is, mode and tensors may be given."""
+"""How the candidate modules of an edge run: arguments stay as they are, mode and tensors may be given."""
 
 import copy
 import threading
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils._pytree import tree_map_only
 
+from nasp_ext.nn.dispatch.inputs import Call
 from nasp_ext.nn.primitives import Chain
 
 AutocastState = tuple[str, torch.dtype, bool] | None  # device type, dtype, enabled
@@ -19,27 +22,34 @@ _SETTINGS = (int, float, str, tuple)
 _FLAGS = threading.RLock()  # held while the flags of a module are not its own: threads may share it
 
 
-def run_branch(module: nn.Module, x: Tensor, name: object) -> Tensor:
-    """O(x); a module that begins with an operation in place gets a copy of x.
+class Label(NamedTuple):
+    """What errors call a branch; made a text by them alone."""
 
-    Args:    name: of the branch, for errors.
-    Raises:
-        TypeError: the output is no tensor.
-        RuntimeError: the module wrote to its input and has no ``inplace`` flag that tells.
+    number: int
+    names: tuple[str, ...]  # of all branches
+
+    def __str__(self) -> str:
+        return f"{self.number} of {', '.join(self.names)}"
+
+
+def run_branch(module: nn.Module, call: Call, tensors: Sequence[Tensor], label: Label) -> Any:
+    """O(x, …); a module that begins with an operation in place gets copies of its tensors.
+
+    Args:    call: its arguments; tensors: all that branches read.
+    Raises:  RuntimeError: the module wrote to a tensor and has no ``inplace`` flag that tells.
     """
-    copied = _begins_in_place(module)
-    version = None if copied or x.is_inference() else x._version
-    output = module(x.clone() if copied else x)
-    if not isinstance(output, Tensor):
-        raise TypeError(
-            f"expected branch {name} ({type(module).__name__}) to return one tensor, got "
-            f"{type(output).__name__}: wrap it in a module that returns the tensor alone"
-        )
-    if version is not None and x._version != version:
-        raise RuntimeError(
-            f"expected branch {name} ({type(module).__name__}) to leave its input as it is, for the other "
-            "branches read it too, found it changed in place: let it work on a copy (x.clone())"
-        )
+    args, kwargs = call
+    if _begins_in_place(module):
+        args, kwargs = tree_map_only(Tensor, torch.clone, call)
+        return module(*args, **kwargs)
+    versions = [None if t.is_inference() else t._version for t in tensors]
+    output = module(*args, **kwargs)
+    for t, version in zip(tensors, versions, strict=True):
+        if version is not None and t._version != version:
+            raise RuntimeError(
+                f"expected branch {label} ({type(module).__name__}) to leave its input as it is, for the "
+                "other branches read it too, found it changed in place: let it work on a copy (x.clone())"
+            )
     return output
 
 
@@ -82,14 +92,16 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def run_with(module: nn.Module, tensors: Mapping[str, Tensor], x: Tensor, name: object) -> Tensor:
-    """O(x) with these parameters and buffers in the place of its own."""
+def run_with(
+    module: nn.Module, held: Mapping[str, Tensor], call: Call, tensors: Sequence[Tensor], label: Label
+) -> Any:
+    """``run_branch`` with these parameters and buffers in the place of its own."""
     own = tensors_of(module)
-    if own.keys() == tensors.keys() and all(own[key] is tensors[key] for key in own):
-        return run_branch(module, x, name)
+    if own.keys() == held.keys() and all(own[key] is held[key] for key in own):
+        return run_branch(module, call, tensors, label)
+    args, kwargs = tree_map_only(Tensor, torch.clone, call) if _begins_in_place(module) else call
     with _FLAGS:
-        output: Tensor = functional_call(module, dict(tensors), (input_of(module, x),))
-    return output
+        return functional_call(module, dict(held), args, kwargs)
 
 
 @contextmanager
@@ -141,14 +153,14 @@ def settings_of(module: nn.Module) -> Hashable:
     )
 
 
-def output_like(module: nn.Module, x: Tensor, name: object) -> Tensor:
-    """O(x) for its shape and dtype alone: no graph, no number drawn by dropout, statistics as they are."""
-    with torch.no_grad(), autocast_as(autocast_state(x.device.type)):
+def output_like(module: nn.Module, call: Call, tensors: Sequence[Tensor], device: str, label: Label) -> Any:
+    """An output for its structure alone: no graph, no number drawn by dropout, statistics as they are."""
+    with torch.no_grad(), autocast_as(autocast_state(device)):
         try:
             # The flags of the module itself belong to all threads that run it.
-            return run_branch(copy.deepcopy(module).eval(), x, name)
+            return run_branch(copy.deepcopy(module).eval(), call, tensors, label)
         except RuntimeError as error:
             if "deepcopy protocol" not in str(error):  # replicas hold tensors that have a graph
                 raise
         with training_mode(module, False), frozen_statistics(module, True):
-            return run_branch(module, x, name)
+            return run_branch(module, call, tensors, label)

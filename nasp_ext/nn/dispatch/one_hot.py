@@ -2,12 +2,14 @@
 """One branch forward, the exact gradient of all K weights backward, one unselected branch alive at a time.
 
 At a one-hot row the unselected branches send nothing back to the input or to their own parameters, so all
-that is needed of them is dL/dw_k = <dL/dout, O_k(x)>: a forward without a graph, run when the gradient of the
-weights is asked for and reduced to a number at once. Second derivatives need more of them: ``second_order``.
+that is needed of them is dL/dw_k = Σ_leaves <dL/dout, O_k(x)>: a forward without a graph, run when the
+gradient of the weights is asked for and reduced to a number at once. Second derivatives need more of them:
+``second_order``.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import torch
@@ -17,12 +19,15 @@ from torch.autograd import Function
 from nasp_ext import ops
 from nasp_ext.nn.dispatch.branches import (
     AutocastState,
+    Label,
     autocast_as,
     frozen_statistics,
     run_with,
     tensors_of,
     training_mode,
 )
+from nasp_ext.nn.dispatch.inputs import ONE_TENSOR, Form, Inputs
+from nasp_ext.nn.dispatch.outputs import Leaves, Zeros, aligned, described
 from nasp_ext.nn.fused.second_order import gradients_with_graph, graph_wanted, spare_hooks
 from nasp_ext.nn.primitives import Zero
 
@@ -35,12 +40,14 @@ class Branches:
     """
 
     modules: nn.ModuleList
+    names: tuple[str, ...]
+    form: Form  # of the arguments
     active: int
     unit: bool  # the active weight is exactly 1
     training: bool
     update_stats: bool
     autocast: AutocastState
-    zeros: tuple[torch.Size, torch.dtype] | None  # the output of an all-zero row
+    zeros: Zeros | None  # the output of an all-zero row
     held: tuple[Mapping[str, Tensor] | None, ...] = field(init=False)
     moved: set[int] = field(default_factory=set, init=False)  # branches whose statistics a backward moved
 
@@ -54,138 +61,174 @@ class Branches:
         found = [t for tensors in self.held if tensors is not None for t in tensors.values()]
         return [t for t in found if t.requires_grad]
 
-    def run(self, branch: int, x: Tensor, tensors: Mapping[str, Tensor] | None = None) -> Tensor:
-        """O_k(x) as the forward would have computed it.
+    def run(
+        self, branch: int, inputs: Sequence[Tensor], like: Leaves, held: Mapping[str, Tensor] | None = None
+    ) -> Sequence[Tensor]:
+        """The mixed leaves of O_k as the forward would have computed it.
 
-        Args:    tensors: in the place of those that the forward saw.
+        Args:
+            inputs: the tensors among the arguments; held: in the place of those that the forward saw.
+            like: the output that was returned.
+        Raises:  ValueError: the output is of another structure.
         """
         module = self.modules[branch]
-        held = self.held[branch] if tensors is None else tensors
+        label = Label(branch, self.names)
+        held = self.held[branch] if held is None else held
         assert held is not None
         with (
             autocast_as(self.autocast),
             training_mode(module, self.training),
             frozen_statistics(module, not self.update_stats or branch in self.moved),
         ):
-            output = run_with(module, held, x, branch)
+            output = run_with(module, held, self.form.call(inputs, branch), inputs, label)
         self.moved.add(branch)  # once for each forward, as the mixture would
-        return output
+        leaves = aligned(like, output, label)
+        if leaves is None:
+            expected = described(like.filled(like.mixed))
+            raise ValueError(
+                f"expected branch {label} to give {expected} as others do, got {described(output)}"
+            )
+        return leaves.mixed
 
 
-def one_hot(y: Tensor | None, x: Tensor, weights: Tensor, branches: Branches) -> Tensor:
+def one_hot(y: Leaves, inputs: Inputs, weights: Tensor, branches: Branches) -> Any:
     """w_k · y_k with the gradient of all weights.
 
     Args:
-        y: output of the active branch, with its graph; None for an all-zero row.
-        x: input of the branches; weights: (K,).
+        y: output of the active branch, with its graph; for an all-zero row without the mixed leaves.
+        weights: (K,).
     """
-    arguments = (y, x, weights, branches, *branches.parameters())
-    out: Tensor = _OneHot.apply(*arguments)  # type: ignore[no-untyped-call]
-    return out
+    arguments = (branches, y, len(inputs.tensors), weights, *y.mixed, *inputs.tensors, *branches.parameters())
+    out: tuple[Tensor, ...] = _OneHot.apply(*arguments)  # type: ignore[no-untyped-call]
+    return y.filled(out)
 
 
 class _OneHot(Function):
+    """Tensors: weights, mixed leaves of the active branch, inputs, parameters of the other branches."""
+
     @staticmethod
     def forward(
-        ctx: Any, y: Tensor | None, x: Tensor, weights: Tensor, branches: Branches, *parameters: Tensor
-    ) -> Tensor:
+        ctx: Any, branches: Branches, y: Leaves, inputs: int, weights: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
+        count = len(y.mixed)
         ctx.branches = branches
+        ctx.parts = count, count + inputs
+        ctx.rest = y._replace(mixed=())
         ctx.leaf = weights.is_leaf
-        ctx.place = 1 + (y is not None)  # of the weights among the tensors
-        ctx.leads_nowhere = y is None or isinstance(branches.modules[branches.active], Zero)
-        ctx.save_for_backward(y, x, weights, *parameters)
+        ctx.leads_nowhere = not y.mixed or isinstance(branches.modules[branches.active], Zero)
+        ctx.save_for_backward(weights, *tensors)
         if branches.zeros is not None:
-            shape, dtype = branches.zeros
-            return x.new_zeros(shape, dtype=dtype)
-        assert y is not None
-        # A fresh tensor, also at w_k = 1: the caller may change it in place, and y may be x itself.
-        return y * weights[branches.active]
+            return tuple(branches.zeros.tensors(tensors[0] if inputs else weights))
+        # Fresh tensors, also at w_k = 1: the caller may change them in place, and one may be x itself.
+        weight = weights[branches.active]
+        return tuple(leaf * weight for leaf in y.mixed)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.compiler.is_compiling():  # the step of a compiled caller: torch leaves `disable` untyped
-            return torch.compiler.disable(_gradients)(ctx, grad)  # type: ignore[no-untyped-call, no-any-return]
-        return _gradients(ctx, grad)
+            return torch.compiler.disable(_gradients)(ctx, grads)  # type: ignore[no-untyped-call, no-any-return]
+        return _gradients(ctx, grads)
 
 
-def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
-    y, x, weights, *parameters = ctx.saved_tensors
+def _gradients(ctx: Any, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    weights, *tensors = ctx.saved_tensors
+    first, second = ctx.parts
+    ys, inputs, parameters = tensors[:first], tensors[first:second], tensors[second:]
     branches: Branches = ctx.branches
     asked = _weights_asked_for(ctx)
+    grad = next((g for g in grads if g is not None), None)
     if grad is None or not graph_wanted(grad):
         spare_hooks(parameters)
     if grad is None:  # nothing that the loss is made of reads the output
-        return (None, None, torch.zeros_like(weights) if asked else None, None, *(None for _ in parameters))
+        return None, None, None, torch.zeros_like(weights) if asked else None, *(None for _ in tensors)
     if graph_wanted(grad):
-        grad_y, grad_x, grad_weights, *others = _with_graph(branches, y, x, weights, parameters, grad)
-        return grad_y, grad_x, grad_weights, None, *others
-    grad_y = grad_x = grad_weights = None
+        return None, None, None, *_with_graph(ctx, weights, ys, inputs, parameters, grads)
+    needs = ctx.needs_input_grad[4:]
+    grad_ys: list[Tensor | None] = [None for _ in ys]
+    grad_inputs: list[Tensor | None] = [None for _ in inputs]
+    grad_weights = None
     with torch.no_grad():
-        if ctx.leads_nowhere and ctx.needs_input_grad[1]:
-            grad_x = torch.zeros_like(x)  # as 0 · O_k(x) gives, for whoever waits for one in front of it
-        if y is not None and ctx.needs_input_grad[0]:
-            grad_y = grad if branches.unit else grad * weights[branches.active]
+        if ctx.leads_nowhere or branches.form is not ONE_TENSOR:
+            # As 0 · O_k(x) gives, for whoever waits for one in front of what the active branch does not read.
+            grad_inputs = [
+                torch.zeros_like(x) if need else None
+                for x, need in zip(inputs, needs[first:second], strict=True)
+            ]
+        if any(needs[:first]):
+            weight = None if branches.unit else weights[branches.active]
+            grad_ys = [g if g is None or weight is None else g * weight for g in grads]
         if asked:
-            grad_weights = _dots(branches, grad, x, y).to(weights.dtype)
-    return grad_y, grad_x, grad_weights, None, *(None for _ in parameters)
+            grad_weights = _dots(ctx, grads, inputs, ys).to(weights.dtype)
+    return None, None, None, grad_weights, *grad_ys, *grad_inputs, *(None for _ in parameters)
 
 
 def _weights_asked_for(ctx: Any) -> bool:
     """Whether this backward goes on to the weights: not so in ``autograd.grad(loss, net.parameters())``."""
     # The engine answers for inner nodes only; a leaf is asked for.
-    return ctx.leaf or torch._C._will_engine_execute_node(ctx.next_functions[ctx.place][0])
+    return ctx.leaf or torch._C._will_engine_execute_node(ctx.next_functions[0][0])
 
 
-def _dots(branches: Branches, grad: Tensor, x: Tensor, y: Tensor | None) -> Tensor:
-    """(K,): <grad, O_k(x)> of every branch."""
+def _returned(ctx: Any, grads: Sequence[Tensor | None], ys: Sequence[Tensor]) -> Leaves:
+    """What the forward returned, for its structure."""
+    rest: Leaves = ctx.rest
+    if ys:
+        return rest._replace(mixed=ys)
+    zeros = ctx.branches.zeros
+    return rest._replace(mixed=zeros.tensors(next(g for g in grads if g is not None)))
+
+
+def _dots(ctx: Any, grads: Sequence[Tensor | None], inputs: Sequence[Tensor], ys: Sequence[Tensor]) -> Tensor:
+    """(K,): Σ_leaves <grad, O_k(x)> of every branch."""
+    branches: Branches = ctx.branches
+    like = _returned(ctx, grads, ys)
+    zero = next(g for g in grads if g is not None).new_zeros((), dtype=torch.float32)
     dots = []
     for branch, module in enumerate(branches.modules):
         if isinstance(module, Zero):
-            dots.append(grad.new_zeros((), dtype=torch.float32))
+            dots.append(zero)
             continue
-        output = y if branch == branches.active and y is not None else branches.run(branch, x)
-        _check_shape(branch, output, grad)
-        wide = torch.promote_types(grad.dtype, output.dtype)
-        dots.append(ops.branch_dots(grad.to(wide), [output.to(wide)])[0])
+        outputs = ys if branch == branches.active and ys else branches.run(branch, inputs, like)
+        pairs = [(g, y) for g, y in zip(grads, outputs, strict=True) if g is not None]
+        dots.append(reduce(torch.add, [_dot(g, y) for g, y in pairs]))
     wide = max((dot.dtype for dot in dots), key=lambda dtype: dtype.itemsize)
     return torch.stack([dot.to(wide) for dot in dots])
 
 
+def _dot(grad: Tensor, output: Tensor) -> Tensor:
+    wide = torch.promote_types(grad.dtype, output.dtype)
+    return ops.branch_dots(grad.to(wide), [output.to(wide)])[0]
+
+
 def _with_graph(
-    branches: Branches,
-    y: Tensor | None,
-    x: Tensor,
+    ctx: Any,
     weights: Tensor,
+    ys: Sequence[Tensor],
+    inputs: Sequence[Tensor],
     parameters: Sequence[Tensor],
-    grad: Tensor,
+    grads: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
-    """The gradients of y, x, weights and parameters, with their graph."""
+    """The gradients of weights, ys, inputs and parameters, with their graph."""
+    branches: Branches = ctx.branches
+    like = _returned(ctx, grads, ys)
+    places = [place for place, g in enumerate(grads) if g is not None]
+    upstream = [g for g in grads if g is not None]
 
-    def mixture(*tensors: Tensor) -> Tensor:
-        row, image, *given = tensors
-        active = given.pop(0) if y is not None else None
-        replaced = iter(given)
-        total = torch.zeros(grad.shape, dtype=grad.dtype, device=grad.device)  # of a batch: one for all
+    def mixture(row: Tensor, *tensors: Tensor) -> list[Tensor]:
+        first, second = ctx.parts
+        replaced = iter(tensors[second:])
+        # Of a batch of gradients: one for all.
+        totals = [torch.zeros(g.shape, dtype=g.dtype, device=g.device) for g in upstream]
         for branch, held in enumerate(branches.held):
-            if held is None and (branch != branches.active or active is None):
-                continue  # `none`
-            if held is None:
-                assert active is not None
-                output = active
-            else:
+            if held is not None:
                 own = {name: next(replaced) if t.requires_grad else t for name, t in held.items()}
-                output = branches.run(branch, image, own)
-            _check_shape(branch, output, grad)
-            total = total + (row[branch] * output).to(grad.dtype)
-        return total
+                outputs = branches.run(branch, tensors[first:second], like, own)
+            elif branch == branches.active and ys:
+                outputs = tensors[:first]
+            else:
+                continue  # `none`
+            for i, place in enumerate(places):
+                totals[i] = totals[i] + (row[branch] * outputs[place]).to(totals[i].dtype)
+        return totals
 
-    front = [weights, x] if y is None else [weights, x, y]
-    grad_weights, grad_x, *others = gradients_with_graph(mixture, [*front, *parameters], grad)
-    return [None if y is None else others.pop(0), grad_x, grad_weights, *others]
-
-
-def _check_shape(branch: int, output: Tensor, grad: Tensor) -> None:
-    if output.shape != grad.shape:
-        shape, found = tuple(grad.shape), tuple(output.shape)
-        raise ValueError(f"expected branch {branch} to give {shape} as others do, got {found}")
+    return gradients_with_graph(mixture, [weights, *ys, *inputs, *parameters], *upstream)

@@ -31,9 +31,9 @@ def graph_wanted(grad: Tensor) -> bool:
 
 
 def gradients_with_graph(
-    function: Callable[..., Tensor], tensors: Sequence[Tensor], grad: Tensor
+    function: Callable[..., Tensor | Sequence[Tensor]], tensors: Sequence[Tensor], *grads: Tensor
 ) -> list[Tensor | None]:
-    """The gradients of ``<grad, function(*tensors)>``, which may be differentiated again.
+    """The gradients of ``<grads, function(*tensors)>``, which may be differentiated again.
 
     Args:    tensors: as autograd knows them; those that require no gradient get None.
     """
@@ -42,10 +42,13 @@ def gradients_with_graph(
         # Nodes of their own: what lies in front of one tensor (a shared layer, say) reaches no other.
         fresh = [t.view_as(t) if t.requires_grad else t for t in tensors]
         out = function(*fresh)
+        outputs = [out] if isinstance(out, Tensor) else out
+        pairs = [(y, grad) for y, grad in zip(outputs, grads, strict=True) if y.requires_grad]
+        ys, upstream = [y for y, _ in pairs], [grad for _, grad in pairs]
         wanted = [t for t in fresh if t.requires_grad]
         found = iter(
-            torch.autograd.grad(out, wanted, grad, create_graph=again, materialize_grads=True)
-            if out.requires_grad
+            torch.autograd.grad(ys, wanted, upstream, create_graph=again, materialize_grads=True)
+            if ys
             else [torch.zeros_like(t) for t in wanted]
         )
     return [next(found) if t.requires_grad else None for t in fresh]
