@@ -27,11 +27,11 @@ def reproduce(capsys, *argv) -> tuple[int, str, str]:
 
 
 def test_size_falls_monotonically_as_eta_grows(capsys, tmp_path):
-    argv = ["nasp-eta", *SMALL, "--etas", "0", "0.1", "1", "10", "--seeds", "0", "1", "--out", tmp_path]
+    argv = ["nasp-eta", *SMALL, "--etas", "0", "0.03", "0.2", "1", "--seeds", "0", "1", "--out", tmp_path]
     status, out, err = reproduce(capsys, *argv)
     assert (status, err) == (0, "")
     rows = [line.split() for line in out.splitlines() if re.match(r"\d\S* +[\d,]+ +[\d,]+ +[\d,]+$", line)]
-    assert [row[0] for row in rows] == ["0", "0.1", "1", "10"]
+    assert [row[0] for row in rows] == ["0", "0.03", "0.2", "1"]
     means = [int(row[-1].replace(",", "")) for row in rows]
     assert all(larger >= smaller for larger, smaller in pairwise(means))
     assert means[0] > 2 * means[-1]
