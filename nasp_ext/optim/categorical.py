@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nasp_ext.optim.family import Family, held
+from nasp_ext.optim.distribution import Distribution, held
 from nasp_ext.states import check_tensor
 
 
-class Categoricals(Family):
+class Categoricals(Distribution):
     """Categorical variables: θ (K, B, n), the probabilities of the options; 0 where a row has fewer options.
 
     Args:

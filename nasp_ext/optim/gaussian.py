@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nasp_ext.optim.family import Family, held
+from nasp_ext.optim.distribution import Distribution, held
 from nasp_ext.states import check_tensor
 
 Ranges = Sequence[tuple[float, float]]
 
 
-class Gaussians(Family):
+class Gaussians(Distribution):
     """Whole or real variables from Gaussians: mean and variance (B, n), the parameters being (μ, μ² + σ²).
 
     Steps are taken in (μ, μ² + σ²) but written around the present mean: with d = c - μ the gradient is

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nasp_ext.optim.categorical import Categoricals
-from nasp_ext.optim.family import Family
+from nasp_ext.optim.distribution import Distribution
 from nasp_ext.optim.gaussian import Ranges, gaussians
 from nasp_ext.optim.natural_arguments import as_losses, as_samples, check_count, check_options, is_number
 from nasp_ext.optim.natural_state import check_natural
@@ -66,7 +66,7 @@ class NaturalGradient(ABC):
         self._generator = generator
         self._categoricals = Categoricals(categories, count, dtype, theta_min)
         self._gaussians = gaussians(integers or (), reals or (), real_sigma_min, count, dtype)
-        families: list[Family] = [self._categoricals, self._gaussians]
+        families: list[Distribution] = [self._categoricals, self._gaussians]
         self._families = [family for family in families if family.variables]
         self.dimension = sum(family.dimension for family in families)
         if self.dimension == 0:

@@ -8,12 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-from nasp_ext.optim.family import Family
+from nasp_ext.optim.distribution import Distribution
 from nasp_ext.states import check_generator, check_keys, check_like, check_tensor, place, shown
 
 
 def check_natural(
-    found: Any, own: dict[str, Any], families: Sequence[Family], lam: int, signed: Collection[str], name: str
+    found: Any,
+    own: dict[str, Any],
+    families: Sequence[Distribution],
+    lam: int,
+    signed: Collection[str],
+    name: str,
 ) -> None:
     """Raise ValueError if ``found`` is no state that the optimizer with the state ``own`` could come to.
 
@@ -57,7 +62,7 @@ def _check_shapes(found: Any, own: dict[str, Tensor], name: str) -> None:
             )
 
 
-def _check_asked(found: Any, families: Sequence[Family], lam: int, name: str) -> None:
+def _check_asked(found: Any, families: Sequence[Distribution], lam: int, name: str) -> None:
     if found is None:
         return
     if not isinstance(found, list) or len(found) != len(families):

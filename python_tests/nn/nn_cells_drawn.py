@@ -42,7 +42,7 @@ class DrawnOp(DrawnCase):
 
     def call(self, op: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
         choice = Gates(weight, self.gates.active, self.gates.unit).choices()[0]
-        return op(x, weight[0, : len(op.primitives)], choice.active, choice.unit)
+        return op(x, weight[0, : len(op.primitives)], active=choice.active, unit=choice.unit)
 
 
 def drawn_case(number: int) -> DrawnCase:

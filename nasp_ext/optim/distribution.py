@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-class Family(ABC):
+class Distribution(ABC):
     """A product of n independent variables; its parameters live in ``state``, one (…, B, n) tensor each."""
 
     state: dict[str, Tensor]
