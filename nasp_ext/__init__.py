@@ -28,6 +28,7 @@ from nasp_ext.arch.registry import register_space, space
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.config import RetrainConfig, SearchConfig
 from nasp_ext.engine import retrain, search
+from nasp_ext.engine.run import Run
 from nasp_ext.families.cells.genotype import Genotype
 from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.cells.space import CellSpace
@@ -51,6 +52,7 @@ __all__ = [
     "Genotype",
     "MixedOp",
     "RetrainConfig",
+    "Run",
     "SearchConfig",
     "SearchSpace",
     "WiredSpace",

@@ -6,15 +6,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 
 from nasp_ext.checks import (
-    LARGEST_ARCH_RATE,
-    LARGEST_ETA,
     LARGEST_RATE,
     MOST_CELLS,
     MOST_CHANNELS,
@@ -34,7 +33,15 @@ _C = TypeVar("_C", bound="TrainingConfig")
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What a search and a retraining share: the network's size and SGD with a cosine learning rate."""
+    """What a search and a retraining share: the network's size and SGD with a cosine learning rate.
+
+    Attributes:
+        kind: of run, "search" or "retrain".
+        groups: fields that are settings of a part of the run, with fields of their own.
+    """
+
+    kind: ClassVar[str] = "training"
+    groups: ClassVar[tuple[str, ...]] = ()
 
     cells: int = 8
     """Cells of the network, with the two that reduce, at 1/3 and 2/3 of the depth."""
@@ -64,10 +71,11 @@ class TrainingConfig:
     """Run cells with the fused operators where they can; else always as plain PyTorch modules."""
 
     def __post_init__(self) -> None:
+        own = training_fields(type(self))
         for field in dataclasses.fields(self):
-            object.__setattr__(
-                self, field.name, typed(field.name, str(field.type), getattr(self, field.name))
-            )
+            if field.name in own:
+                value = typed(field.name, str(field.type), getattr(self, field.name))
+                object.__setattr__(self, field.name, value)
         self._check_ranges(1, cells=MOST_CELLS, channels=MOST_CHANNELS, epochs=MOST_EPOCHS)
         self._check_ranges(1, batch=MOST_IMAGES, threads=MOST_THREADS)
         check(0 <= self.seed <= MOST_SEED, "seed", "in [0, 2**63)", self.seed)
@@ -102,27 +110,60 @@ class TrainingConfig:
             )
         return device
 
+    def flat(self) -> dict[str, Any]:
+        """Every setting by the name it has on a command line: what a checkpoint holds, to compare."""
+        return {name: getattr(self, name) for name in training_fields(type(self))}
+
+    def nested(self) -> dict[str, Any]:
+        """What config.json holds: the kind of run, and the settings in a group for each part."""
+        return {
+            "kind": self.kind,
+            "training": {name: getattr(self, name) for name in training_fields(type(self))},
+        }
+
     def to_json(self) -> str:
         """Text that ``from_json`` reads back to an equal configuration."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        return json.dumps(self.nested(), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls: type[_C], text: str) -> _C:
-        """Read a configuration; fields that are missing keep their default.
+    def from_flat(cls: type[_C], values: Mapping[str, Any]) -> _C:
+        """From the names of ``flat``, as older versions wrote config.json; what is missing keeps its default.
 
-        Raises:  ValueError: if the text is no JSON object, or names an unknown field.
+        Raises:  ValueError: an unknown name, or a value that cannot be.
         """
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"expected a configuration as JSON, got text that is none: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"expected a configuration as a JSON object, got {type(values).__name__}")
-        known = {field.name: field for field in dataclasses.fields(cls)}
+        known = training_fields(cls)
         unknown = [name for name in values if name not in known]
         if unknown:
             raise ValueError(f"expected the fields {', '.join(known)}, got {', '.join(unknown)}")
         return cls(**values)
+
+    @classmethod
+    def from_nested(cls: type[_C], values: Mapping[str, Any]) -> _C:
+        """From what ``nested`` gives; what is missing keeps its default.
+
+        Raises:  ValueError: of another kind of run, an unknown name, or a value that cannot be.
+        """
+        return cls.from_flat(group(values, "training"))
+
+    @classmethod
+    def from_json(cls: type[_C], text: str) -> _C:
+        """Read a configuration, also one that an older version wrote; what is missing keeps its default.
+
+        Raises:  ValueError: if the text is no JSON object, is of another kind of run, or names an unknown
+            field.
+        """
+        values = json_object(text)
+        if "training" not in values and "kind" not in values:
+            return cls.from_flat(values)
+        if values.get("kind", cls.kind) != cls.kind:
+            raise ValueError(
+                f"expected the configuration of a {cls.kind}, found that of a {shown(values['kind'])}"
+            )
+        groups = tuple(cls().nested())
+        unknown = [name for name in values if name not in groups]
+        if unknown:
+            raise ValueError(f"expected the groups {', '.join(groups)}, got {', '.join(unknown)}")
+        return cls.from_nested(values)
 
     @classmethod
     def from_file(cls: type[_C], path: Path) -> _C:
@@ -134,14 +175,52 @@ class TrainingConfig:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
-    def differences(self, other: dict[str, Any]) -> str:
-        """The fields in which ``other`` (as ``dataclasses.asdict``) differs, as text; empty if none.
+    def differences(self, other: Mapping[str, Any]) -> str:
+        """The settings in which ``other`` (as ``flat``) differs, as text; empty if none.
 
-        Fields that ``other`` lacks, being of an older version, have their default.
+        What ``other`` lacks, being of an older version, has its default.
         """
-        mine, other = dataclasses.asdict(self), {**dataclasses.asdict(type(self)()), **other}
-        names = [name for name in {**mine, **other} if name not in mine or not _same(mine[name], other[name])]
-        return ", ".join(f"{name} {shown(other[name])} → {shown(mine.get(name))}" for name in names)
+        return differences(self.flat(), {**type(self)().flat(), **other})
+
+
+def differences(mine: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The settings in which two differ, as text; empty if none.
+
+    >>> differences({"lr": 0.1, "seed": 1}, {"lr": 0.2, "seed": 1})
+    'lr 0.2 → 0.1'
+    """
+    names = [name for name in {**mine, **other} if name not in mine or not _same(mine[name], other.get(name))]
+    return ", ".join(f"{name} {shown(other.get(name))} → {shown(mine.get(name))}" for name in names)
+
+
+def training_fields(kind: type[TrainingConfig]) -> tuple[str, ...]:
+    """The settings of a configuration that are numbers and words: all but its groups."""
+    return tuple(field.name for field in dataclasses.fields(kind) if field.name not in kind.groups)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The JSON object that a text is.
+
+    Raises:  ValueError: it is none.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"expected a configuration as JSON, got text that is none: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"expected a configuration as a JSON object, got {type(values).__name__}")
+    return values
+
+
+def group(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A group of a nested configuration, empty if it is missing.
+
+    Raises:  ValueError: it is no JSON object.
+    """
+    found = values.get(name, {})
+    if not isinstance(found, dict):
+        raise ValueError(f"expected {name} to be a JSON object, got {shown(found)}")
+    return found
 
 
 def _same(mine: object, other: object) -> bool:
@@ -153,6 +232,8 @@ def _same(mine: object, other: object) -> bool:
 @dataclass(frozen=True)
 class SearchConfig(TrainingConfig):
     """A search on half of the training images, validated and steered by the other half."""
+
+    kind: ClassVar[str] = "search"
 
     warmup_epochs: int = 0
     """First epochs in which A rests: weights train at random architectures, or at the mixture if one runs."""
@@ -171,47 +252,10 @@ class SearchConfig(TrainingConfig):
 
 
 @dataclass(frozen=True)
-class SearchRun(SearchConfig):
-    """A search with everything it needs to be run again: what ``nasp-ext search`` writes to config.json."""
-
-    data: str = "digits"
-    """digits, fashion-mnist, cifar10, or a path: a folder of IDX files or CIFAR-10 batches, an .npz file."""
-    data_dir: str | None = None
-    """Where to look for a named data set."""
-    limit: int | None = None
-    """Use at most this many images of each part."""
-    space: str = "darts"
-    """Search space."""
-    partial_channels: int | None = None
-    """Options take 1 / this of the channels of an edge; None = the strategy's own, 4 for pc-darts, else 1."""
-    reductions: tuple[int, ...] = ()
-    """Places of the two cells that reduce, counted from 0, for strategies that give each layer a cell of its
-    own (asm); without them 1/3 and 2/3 of the depth. Those of the ASM paper: 4 9 with 15 cells."""
-    strategy: str = "nasp"
-    """Search strategy: nasp, darts, darts-2nd, pc-darts, pa, pa-lazy, asng, gdas, random, asm."""
-    preset: str = "official"
-    """NASP as in the authors' code (official) or as printed (paper)."""
-    arch_lr: float | None = None
-    """Learning rate of A; None = the strategy's own."""
-    eta: float = 0.0
-    """Weight of the complexity regulariser: larger gives smaller networks."""
-    edges_per_node: int | str = "preset"
-    """Edges kept per node: a number, all, or what the preset says."""
-    strategy_options: tuple[str, ...] = ()
-    """Further options of the strategy, each as name=value; nasp-ext info lists them."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_ranges(0, arch_lr=LARGEST_ARCH_RATE, eta=LARGEST_ETA)
-        self._check_ranges(1, partial_channels=MOST_CHANNELS)
-        edges = self.edges_per_node
-        known = 1 <= edges <= MOST_CHANNELS if isinstance(edges, int) else edges in ("preset", "all")
-        check(known, "edges_per_node", "a number >= 1, 'all' or 'preset'", edges)
-
-
-@dataclass(frozen=True)
 class RetrainConfig(TrainingConfig):
     """Training of a derived network on all training images; the defaults are the usual ones for CIFAR-10."""
+
+    kind: ClassVar[str] = "retrain"
 
     cells: int = 20
     channels: int = 36
@@ -231,43 +275,3 @@ class RetrainConfig(TrainingConfig):
         super().__post_init__()
         self._check_ranges(0, auxiliary=LARGEST_RATE, cutout=MOST_PIXELS)
         check(0 <= self.drop_path < 1, "drop_path", "in [0, 1)", self.drop_path)
-
-
-@dataclass(frozen=True)
-class RetrainRun(RetrainConfig):
-    """A retraining with everything it needs to be run again: what ``nasp-ext retrain`` writes."""
-
-    genotype: str = "runs/search"
-    """A file (JSON, Python code, a log; FILE:NAME and FILE:LINE choose one of several), the folder of a run,
-    a published name, or the text of a genotype: Genotype(normal=[…], …) or |op~0|+|op~0|op~1|…"""
-    data: str = "digits"
-    """digits, fashion-mnist, cifar10, or a path, as for search."""
-    data_dir: str | None = None
-    """Where to look for a named data set."""
-    limit: int | None = None
-    """Use at most this many images of each part."""
-
-
-# What the commands start from on the 8×8 digits: a search and a retraining in about a minute on two cores.
-# One thread: the operators on such images are too small for two.
-DIGITS_SEARCH: dict[str, Any] = {
-    "cells": 3,
-    "channels": 8,
-    "epochs": 20,
-    "batch": 64,
-    "lr": 0.1,
-    "arch_lr": 3e-3,
-    "threads": 1,
-}
-DIGITS_RETRAIN: dict[str, Any] = {
-    "cells": 4,
-    "channels": 16,
-    "epochs": 30,
-    "batch": 32,
-    "lr": 0.1,
-    "weight_decay": 2e-3,
-    "auxiliary": 0.0,
-    "drop_path": 0.1,
-    "cutout": 2,
-    "threads": 1,
-}

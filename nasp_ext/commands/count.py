@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -12,7 +11,7 @@ import torch
 
 from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.checks import MOST_CELLS, MOST_CHANNELS, MOST_CLASSES, MOST_PIXELS, check_range, shown
-from nasp_ext.commands.parsing import parse
+from nasp_ext.commands.command import Command
 from nasp_ext.engine import read_genotype
 from nasp_ext.families.cells.network import Network
 from nasp_ext.families.costs import LayerCost, layer_costs, total_cost
@@ -54,9 +53,7 @@ class Count:
                 check_range(name, getattr(self, name), 1, most)
 
 
-def count(argv: Sequence[str]) -> None:
-    """List the parameters and multiply-adds of a derived network."""
-    options: Count = parse(Count, "count", argv)
+def _work(options: Count) -> None:
     genotype = read_genotype(options.genotype)
     with torch.device("meta"):
         network = derived_network(
@@ -89,3 +86,6 @@ def _part(network: Network, cost: LayerCost) -> str:
     if first != "cells":
         return first
     return f"cells.{rest[0]} {type(network.cells[int(rest[0])]).__name__}"
+
+
+COMMAND = Command("count", Count, _work)

@@ -9,7 +9,8 @@ from nasp_ext import strategies
 from nasp_ext._info import info_lines
 from nasp_ext.arch.registry import names, space
 from nasp_ext.arch.search_space import SearchSpace
-from nasp_ext.engine.build import own_options
+from nasp_ext.commands.command import Command
+from nasp_ext.engine.options import own_options
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Info:
     """Print versions, instruction sets, devices, why a part was not built, the strategies and spaces."""
 
 
-def info(_: Info) -> None:
+def _work(_: Info) -> None:
     """Print the report, a fact a line."""
     print("\n".join(info_lines()))
     for name in strategies.names():
@@ -39,3 +40,6 @@ def _described(found: SearchSpace) -> str:
     if not found.has_gradient:
         facts.append("no gradient of the choices")
     return ", ".join(facts)
+
+
+COMMAND = Command("info", Info, _work)

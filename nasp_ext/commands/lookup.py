@@ -9,9 +9,9 @@ from typing import Any
 
 from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
-from nasp_ext.commands.parsing import parse
-from nasp_ext.engine import existing_folder, read_genotype
-from nasp_ext.engine.folder import HISTORY, read_history
+from nasp_ext.commands.command import Command
+from nasp_ext.engine import read_genotype
+from nasp_ext.engine.run import Run
 from nasp_ext.families.cells.table import Table, read_table
 from nasp_ext.families.genotypes import genotype_from_json
 from nasp_ext.reproduce.base import table as aligned
@@ -29,17 +29,19 @@ class Lookup:
     """The folder of a search, a file with a genotype, or a cell written |op~0|+|op~0|op~1|…"""
 
 
-def lookup(argv: Sequence[str]) -> None:
-    """Look up what a table of trained cells says of a cell, or of each epoch of a search."""
-    options: Lookup = parse(Lookup, "lookup", argv)
+def _work(options: Lookup) -> None:
     if not options.table:
         raise ValueError("expected --table FILE, a CSV file with a column arch and columns of accuracies")
     genotype = read_genotype(options.genotype)
-    folder = existing_folder(options.genotype)
     known = read_table(options.table)
     print(f"cell: {genotype.to_arch()}")
-    searched = folder is not None and (folder / HISTORY).is_file()
-    print_lookup(known, genotype, read_history(folder / HISTORY) if folder and searched else ())
+    print_lookup(known, genotype, _searched(options.genotype))
+
+
+def _searched(source: str) -> Sequence[Mapping[str, Any]]:
+    """The history of a folder, if it is that of a search."""
+    run = Run.open(source) if Run.is_in(source) else None
+    return run.history if run is not None and run.kind == "search" else ()
 
 
 def table_for(space: SearchSpace, path: str) -> Table:
@@ -83,3 +85,6 @@ def _cells(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, str]]:
         else:
             found.append((epoch, epoch, arch))
     return found
+
+
+COMMAND = Command("lookup", Lookup, _work)

@@ -6,13 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nasp_ext.config import SearchRun
-from nasp_ext.engine import existing_folder, read_genotype
+from nasp_ext.commands.command import Command
+from nasp_ext.engine import read_genotype
 from nasp_ext.engine.architecture import architecture_maps
 from nasp_ext.engine.attention import attention_svg
 from nasp_ext.engine.build import search_space
-from nasp_ext.engine.folder import CONFIG, HISTORY, read_history
 from nasp_ext.engine.lock import locked_folder
+from nasp_ext.engine.run import Run
+from nasp_ext.engine.settings import SearchRun
 from nasp_ext.families.genotypes import write_drawings
 from nasp_ext.plots import heatmaps_svg, history_svg
 
@@ -28,12 +29,11 @@ class Plot:
     """Folder for cell_normal.svg, cell_reduce.svg, history.svg and architecture.svg."""
 
 
-def plot(command: Plot) -> None:
+def _work(command: Plot) -> None:
     """Draw, and print the files."""
     genotype = read_genotype(command.genotype)
     folder = Path(command.out)
-    run = existing_folder(command.genotype)
-    drawings = {} if run is None else _run_drawings(run)
+    drawings = _run_drawings(Run.open(command.genotype)) if Run.is_in(command.genotype) else {}
     with locked_folder(folder):
         files = list(write_drawings(genotype, folder))
         for name, drawing in drawings.items():
@@ -43,15 +43,12 @@ def plot(command: Plot) -> None:
         print(f"wrote {file}")
 
 
-def _run_drawings(run: Path) -> dict[str, str]:
+def _run_drawings(run: Run) -> dict[str, str]:
     """What can be drawn of a run: its curves, and of a search its architecture over the epochs."""
-    if not (run / HISTORY).is_file():
-        return {}
-    history = read_history(run / HISTORY)
+    history = run.history
     drawings = {"history.svg": history_svg(history)}
-    configuration = run / CONFIG
-    if history and "scores" in history[0] and '"space"' in configuration.read_text(encoding="utf-8"):
-        searched = search_space(SearchRun.from_file(configuration))
+    if history and isinstance(run.settings, SearchRun):
+        searched = search_space(run.settings)
         drawings["architecture.svg"] = heatmaps_svg(
             architecture_maps(searched, history), "Scores and derived options over the epochs"
         )
@@ -59,3 +56,6 @@ def _run_drawings(run: Path) -> dict[str, str]:
             last = history[-1]
             drawings["attention.svg"] = attention_svg(searched, last["scores"], last["active"])
     return drawings
+
+
+COMMAND = Command("plot", Plot, _work)

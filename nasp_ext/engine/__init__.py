@@ -3,17 +3,18 @@
 
 from nasp_ext.engine.derive import DeriveResult, derive_run
 from nasp_ext.engine.evaluation import evaluate
-from nasp_ext.engine.genotype import existing_folder, read_genotype
+from nasp_ext.engine.genotype import read_genotype
 from nasp_ext.engine.retraining import RetrainResult, retrain
+from nasp_ext.engine.run import Run
 from nasp_ext.engine.searching import SearchResult, search
 
 __all__ = [
     "DeriveResult",
     "RetrainResult",
+    "Run",
     "SearchResult",
     "derive_run",
     "evaluate",
-    "existing_folder",
     "read_genotype",
     "retrain",
     "search",

@@ -14,11 +14,12 @@ from nasp_ext.arch.search_space import SearchSpace, check_made_for
 from nasp_ext.config import SearchConfig
 from nasp_ext.engine.architectures import draw
 from nasp_ext.engine.arguments import check_arguments
-from nasp_ext.engine.checkpoint import load_checkpoint, write_atomic
+from nasp_ext.engine.checkpoint import write_atomic
 from nasp_ext.engine.evaluation import evaluate
 from nasp_ext.engine.folder import CHECKPOINT, GENOTYPE
 from nasp_ext.engine.lock import locked_folder
 from nasp_ext.engine.measures import Means, OnTest
+from nasp_ext.engine.run import Run
 from nasp_ext.engine.search_state import SearchState
 from nasp_ext.engine.statistics import reestimate_derived_
 from nasp_ext.engine.training import fixed_randomness
@@ -71,7 +72,7 @@ def derive_run(
     file = run / CHECKPOINT
     with fixed_randomness(config, device):
         state = SearchState(space, strategy, task, config, device)
-        state.load_state_dict(load_checkpoint(file, "search"), file)
+        state.load_state_dict(Run.open(run).checkpoint, file)
         gates = strategy.best()
         genotype = genotype_of(space, gates)
         network = derive(state.network, gates, inherit_weights=True)

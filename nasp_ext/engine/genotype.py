@@ -24,7 +24,7 @@ def read_genotype(source: str) -> AnyGenotype:
     known = published()
     if source in known:
         return known[source]
-    folder = existing_folder(source)
+    folder = _existing_folder(source)
     if folder is not None:
         return _from_file(folder / GENOTYPE, None)
     if _is_file(source):
@@ -40,7 +40,7 @@ def read_genotype(source: str) -> AnyGenotype:
     )
 
 
-def existing_folder(source: str) -> Path | None:
+def _existing_folder(source: str) -> Path | None:
     """The folder of that name, if there is one."""
     try:
         return Path(source) if Path(source).is_dir() else None

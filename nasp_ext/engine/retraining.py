@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -187,7 +186,7 @@ class _Retraining:
         carried = self._stream.state_after()
         return {
             "genotype": plain(self._genotype),
-            "config": dataclasses.asdict(self._config),
+            "config": self._config.flat(),
             "history": self.history,
             "network": self.network.state_dict(),
             "weights": self._weights.optimizer.state_dict(),

@@ -223,7 +223,7 @@ class SearchState:
         return {
             "space": _fields(self._space),
             "strategy_kind": type(self._strategy).__name__,
-            "config": dataclasses.asdict(self._config),
+            "config": self._config.flat(),
             "history": self.history,
             "network": self.network.state_dict(),
             "weights": self._weights.optimizer.state_dict(),

@@ -4,74 +4,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 
+from torch import nn
+
 from nasp_ext.arch.gates import MIXED, Gates
 from nasp_ext.arch.search_space import SearchSpace
-from nasp_ext.config import SearchRun
+from nasp_ext.checks import check_different
 from nasp_ext.engine import evaluate, search
-from nasp_ext.engine.build import build_strategy, search_space
+from nasp_ext.engine.build import build_strategy, build_task, search_space
+from nasp_ext.engine.measures import headline
+from nasp_ext.engine.settings import SearchRun, hiding
+from nasp_ext.engine.strategy_list import StrategyList
 from nasp_ext.engine.training import fixed_randomness
-from nasp_ext.families.cells.network import Network
 from nasp_ext.plots import Panel, chart_svg
 from nasp_ext.reproduce.base import Experiment, Say, table
-from nasp_ext.tasks.images.batches import Batches
-from nasp_ext.tasks.images.load import load_data
-from nasp_ext.tasks.images.task import ClassificationTask
+from nasp_ext.tasks import Task
+from nasp_ext.tasks.base import DataPart
 
 _MIXING = ("asm", "darts", "darts-2nd")
+
+
+_STRATEGIES = StrategyList(("asm", "darts"), {"edges_per_node": "all"})
+_RUN = SearchRun(cells=3, channels=8, epochs=10, batch=64, lr=0.1, threads=1)
 
 
 @dataclass(frozen=True)
 class AsmStability(Experiment):
     """ASM-NAS, Fig. 3: accuracy of the supernet once a single mixed edge is its selected option alone."""
 
-    strategies: tuple[str, ...] = ("asm", "darts")
-    """Of asm, darts and darts-2nd."""
+    strategies: StrategyList = field(default=_STRATEGIES, metadata=hiding("edges_per_node"))
     seeds: tuple[int, ...] = (0,)
     """Searches of each; the first one is listed and drawn edge by edge."""
-    data: str = "digits"
-    """digits, fashion-mnist, cifar10, or a path, as for search."""
-    data_dir: str | None = None
-    """Where to look for a named data set."""
-    limit: int | None = None
-    """Use at most this many images of each part."""
-    space: str = "darts"
-    """Search space."""
-    cells: int = 3
-    """Cells of the supernet."""
-    channels: int = 8
-    """Channels of its first cells."""
-    epochs: int = 10
-    """Epochs of a search."""
-    batch: int = 64
-    """Images per step."""
-    lr: float = 0.1
-    """Learning rate of the weights."""
-    device: str = "auto"
-    """cpu, cuda, cuda:1 …; auto takes a GPU if there is one."""
-    threads: int | None = 1
-    """CPU threads; None leaves PyTorch's choice."""
+    search: SearchRun = field(default=_RUN, metadata=hiding("seed", groups=("strategy",)))
     out: str = "runs/asm-stability"
     """Folder for stability.svg and a folder per search; a finished search in it is not run again."""
 
     def __post_init__(self) -> None:
-        for name, known in (("strategies", _MIXING), ("seeds", None)):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values) or (known and not set(values) <= set(known)):
-                among = f" of {', '.join(known)}" if known else ""
-                raise ValueError(f"expected different {name}{among}, at least one, got {values}")
-        for strategy in self.strategies:
-            for seed in self.seeds:
-                search_space(self._config(strategy, seed)).in_layers(self.cells)
+        check_different("seeds", self.seeds)
+        if not set(self.strategies.names) <= set(_MIXING):
+            raise ValueError(
+                f"expected different strategies of {', '.join(_MIXING)}, got {self.strategies.names}"
+            )
+        for strategy in self.strategies.names:
+            search_space(self._run(strategy, self.seeds[0])).in_layers(self.search.cells)
 
     def run(self, say: Say) -> Sequence[Path]:
-        task = ClassificationTask(load_data(self.data, self.data_dir, self.limit))
+        task = build_task(self.search)
         summary = [["search", "supernet", "mean change", "largest loss", "largest gain"]]
         shown: dict[str, Stability] = {}
-        for name in self.strategies:
+        for name in self.strategies.names:
             for seed in self.seeds:
                 found = self._measure(name, seed, task)
                 changes = found.changes()
@@ -84,16 +68,14 @@ class AsmStability(Experiment):
             say(line)
         say("Test images; changes in points, of the mean the magnitude.")
         file = Path(self.out) / "stability.svg"
-        file.write_text(_drawing(shown, self.cells), encoding="utf-8")
+        file.write_text(_drawing(shown, self.search.cells), encoding="utf-8")
         return [file]
 
-    def _config(self, strategy: str, seed: int) -> SearchRun:
-        own = {field.name for field in fields(self)} & {field.name for field in fields(SearchRun)}
-        options = {name: getattr(self, name) for name in own}
-        return SearchRun(strategy=strategy, seed=seed, edges_per_node="all", **options)
+    def _run(self, strategy: str, seed: int) -> SearchRun:
+        return replace(self.search, seed=seed, strategy=self.strategies.settings(strategy))
 
-    def _measure(self, name: str, seed: int, task: ClassificationTask) -> Stability:
-        config = self._config(name, seed)
+    def _measure(self, name: str, seed: int, task: Task) -> Stability:
+        config = self._run(name, seed)
         found = search_space(config)
         strategy = build_strategy(config, found, task)
         result = search(found, strategy, task, config, out=Path(self.out) / f"{name}-{seed}", resume=True)
@@ -101,7 +83,7 @@ class AsmStability(Experiment):
         device = config.torch_device()
         with fixed_randomness(config, device):
             network = result.network
-            cells = found.in_layers(self.cells)
+            cells = found.in_layers(self.search.cells)
             if cells is not found:
                 network = task.supernet(cells, config).to(device)
                 mixture, best = in_layers(result.network, network, cells, (mixture, best))
@@ -127,8 +109,8 @@ class Stability:
         return [accuracy - self.original for accuracy in self.replaced]
 
 
-def _accuracy(network: Network, gates: Gates, task: ClassificationTask, batches: Batches) -> float:
-    return evaluate(network, task, batches, gates)["accuracy"]
+def _accuracy(network: nn.Module, gates: Gates, task: Task, batches: DataPart) -> float:
+    return evaluate(network, task, batches, gates)[headline(task.metrics)[0].name]
 
 
 def replaced_edge(mixture: Gates, best: Gates, row: int) -> Gates:
@@ -148,7 +130,7 @@ def replaced_edge(mixture: Gates, best: Gates, row: int) -> Gates:
 
 
 def in_layers(
-    network: Network, layered: Network, cells: SearchSpace, gates: tuple[Gates, Gates]
+    network: nn.Module, layered: nn.Module, cells: SearchSpace, gates: tuple[Gates, Gates]
 ) -> tuple[Gates, Gates]:
     """Give a network whose layers share cells the form in which each has rows of its own.
 

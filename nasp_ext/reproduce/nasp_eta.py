@@ -4,22 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 
 import torch
 
-from nasp_ext.arch.registry import space
 from nasp_ext.checks import check_different
-from nasp_ext.config import RetrainConfig, SearchRun
+from nasp_ext.config import RetrainConfig
 from nasp_ext.engine import search
-from nasp_ext.engine.build import build_strategy
+from nasp_ext.engine.build import build_strategy, build_task, search_space
+from nasp_ext.engine.settings import SearchRun, StrategySettings, hiding
 from nasp_ext.plots import Panel, chart_svg
 from nasp_ext.reproduce.base import Experiment, Say, table
 from nasp_ext.reproduce.ranks import spearman
-from nasp_ext.tasks.images.load import load_data
-from nasp_ext.tasks.images.task import ClassificationTask
+from nasp_ext.tasks import Task
+
+_NASP = StrategySettings("nasp", {"lr": 3e-3})
+_RUN = SearchRun(cells=3, channels=8, epochs=10, batch=64, lr=0.1, threads=1, strategy=_NASP)
 
 
 @dataclass(frozen=True)
@@ -30,30 +32,7 @@ class NaspEta(Experiment):
     """Values of η."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """A search for each of them at each η."""
-    data: str = "digits"
-    """digits, fashion-mnist, cifar10, or a path, as for search."""
-    data_dir: str | None = None
-    """Where to look for a named data set."""
-    limit: int | None = None
-    """Use at most this many images of each part."""
-    space: str = "darts"
-    """Search space."""
-    cells: int = 3
-    """Cells of supernet and derived network."""
-    channels: int = 8
-    """Channels of the first cells of both."""
-    epochs: int = 10
-    """Epochs of a search."""
-    batch: int = 64
-    """Images per step."""
-    lr: float = 0.1
-    """Learning rate of the weights."""
-    preset: str = "official"
-    """NASP as in the authors' code (official) or as printed (paper)."""
-    arch_lr: float = 3e-3
-    """Learning rate of A."""
-    threads: int | None = 1
-    """CPU threads; None leaves PyTorch's choice."""
+    search: SearchRun = field(default=_RUN, metadata=hiding("seed", "strategy", "strategy_options", "eta"))
     out: str = "runs/nasp-eta"
     """Folder for eta.svg and a folder per search; a finished search in it is not run again."""
 
@@ -63,10 +42,10 @@ class NaspEta(Experiment):
         check_different("seeds", self.seeds)
         for eta in self.etas:
             for seed in self.seeds:
-                self._config(eta, seed)
+                self._run(eta, seed)
 
     def run(self, say: Say) -> Sequence[Path]:
-        task = ClassificationTask(load_data(self.data, self.data_dir, self.limit))
+        task = build_task(self.search)
         sizes: dict[float, list[int]] = {}
         for eta in sorted(self.etas):
             sizes[eta] = [self._size(task, eta, seed) for seed in self.seeds]
@@ -82,18 +61,17 @@ class NaspEta(Experiment):
         file.write_text(_drawing(sizes, rho), encoding="utf-8")
         return [file]
 
-    def _config(self, eta: float, seed: int) -> SearchRun:
-        own = {field.name for field in fields(self)} & {field.name for field in fields(SearchRun)}
-        return SearchRun(eta=eta, seed=seed, **{name: getattr(self, name) for name in own})
+    def _run(self, eta: float, seed: int) -> SearchRun:
+        strategy = replace(self.search.strategy, options={**self.search.strategy.options, "eta": eta})
+        return replace(self.search, seed=seed, strategy=strategy)
 
-    def _size(self, task: ClassificationTask, eta: float, seed: int) -> int:
+    def _size(self, task: Task, eta: float, seed: int) -> int:
         """Parameters of the network that a search derives, as it would be retrained at the same sizes."""
-        cells, config = space(self.space), self._config(eta, seed)
-        folder = Path(self.out) / f"eta-{eta:g}-seed-{seed}"
-        strategy = build_strategy(config, cells, task)
-        found = search(cells, strategy, task, config, out=folder, resume=True)
+        run = self._run(eta, seed)
+        folder, cells = Path(self.out) / f"eta-{eta:g}-seed-{seed}", search_space(run)
+        found = search(cells, build_strategy(run, cells, task), task, run, out=folder, resume=True)
         with torch.device("meta"):  # counting parameters needs no memory
-            sizes = RetrainConfig(cells=self.cells, channels=self.channels, auxiliary=0.0)
+            sizes = RetrainConfig(cells=run.cells, channels=run.channels, auxiliary=0.0)
             return sum(p.numel() for p in task.derived(found.genotype, sizes).parameters())
 
 

@@ -193,14 +193,22 @@ def partial_channels(name: str) -> int:
     return int(getattr(_FACTORIES.get(name), "partial_channels", 1))
 
 
-def option_types(name: str) -> dict[str, Any]:
-    """The options that strategy ``name`` takes besides the space, with the types they are annotated with.
+def factory(name: str) -> Factory:
+    """What makes strategy ``name``.
 
     Raises:  ValueError: no such strategy; the message lists the known ones.
     """
     if not isinstance(name, str) or name not in _FACTORIES:
         raise ValueError(f"expected a strategy, one of {', '.join(names())}, got {name!r}")
-    parameters = inspect.signature(_FACTORIES[name], eval_str=True).parameters
+    return _FACTORIES[name]
+
+
+def option_types(name: str) -> dict[str, Any]:
+    """The options that strategy ``name`` takes besides the space, with the types they are annotated with.
+
+    Raises:  ValueError: no such strategy; the message lists the known ones.
+    """
+    parameters = inspect.signature(factory(name), eval_str=True).parameters
     return {option: parameter.annotation for option, parameter in list(parameters.items())[1:]}
 
 

@@ -13,7 +13,7 @@ import torch
 from cli_calls import RETRAIN, SEARCH, call, error_of
 
 from nasp_ext.cli import main
-from nasp_ext.config import RetrainRun, SearchRun
+from nasp_ext.engine.settings import RetrainRun, SearchRun, StrategySettings, TaskSettings
 from nasp_ext.families.cells.genotype import Genotype
 
 
@@ -93,6 +93,7 @@ def test_plot_draws_a_named_or_stored_genotype(capsys, searched, tmp_path, sourc
 
 def test_plot_names_the_damaged_line_of_a_history(capsys, searched, tmp_path):
     (tmp_path / "genotype.json").write_text((searched / "genotype.json").read_text())
+    (tmp_path / "config.json").write_text((searched / "config.json").read_text())
     (tmp_path / "history.jsonl").write_text('{"epoch": 1, "train_loss": 2.0}\n{"epoch": 2, "tra')
     message = error_of(capsys, "plot", "--genotype", tmp_path, "--out", tmp_path / "new")
     assert "history.jsonl: expected a JSON object in line 2" in message
@@ -217,7 +218,9 @@ def test_ctrl_c_says_how_to_go_on(capsys, tmp_path, monkeypatch):
 
 
 def test_configurations_survive_json_and_refuse_what_they_do_not_know():
-    for run in (SearchRun(eta=0.5, threads=3, strategy_options=("lam=4", "a=b")), RetrainRun(limit=7)):
+    asng = StrategySettings("asng", {"lam": 4})
+    limited = RetrainRun(task=TaskSettings.of("images", {"limit": 7}))
+    for run in (SearchRun(threads=3), SearchRun(strategy=asng), limited):
         assert type(run).from_json(run.to_json()) == run
     with pytest.raises(ValueError, match=r"expected the fields .*got colour"):
         SearchRun.from_json('{"colour": 1}')

@@ -7,7 +7,7 @@ import pytest
 from cli_calls import RETRAIN, SEARCH, call, error_of
 
 from nasp_ext.cli import main
-from nasp_ext.config import RetrainRun
+from nasp_ext.engine.run import Run
 from nasp_ext.families.genotypes import genotype_from_json
 from nasp_ext.families.layered.genotype import LayeredGenotype
 
@@ -80,7 +80,7 @@ def test_derive_and_plot_write_a_drawing_per_layer(capsys, searched, tmp_path):
 def test_a_retraining_has_as_many_cells_as_the_genotype_has_layers(capsys, searched, tmp_path):
     argv = [*WITHOUT_CELLS, "--genotype", searched, "--out", tmp_path / "retrain"]
     assert call(capsys, *argv)[0] == 0
-    assert RetrainRun.from_file(tmp_path / "retrain" / "config.json").cells == 3
+    assert Run.open(tmp_path / "retrain").settings.cells == 3
     error = error_of(capsys, *argv[:-1], tmp_path / "other", "--cells", "4")
     assert "expected cells=3, as each layer has its own, got 4" in error
     assert not (tmp_path / "other").exists()

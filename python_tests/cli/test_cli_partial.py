@@ -9,9 +9,9 @@ import torch
 from cli_calls import RETRAIN, SEARCH, SPACE, call, error_of
 
 from nasp_ext.cli import main
-from nasp_ext.config import SearchRun
 from nasp_ext.engine import read_genotype
 from nasp_ext.engine.build import search_space
+from nasp_ext.engine.settings import SearchRun
 from nasp_ext.families.networks import derived_network
 
 WIDER = [*SEARCH, "--channels", "4"]
@@ -97,7 +97,9 @@ def test_what_does_not_go_together_is_one_line_and_writes_nothing(capsys, tmp_pa
 
 def test_the_space_of_a_run_follows_from_strategy_and_option():
     found = [
-        search_space(SearchRun(strategy=strategy, partial_channels=divisor)).partial_channels
+        search_space(
+            SearchRun.from_flat({"strategy": strategy, "partial_channels": divisor})
+        ).partial_channels
         for strategy in ("darts", "pc-darts")
         for divisor in (None, 1, 2)
     ]

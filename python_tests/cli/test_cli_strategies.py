@@ -9,7 +9,7 @@ import torch
 from cli_calls import SEARCH, call, error_of
 
 from nasp_ext.cli import main
-from nasp_ext.config import SearchRun
+from nasp_ext.engine.run import Run
 from nasp_ext.strategies import names
 
 
@@ -18,11 +18,11 @@ def test_options_of_a_strategy_reach_it(capsys, tmp_path):
     assert call(capsys, *argv, "--strategy-options", "init=0.25")[0] == 0
     stored = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert stored["strategy"]["a"].unique().tolist() == [0.0, 0.25]
-    assert stored["config"]["strategy_options"] == ("init=0.25",)
-    assert SearchRun.from_file(tmp_path / "config.json").strategy_options == ("init=0.25",)
+    assert stored["config"]["init"] == 0.25
+    assert Run.open(tmp_path).settings.strategy.options["init"] == 0.25
     assert call(capsys, "search", "--resume", "--out", tmp_path)[0] == 0
     assert call(capsys, "derive", "--run", tmp_path)[0] == 0
-    assert "strategy_options" in error_of(
+    assert "init 0.25 → 0.5" in error_of(
         capsys, "search", "--resume", "--out", tmp_path, "--strategy-options", "init=0.5"
     )
 
@@ -57,7 +57,7 @@ def test_info_and_help_name_every_strategy(capsys):
     assert sorted(listed.split(", ")) == list(names())
     for name in names():
         assert re.search(rf"^Strategy {name}: ", info, re.M)
-    assert "Strategy nasp: betas, weight_decay, keep_value, allow_none, init\n" in info
+    assert "Strategy nasp: preset, lr, eta, " in info
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,11 @@ def test_info_and_help_name_every_strategy(capsys):
     [
         (["--strategy", "darts", "--preset", "paper"], "strategy 'darts' has no option preset"),
         (["--strategy", "darts", "--eta", "1"], "strategy 'darts' has no option eta"),
-        (["--strategy-options", "colour=red"], "'nasp' takes the options betas, .* got 'colour=red'"),
+        (["--strategy-options", "colour=red"], "'nasp' takes the options preset, .* got 'colour=red'"),
         (["--strategy-options", "allow_none"], "as name=value, got 'allow_none'"),
         (["--strategy-options", "allow_none=maybe"], "allow_none of strategy 'nasp' to be bool, got 'maybe'"),
-        (["--strategy-options", "lr=0.1"], "expected arch_lr to be set by its own field, got .*lr=0.1"),
+        (["--arch-lr", "0.2", "--strategy-options", "lr=0.1"], "expected arch_lr once, .*lr=0.1"),
+        (["--arch-lr", "fast"], "option arch_lr of strategy 'nasp' to be float, finite, got 'fast'"),
         (["--strategy-options", "seed=1"], "takes the options .*got 'seed=1'"),
         (["--strategy", "random", "--strategy-options", "batches=0"], "expected batches >= 1, got 0"),
     ],

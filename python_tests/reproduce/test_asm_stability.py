@@ -10,9 +10,9 @@ import torch
 from nasp_ext.arch.gates import MIXED, Gates
 from nasp_ext.arch.registry import register_space
 from nasp_ext.cli import main
-from nasp_ext.config import SearchRun
 from nasp_ext.engine import search
 from nasp_ext.engine.build import build_strategy, search_space
+from nasp_ext.engine.run import Run
 from nasp_ext.families.cells.space import CellSpace
 from nasp_ext.families.layered.space import LayeredSpace
 from nasp_ext.families.networks import supernet
@@ -46,7 +46,7 @@ def test_accuracies_are_those_of_the_network_with_one_edge_replaced(capsys, tmp_
     assert sum(node.get("class") == "series" for node in drawn.iter()) == 2 * 3 * 2
     assert reproduce(capsys, *argv) == (0, out, "")  # both searches are there already
 
-    config = SearchRun.from_file(tmp_path / "asm-0" / "config.json")
+    config = Run.open(tmp_path / "asm-0").settings
     found, task = search_space(config), ClassificationTask(load_data("digits", limit=80))
     strategy = build_strategy(config, found, task)
     result = search(found, strategy, task, config, out=tmp_path / "asm-0", resume=True)
@@ -93,14 +93,20 @@ def test_shared_cells_have_the_same_logits_with_rows_for_each_layer():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"strategies": ("nasp",)}, "different strategies of asm, darts, darts-2nd"),
-        ({"strategies": ("asm", "asm")}, "different strategies"),
-        ({"seeds": ()}, "different seeds, at least one"),
-        ({"space": "mars"}, "got 'mars'"),
-        ({"space": "nas-bench-201", "strategies": ("darts",)}, "reduction cells"),
-        ({"cells": 0}, "expected cells"),
+        (["--strategies", "nasp"], "different strategies of asm, darts, darts-2nd"),
+        (["--strategies", "asm", "asm"], "different strategies"),
+        (["--space", "mars"], "got 'mars'"),
+        (["--space", "nas-bench-201", "--strategies", "darts"], "reduction cells"),
+        (["--cells", "0"], "expected cells"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        AsmStability(**options)
+def test_what_cannot_be_compared_is_refused(capsys, tmp_path, options, message):
+    status, out, err = reproduce(capsys, *options, "--out", tmp_path / "new")
+    assert (status, out) == (2, "")
+    assert message in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_search_for_each_seed_needs_a_seed():
+    with pytest.raises(ValueError, match="different seeds, at least one"):
+        AsmStability(seeds=())
