@@ -16,6 +16,7 @@ from nasp_ext import ops
 from nasp_ext.ops.program_values import Geometry
 
 Close = Callable[[Tensor, Tensor, torch.dtype], None]
+POINTWISE = list(Geometry())
 DTYPES = [torch.float32, torch.float64]
 
 
@@ -77,7 +78,7 @@ def test_statistics_of_a_channel_far_from_zero_are_exact(device: torch.device, c
     """A variance from plain sums of squares would lose all its digits."""
     x = 1000 + images(3, 4, 9, 9)
     weight = torch.eye(4).view(4, 4, 1, 1)
-    arguments = (x, None, None, [weight], Geometry(), False)
+    arguments = (x, None, None, [weight], POINTWISE, False)
     _, norm = ops.block_forward(*to(device, arguments))
     close(norm[1], x.double().var((0, 2, 3), unbiased=False).float(), x.dtype)
 
@@ -86,7 +87,7 @@ def test_nan_stays_in_its_channel_and_image(device: torch.device) -> None:
     x = images(2, 3, 4, 4)
     x[1, 2, 0, 0] = float("nan")
     weight = torch.eye(3).view(3, 3, 1, 1)
-    z, norm = ops.block_forward(*to(device, (x, None, None, [weight], Geometry(), True)))
+    z, norm = ops.block_forward(*to(device, (x, None, None, [weight], POINTWISE, True)))
     assert z[0].isfinite().all()
     assert z[1, :, 0, 0].isnan().all()
     assert z.isnan().sum() == 3
@@ -97,11 +98,11 @@ def test_bad_blocks_raise_what_they_raise_on_the_cpu(device: torch.device) -> No
     x, weight = images(2, 3, 4, 4).to(device), torch.rand(4, 3, 1, 1, device=device)
     call: Callable[..., Any] = ops.block_forward
     with pytest.raises(ValueError, match="channels_last"):
-        call(x.contiguous(), None, None, [weight], Geometry(), True)
+        call(x.contiguous(), None, None, [weight], POINTWISE, True)
     with pytest.raises(ValueError, match="8 numbers in geometry"):
         call(x, None, None, [weight], [1, 1, 1, 1], True)
     with pytest.raises(ValueError, match="float32 or float64"):
-        call(x.half(), None, None, [weight.half()], Geometry(), True)
+        call(x.half(), None, None, [weight.half()], POINTWISE, True)
 
 
 @pytest.mark.cuda

@@ -7,7 +7,7 @@ import torch
 from nasp_ext import ops
 from nasp_ext.ops.program_values import Geometry
 
-POINTWISE, DEPTHWISE = Geometry(), Geometry.square(3, padding=1)
+POINTWISE, DEPTHWISE = list(Geometry()), list(Geometry.square(3, padding=1))
 
 
 def images(device, count, channels):
