@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nasp_ext.nn.dispatch.inputs import Inputs
 from nasp_ext.nn.dispatch.outputs import described
 from nasp_ext.nn.mixed_op import MixedOp
-from nasp_ext.nn.primitives import Zero
+from nasp_ext.nn.primitives import is_none
 
 _LAYERS = 4  # fully connected layers of eq. 4.4
 
@@ -78,7 +78,7 @@ class AttentionOp(MixedOp):
 
     def _mixture(self, inputs: Inputs, weights: Tensor) -> Tensor:
         outputs: dict[int, Tensor] = {
-            k: self._branch(k, inputs) for k, branch in enumerate(self._ops) if not isinstance(branch, Zero)
+            k: self._branch(k, inputs) for k, branch in enumerate(self._ops) if not is_none(branch)
         }
         if not all(isinstance(output, Tensor) for output in outputs.values()):
             found = "; ".join(

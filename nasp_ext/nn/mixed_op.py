@@ -22,7 +22,7 @@ from nasp_ext.nn.fused.lowering import NotFusedError
 from nasp_ext.nn.fused.plan import CellPlan
 from nasp_ext.nn.fused.policy import Fusion, why_not_fused
 from nasp_ext.nn.fused.watch import Watch
-from nasp_ext.nn.primitives import DARTS_PRIMITIVES, Zero, build_primitive
+from nasp_ext.nn.primitives import DARTS_PRIMITIVES, build_primitive, is_none
 from nasp_ext.ops._transforms import by_torch_alone
 
 
@@ -182,8 +182,8 @@ class MixedOp(nn.Module):
         self._check_weights(inputs, weights)
         if active is _Unset.UNSET:
             active, unit = active_option(weights)
-            if active is not None and (active == PRUNED or isinstance(self._ops[active], Zero)):
-                nothing = [k for k, branch in enumerate(self._ops) if isinstance(branch, Zero)]
+            if active is not None and (active == PRUNED or is_none(self._ops[active])):
+                nothing = [k for k, branch in enumerate(self._ops) if is_none(branch)]
                 warn_of_nothing(weights, nothing)
         elif active is not None and not PRUNED <= active < len(self._ops):
             raise ValueError(f"expected active in {PRUNED}..{len(self._ops) - 1} or None, got {active}")
@@ -219,7 +219,7 @@ class MixedOp(nn.Module):
     def _running(self, inputs: Inputs, active: int) -> nn.Module | None:
         """The module to run; None for a row of zeros, or for a `none` that does not know what others give."""
         module = None if active == PRUNED else self._ops[active]
-        return None if isinstance(module, Zero) and not self._shapes.none_runs(self._ops, inputs) else module
+        return None if is_none(module) and not self._shapes.none_runs(self._ops, inputs) else module
 
     def _branch(self, number: int, inputs: Inputs) -> Any:
         label = Label(number, self.primitives)
@@ -283,7 +283,7 @@ class MixedOp(nn.Module):
 
     def _sum(self, inputs: Inputs, weights: Tensor) -> Any:
         """The mixture by the plain modules."""
-        kept = [k for k, branch in enumerate(self._ops) if not isinstance(branch, Zero)]
+        kept = [k for k, branch in enumerate(self._ops) if not is_none(branch)]
         if not kept:
             return self._branch(self._shapes.smallest(self._ops, inputs), inputs)
         outputs = [self._branch(k, inputs) for k in kept]

@@ -30,6 +30,12 @@ class Zero(nn.Module):
         return zeros_after_stride(x, self.stride)
 
 
+def is_none(module: nn.Module | None) -> bool:
+    """Whether a module is the primitive `none` as it is; a subclass, or one with a forward of its own, gives
+    whatever it likes."""
+    return type(module) is Zero and "forward" not in vars(module)
+
+
 def zeros_after_stride(x: Tensor, stride: int) -> Tensor:
     batch, channels, height, width = x.shape
     return x.new_zeros(batch, channels, -(-height // stride), -(-width // stride))

@@ -67,7 +67,7 @@ def cell_backward(
         weighted: the factors are gates, one number in each row: the sums of the edges are those in front of
             them.
         need_weights, need_inputs: what is asked for; one flag (0 or 1) for each input.
-        sources, …: see csrc/cell/cell_sources.h; empty if the gradient of the options is not asked for.
+        sources, …: see csrc/program/cell_sources.h; empty if the gradient of the options is not asked for.
     Returns:
         for each state (inputs, then nodes) the inner products of its options, for each node the sums
         (E, 2, C) of its edges, see ``node_gradient_sums``, the gradients of inputs and weights; an empty

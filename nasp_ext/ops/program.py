@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The flat lists in which native calls carry what they run.
 
-``encode_…`` and ``join_…`` write the lists of csrc/cell/option.h, csrc/source/program.h, csrc/cell/cell.h and
-csrc/cell/cell_sources.h, ``decode_…`` reads them: nothing else in Python knows which number stands where.
+``encode_…`` and ``join_…`` write the lists that the headers of csrc/program describe (option.h,
+source_program.h, cell_program.h, cell_sources.h), ``decode_…`` reads them: nothing else in Python knows which
+number stands where.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def test_info_and_help_name_every_strategy(capsys):
     assert sorted(listed.split(", ")) == list(names())
     for name in names():
         assert re.search(rf"^Strategy {name}: ", info, re.M)
-    assert "Strategy nasp: preset, lr, eta, " in info
+    assert "Strategy nasp: preset, lr, betas, " in info
 
 
 @pytest.mark.parametrize(

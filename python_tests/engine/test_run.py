@@ -68,7 +68,7 @@ def test_settings_are_stored_in_groups(searched):
     stored = json.loads((searched / "config.json").read_text())
     assert list(stored) == ["kind", "task", "space", "strategy", "training"]
     assert stored["task"] == {"name": "images", "data": "digits", "data_dir": None, "limit": 40}
-    assert stored["space"] == {"name": "nas-bench-201", "partial_channels": None}
+    assert stored["space"] == {"name": "nas-bench-201", "partial_channels": None, "reductions": []}
     options = {"preset": "paper", "lr": 0.1, "edges_per_node": None, "init": 0.25}
     assert stored["strategy"].items() >= {"name": "pa", **options}.items()
     assert stored["training"]["epochs"] == 2

@@ -21,7 +21,9 @@ def test_every_primitive_runs_fused_as_it_does_plain(name, stride, affine, pool_
     x = images(2, 4, 7, 6).requires_grad_(name != "none")
     for training in (True, False):
         compared(
-            shuffled(op).train(training), lambda op, x: op(x, torch.ones(1, dtype=x.dtype), 0, True), [x]
+            shuffled(op).train(training),
+            lambda op, x: op(x, torch.ones(1, dtype=x.dtype), active=0, unit=True),
+            [x],
         )
     assert fused_runs == ["mixed_op"] * 2
 
@@ -32,7 +34,9 @@ def test_gradient_of_every_primitive_at_once_is_that_of_plain_modules(active, st
     op = shuffled(MixedOp(4, stride, tuple(PRIMITIVES), affine=True))
     weights = torch.zeros(len(PRIMITIVES), dtype=torch.float64)
     weights[active] = 0.7 * (active >= 0)
-    found = compared(op, lambda op, x, w: op(x, w, active), [images(2, 4, 6, 7), weights.requires_grad_()])
+    found = compared(
+        op, lambda op, x, w: op(x, w, active=active), [images(2, 4, 6, 7), weights.requires_grad_()]
+    )
     assert int((found["gradient of input 1"] != 0).sum()) == len(PRIMITIVES) - 1  # all but none
     assert fused_runs == ["mixed_op"]
 
@@ -158,6 +162,6 @@ IMAGE_CASES = [
 def test_mixed_op_of_what_has_no_fused_form_runs_it_plain(case, fused_runs):
     op = MixedOp.from_modules([NOT_FUSED[case][0].double(), nn.Identity()])
     x, weights = images(2, 4, 6, 6), torch.tensor([1.0, 0.0], dtype=torch.float64).requires_grad_()
-    found = compared(op, lambda op, x, w: op(x, w, 0), [x, weights])
+    found = compared(op, lambda op, x, w: op(x, w, active=0), [x, weights])
     torch.testing.assert_close(found["out"], op._ops[0](x).detach())
     assert fused_runs == []

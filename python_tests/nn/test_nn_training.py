@@ -93,7 +93,7 @@ def test_autocast_gives_the_gradient_of_the_mixture(option, assert_close):
     for op, active in ((net, option), (plain, None)):
         weights = torch.eye(8)[option].clone().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16):
-            out = op(x, weights, active)
+            out = op(x, weights, active=active)
         (out.float() * upstream).sum().backward()
         grads.append(weights.grad.to(torch.bfloat16) / upstream.norm().to(torch.bfloat16))
     assert_close(*grads)

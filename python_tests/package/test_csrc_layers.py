@@ -119,7 +119,12 @@ def test_the_include_rule_sees_both_ways_to_name_a_file(tmp_path: Path) -> None:
 
 def test_every_file_of_csrc_that_a_text_names_is_there() -> None:
     root = CSRC.parent
-    folders = [p for f in ("csrc", "docs", "python_tests") for p in (root / f).rglob("*.*") if p.is_file()]
+    folders = [
+        p
+        for f in ("csrc", "docs", "nasp_ext", "python_tests")
+        for p in (root / f).rglob("*.*")
+        if p.is_file()
+    ]
     texts = [p for p in folders if p.suffix in {".h", ".cpp", ".cu", ".cuh", ".md", ".py"}]
     named = {
         (name, path.name)

@@ -83,7 +83,10 @@ class LayeredSpace(SearchSpace):
         if cells != self.cells:
             raise ValueError(f"expected {self.cells} layers of space {self.name!r}, got {cells}")
         kept = self.attention if attention is None else attention
-        return replace(self, attention=kept, reductions=reductions or self.reductions)
+        places = self.reductions if reductions is None else reductions
+        if (kept, places) == (self.attention, self.reductions):
+            return self
+        return replace(self, attention=kept, reductions=places)
 
     @property
     def depth(self) -> int:

@@ -29,7 +29,7 @@ from nasp_ext.nn.dispatch.branches import (
 from nasp_ext.nn.dispatch.inputs import ONE_TENSOR, Form, Inputs
 from nasp_ext.nn.dispatch.outputs import Leaves, Zeros, aligned, described
 from nasp_ext.nn.fused.second_order import gradients_with_graph, graph_wanted, spare_hooks
-from nasp_ext.nn.primitives import Zero
+from nasp_ext.nn.primitives import is_none
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Branches:
     moved: set[int] = field(default_factory=set, init=False)  # branches whose statistics a backward moved
 
     def __post_init__(self) -> None:
-        others = (k != self.active and not isinstance(m, Zero) for k, m in enumerate(self.modules))
+        others = (k != self.active and not is_none(m) for k, m in enumerate(self.modules))
         held = (tensors_of(m) if other else None for m, other in zip(self.modules, others, strict=True))
         object.__setattr__(self, "held", tuple(held))
 
@@ -116,7 +116,7 @@ class _OneHot(Function):
         ctx.parts = count, count + inputs
         ctx.rest = y._replace(mixed=())
         ctx.leaf = weights.is_leaf
-        ctx.leads_nowhere = not y.mixed or isinstance(branches.modules[branches.active], Zero)
+        ctx.leads_nowhere = not y.mixed or is_none(branches.modules[branches.active])
         ctx.save_for_backward(weights, *tensors)
         if branches.zeros is not None:
             return tuple(branches.zeros.tensors(tensors[0] if inputs else weights))
@@ -185,7 +185,7 @@ def _dots(ctx: Any, grads: Sequence[Tensor | None], inputs: Sequence[Tensor], ys
     zero = next(g for g in grads if g is not None).new_zeros((), dtype=torch.float32)
     dots = []
     for branch, module in enumerate(branches.modules):
-        if isinstance(module, Zero):
+        if is_none(module):
             dots.append(zero)
             continue
         outputs = ys if branch == branches.active and ys else branches.run(branch, inputs, like)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from nasp_ext.nn.dispatch.branches import Label, autocast_state, output_like, run_branch, settings_of
 from nasp_ext.nn.dispatch.inputs import Inputs
 from nasp_ext.nn.dispatch.outputs import Zeros, leaves_of
-from nasp_ext.nn.primitives import Zero
+from nasp_ext.nn.primitives import is_none
 
 _KINDS_KEPT = 64  # inputs of more different kinds than that are probed again
 
@@ -40,7 +40,7 @@ class ZeroRows:
         sizes = {
             k: sum(p.numel() for p in branch.parameters())
             for k, branch in enumerate(branches)
-            if none_runs or not isinstance(branch, Zero)
+            if none_runs or not is_none(branch)
         }
         if not sizes:
             raise ValueError(
@@ -76,4 +76,4 @@ class ZeroRows:
     def none_runs(self, branches: nn.ModuleList, inputs: Inputs) -> bool:
         """Whether `none` itself gives zeros in the shape of the others."""
         fits = inputs.alone and inputs.tensors[0].dim() == 4
-        return fits and (self._primitives or all(isinstance(branch, Zero) for branch in branches))
+        return fits and (self._primitives or all(is_none(branch) for branch in branches))
