@@ -14,8 +14,8 @@ from nasp_ext.checks import MOST_CELLS, MOST_CHANNELS, MOST_CLASSES, MOST_PIXELS
 from nasp_ext.commands.command import Command
 from nasp_ext.engine import read_genotype
 from nasp_ext.families.cells.network import Network
-from nasp_ext.families.costs import LayerCost, layer_costs, total_cost
 from nasp_ext.families.networks import derived_network
+from nasp_ext.nn import LayerCost, layer_costs, total_cost
 
 
 @dataclass(frozen=True)

@@ -161,8 +161,13 @@ class MixedOp(nn.Module):
             active: the only option whose weight is not zero, -1 if there is none, None to run every option;
                 left out, it is found in ``weights``.
             unit: with ``active``: its weight is exactly 1, so the output need not be multiplied.
-            args, kwargs: given to every branch.
+            args, kwargs: given to every branch. Primitives take nothing but x: behind them ``active`` and
+                ``unit`` may be given by their places.
         """
+        if args and self._shapes.primitives:
+            if active is not _Unset.UNSET:
+                raise TypeError("expected active once, got it by its place and by its name")
+            (active, unit), args = (*args, *(active, unit)[len(args) :])[:2], args[2:]
         if torch.compiler.is_compiling():
             # Not at import: it would load the compiler. torch leaves `disable` untyped.
             uncompiled = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]

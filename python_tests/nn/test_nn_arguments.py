@@ -258,3 +258,16 @@ def test_containers_among_the_arguments_are_those_of_the_caller():
     op, seen = MixedOp.from_modules([Appending(), Appending()]), []
     op(X, torch.tensor([1.0, 0.0]).double().requires_grad_(), seen)[0].sum().backward()
     assert seen == [2]
+
+
+def test_primitives_take_active_and_unit_by_their_places():
+    op, x = MixedOp(4, 1).eval(), torch.randn(2, 4, 5, 5)
+    weights = torch.eye(8)[4]
+    right = op(x, weights)
+    for given in ((4,), (4, True), (None,)):
+        torch.testing.assert_close(op(x, weights, *given), right)
+    torch.testing.assert_close(op(x, 2 * weights, 4, True), right)  # believed: its weight is 1
+    with pytest.raises(TypeError, match="takes 2 positional arguments but 3 were given"):
+        op(x, weights, 4, True, x)
+    with pytest.raises(TypeError, match="expected active once"):
+        op(x, weights, 4, active=3)

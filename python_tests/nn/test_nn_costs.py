@@ -7,8 +7,8 @@ import torch
 from nasp_ext.arch.registry import space
 from nasp_ext.families.cells.genotype import Genotype
 from nasp_ext.families.cells.published import GENOTYPES
-from nasp_ext.families.costs import layer_costs, total_cost
 from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.nn import layer_costs, total_cost
 
 CONV = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 EXAMPLE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"

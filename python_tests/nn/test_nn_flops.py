@@ -14,9 +14,8 @@ from nasp_ext.families.cells.cell import Cell
 from nasp_ext.families.cells.genotype import Genotype
 from nasp_ext.families.cells.layout import CellLayout, EdgeLayout, Norms, Place
 from nasp_ext.families.cells.published import GENOTYPES
-from nasp_ext.families.costs import layer_costs, total_cost
 from nasp_ext.families.networks import derived_network, supernet
-from nasp_ext.nn import MixedOp, plain_modules
+from nasp_ext.nn import MixedOp, layer_costs, plain_modules, total_cost
 
 aten = torch.ops.aten
 ARCH = Genotype.from_arch(

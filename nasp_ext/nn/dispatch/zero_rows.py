@@ -19,11 +19,11 @@ class ZeroRows:
     """
 
     def __init__(self, primitives: bool) -> None:
-        self._primitives = primitives
+        self.primitives = primitives
         self._kept: dict[object, Zeros] = {}
 
     def __reduce__(self) -> tuple[type["ZeroRows"], tuple[bool]]:
-        return ZeroRows, (self._primitives,)
+        return ZeroRows, (self.primitives,)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -76,4 +76,4 @@ class ZeroRows:
     def none_runs(self, branches: nn.ModuleList, inputs: Inputs) -> bool:
         """Whether `none` itself gives zeros in the shape of the others."""
         fits = inputs.alone and inputs.tensors[0].dim() == 4
-        return fits and (self._primitives or all(is_none(branch) for branch in branches))
+        return fits and (self.primitives or all(is_none(branch) for branch in branches))

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nasp_ext.families.cells.network import Network
-
 
 @dataclass(frozen=True)
 class LayerCost:
@@ -29,13 +27,15 @@ class LayerCost:
     multiply_adds: int
 
 
-def layer_costs(network: Network, height: int, width: int | None = None) -> list[LayerCost]:
+def layer_costs(network: Any, height: int, width: int | None = None) -> list[LayerCost]:
     """Every layer of a derived network in the order in which an evaluation runs it.
 
     An auxiliary head, which runs in training alone, is not among them. Nothing is computed: tensors on the
     meta device have shapes only.
 
-    Args:    height, width: of an image; a square one without width.
+    Args:
+        network: of a genotype, called with images (B, sizes.in_channels, H, W).
+        height, width: of an image; a square one without width.
     Raises:  ValueError: for a supernet, whose cost depends on the architecture: derive it first.
 
     >>> from nasp_ext.families.cells.genotype import Genotype
