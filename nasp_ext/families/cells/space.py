@@ -125,7 +125,7 @@ class CellSpace(SearchSpace):
         """2 with reduction cells, else 1."""
         return 2 if self.reduce else 1
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """R, the rows of A."""
         return self.kinds * self.edges

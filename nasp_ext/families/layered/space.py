@@ -2,6 +2,7 @@
 """Spaces in which every layer has its own cell (Hao & Zhu 2021)."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 from torch import Tensor
@@ -93,7 +94,7 @@ class LayeredSpace(SearchSpace):
         """The layers."""
         return self.cells
 
-    @property
+    @cached_property
     def rows(self) -> int:
         return self.cells * self.cell.edges
 

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 from nasp_ext.arch.genotype import AnyGenotype
@@ -54,7 +55,7 @@ class WiredSpace(SearchSpace):
     def has_gradient(self) -> bool:
         return False
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """R, the rows of A."""
         return 2 * self.nodes * 2 * self.slots
