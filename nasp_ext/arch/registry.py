@@ -3,7 +3,7 @@
 
 from typing import TypeVar
 
-from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.arch.search_space import SearchSpace, check_space
 
 _S = TypeVar("_S", bound=SearchSpace)
 _SPACES: dict[str, SearchSpace] = {}
@@ -29,10 +29,13 @@ def names() -> tuple[str, ...]:
 def register_space(new: _S) -> _S:
     """Make a space of one's own known by its name; registering an equal one again is allowed.
 
-    Raises:  ValueError: if the name belongs to a different space; TypeError: if ``new`` is no space.
+    Raises:
+        ValueError: if the name belongs to a different space, or rows, nodes and choices do not fit together.
+        TypeError: if ``new`` is no space.
     """
     if not isinstance(new, SearchSpace) or not isinstance(new.name, str):
         raise TypeError(f"expected a search space with a name, got {type(new).__name__}: {new!r:.80}")
+    check_space(new)
     if _SPACES.setdefault(new.name, new) != new:
         raise ValueError(f"expected a new name for a search space, got {new.name!r}, which is taken")
     return new

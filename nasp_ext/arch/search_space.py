@@ -192,6 +192,29 @@ class SearchSpace(ABC):
         return row
 
 
+def check_space(space: SearchSpace) -> None:
+    """Raise ValueError unless rows, nodes and choices of a space fit together.
+
+    >>> from nasp_ext.arch import space
+    >>> check_space(space("darts"))
+    """
+    rows, offsets = space.rows, tuple(space.node_offsets)
+    if not isinstance(rows, int) or rows < 1:
+        raise ValueError(f"expected space {space.name!r} to have one row or more, got {rows!r}")
+    if offsets[:1] != (0,) or offsets[-1] != rows or list(offsets) != sorted(offsets):
+        raise ValueError(
+            f"expected node_offsets of space {space.name!r} to go up from 0 to its {rows} rows, got {offsets}"
+        )
+    for row in range(rows):
+        names = space.choices(row)
+        words = isinstance(names, tuple | list) and all(isinstance(name, str) for name in names)
+        if not words or not names or len(set(names)) < len(names):
+            raise ValueError(
+                f"expected choices({row}) of space {space.name!r} to be different names, at least one, "
+                f"got {names!r}"
+            )
+
+
 def check_made_for(own: object, space: SearchSpace) -> None:
     """Refuse a strategy that was made for other choices than a network has.
 

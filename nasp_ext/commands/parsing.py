@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import io
 import re
+import typing
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -56,7 +57,7 @@ def value_of(argv: Sequence[str], option: str) -> str | None:
     'images'
     """
     values = None
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in zip(argv, [*argv, ""][1:], strict=True):
         name, equals, value = word.partition("=")
         if name.replace("_", "-") == option:
             values = value if equals else following
@@ -83,13 +84,32 @@ def values_of(argv: Sequence[str], option: str) -> tuple[str, ...] | None:
 
 
 def _split(argv: Sequence[str], flags: Sequence[Flag]) -> list[str]:
-    """The words, with each list of values parted where commas part it."""
-    lists = {f"--{flag.name.replace('_', '-')}" for flag in flags if flag.split}
+    """The words, with each list of values parted where commas part it.
+
+    Raises:  ValueError: a list is given twice, of which the parser would forget the first.
+
+    >>> _split(["--seeds=0,1", "2,", "3"], [Flag("seeds", tuple[int, ...], (), split=True)])
+    ['--seeds', '0', '1', '2', '3']
+    """
+    several = {f"--{flag.name.replace('_', '-')}" for flag in flags if typing.get_origin(flag.type) is tuple}
+    parted = {f"--{flag.name.replace('_', '-')}" for flag in flags if flag.split}
     words: list[str] = []
-    listing = False
+    listing, seen = False, set[str]()
     for word in argv:
-        listing = word.replace("_", "-") in lists if word.startswith("--") else listing
-        words += word.split(",") if listing else [word]
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            name = name.replace("_", "-")
+            if name in seen & several:
+                raise ValueError(f"expected {name} once, with all its values behind it, got it twice")
+            seen.add(name)
+            listing = name in parted
+            if listing and equals:
+                words.append(name)
+                word = value
+            elif listing:
+                words.append(word)
+                continue
+        words += [part for part in word.split(",") if part] if listing else [word]
     return words
 
 

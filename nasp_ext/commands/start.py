@@ -22,9 +22,10 @@ def stored_settings(kind: type[_R], argv: Sequence[str], out: str) -> _R | None:
     Args:    out: the output folder, if the words name none.
     """
     file, folder = value_of(argv, "--config-file"), Path(value_of(argv, "--out") or out)
-    if file is not None:
-        return kind.from_file(Path(file))
-    if "--resume" in argv and Run.is_in(folder):
+    if file not in (None, "None"):
+        return kind.from_file(Path(str(file)))
+    resume = [word for word in argv if word in ("--resume", "--no-resume")][-1:]
+    if resume == ["--resume"] and Run.is_in(folder):
         return Run.open(folder).settings_as(kind)
     return None
 

@@ -8,6 +8,7 @@ text by file name, ``counts()`` whole numbers for the history by name.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,19 @@ from nasp_ext.states import shown
 
 
 def plain(genotype: AnyGenotype) -> dict[str, Any]:
-    """The JSON of a genotype, parsed."""
-    found: dict[str, Any] = json.loads(genotype.to_json())
+    """The JSON of a genotype, parsed.
+
+    Raises:  ValueError: it is no JSON object.
+    """
+    text = genotype.to_json()
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"expected {type(genotype).__name__}.to_json() to give a JSON object, got {shown(text)}"
+        )
     return found
 
 
@@ -53,7 +65,12 @@ def _same(found: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
 def counts(genotype: AnyGenotype) -> dict[str, int]:
     """What a history counts in a genotype."""
     own = getattr(genotype, "counts", None)
-    return {"skip_connections": skip_connections(genotype)} if own is None else dict(own())
+    found = {"skip_connections": skip_connections(genotype)} if own is None else own()
+    if not isinstance(found, Mapping):
+        raise ValueError(
+            f"expected {type(genotype).__name__}.counts() to give numbers by name, got {shown(found)}"
+        )
+    return dict(found)
 
 
 def draw(genotype: AnyGenotype, folder: Path) -> list[Path]:
@@ -70,7 +87,18 @@ def space_drawings(space: SearchSpace, line: Mapping[str, Any]) -> dict[str, str
 
 
 def write_all(drawings: Mapping[str, str], folder: Path) -> list[Path]:
-    """Write each drawing; their files."""
+    """Write each drawing; their files.
+
+    Raises:  ValueError: one is no text, or its name that of no SVG file in the folder; none is written.
+    """
+    plain_names = isinstance(drawings, Mapping) and all(
+        isinstance(name, str) and re.fullmatch(r"\w[\w. -]*\.svg", name) and isinstance(drawing, str)
+        for name, drawing in drawings.items()
+    )
+    if not plain_names:
+        raise ValueError(
+            f"expected drawings as text by the names of SVG files, such as cells.svg, got {shown(drawings)}"
+        )
     for name, drawing in drawings.items():
         write_atomic(folder / name, drawing.encode())
     return [folder / name for name in drawings]

@@ -5,8 +5,12 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+import torch
+from torch import nn
+
 from nasp_ext.arch.gates import Gates
 from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.tasks.base import DataPart, SearchData
 
 
 def check_arguments(**given: tuple[object, Any]) -> None:
@@ -35,6 +39,40 @@ def check_gates(space: SearchSpace, gates: Gates) -> None:
         )
     if not bool(gates.weight.isfinite().all()):
         raise ValueError("expected gates of finite weights, got NaN or infinity")
+
+
+def placed(network: Any, device: torch.device) -> nn.Module:
+    """The network of a task, on the device.
+
+    Raises:  TypeError: it is none.
+    """
+    check_arguments(network=(network, nn.Module))
+    moved: nn.Module = network.to(device)
+    return moved
+
+
+def check_search_data(data: Any) -> None:
+    """Raise ValueError unless the parts of a search can be run, TypeError if they are none."""
+    check_arguments(search_batches=(data, SearchData))
+    for name in ("train", "steer", "validate"):
+        check_part(getattr(data, name), f"{name} part")
+    check_batches(len(data.steer), data.train, "steer part")
+
+
+def check_part(part: Any, name: str) -> None:
+    """Raise ValueError unless a part of the data has a batch, TypeError if it is none."""
+    if not isinstance(part, DataPart):
+        raise TypeError(f"expected the {name} of the data to be a DataPart, got {type(part).__name__}")
+    if len(part) < 1:
+        raise ValueError(f"expected one batch or more in the {name} of the data, got {len(part)}")
+
+
+def check_batches(found: int, train: DataPart, name: str) -> None:
+    """Raise ValueError unless there were as many batches as ``train`` says."""
+    if found != len(train):
+        raise ValueError(
+            f"expected {len(train)} batches, the length of the train part, in the {name}, got {found}"
+        )
 
 
 def _article(words: list[str]) -> str:

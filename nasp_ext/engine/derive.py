@@ -13,7 +13,7 @@ from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace, check_made_for
 from nasp_ext.config import SearchConfig
 from nasp_ext.engine.architectures import draw
-from nasp_ext.engine.arguments import check_arguments
+from nasp_ext.engine.arguments import check_arguments, check_part
 from nasp_ext.engine.checkpoint import write_atomic
 from nasp_ext.engine.evaluation import evaluate
 from nasp_ext.engine.folder import CHECKPOINT, GENOTYPE
@@ -80,7 +80,9 @@ def derive_run(
         count = state.history[last].get("bn_batches", config.bn_batches)
         batches = task.search_batches(config, device).first_batches(config.seed, last, count)
         reestimate_derived_(task, network, batches)
-        test = evaluate(network, task, task.test_batches(config, device))
+        tested = task.test_batches(config, device)
+        check_part(tested, "test part")
+        test = evaluate(network, task, tested)
     files: list[Path] = []
     if out is not None:
         with locked_folder(out):

@@ -52,6 +52,24 @@ def check_retrain_line(line: Any, name: str, metrics: Sequence[Metric]) -> None:
     _check_numbers(line, numbers, name)
 
 
+def _search_numbers(metrics: Sequence[Metric]) -> dict[str, Bounds]:
+    """The numbers of a line of a search, but for what is counted in its genotype."""
+    measured = (LOSS, *metrics)
+    numbers = _SEARCH | _part("train", measured) | _part("steer", measured, none=True)
+    return numbers | _part("val", measured) | _part("mixture", headline(metrics), none=True)
+
+
+def check_counts(counted: Mapping[str, Any], metrics: Sequence[Metric]) -> None:
+    """Raise ValueError unless a line can hold what is counted in a genotype: whole numbers by new names."""
+    taken = {*_search_numbers(metrics), *_part("test", (LOSS, *metrics)), *_LATER, *_OTHERS}
+    for name, number in counted.items():
+        if not isinstance(name, str) or name in taken:
+            raise ValueError(
+                f"expected counts() of a genotype by names that no history has yet, got {shown(name)}"
+            )
+        check_number(number, f"{name} of the counts() of a genotype", **_COUNT)
+
+
 def check_search_line(
     line: Any, name: str, space: SearchSpace, iterations: int, metrics: Sequence[Metric], test_every: int
 ) -> None:
@@ -59,10 +77,8 @@ def check_search_line(
 
     Args:    iterations: per epoch; metrics: of the task; test_every: as in ``SearchConfig``.
     """
-    measured = (LOSS, *metrics)
-    numbers = _SEARCH | _part("train", measured) | _part("steer", measured, none=True)
-    numbers |= _part("val", measured) | _part("mixture", headline(metrics), none=True)
-    tested = _part("test", measured) if test_every else {}
+    numbers = _search_numbers(metrics)
+    tested = _part("test", (LOSS, *metrics)) if test_every else {}
     chosen = _chosen(line, name, space)
     counted = counts(space.genotype(chosen))
     numbers |= dict.fromkeys(counted, _COUNT)

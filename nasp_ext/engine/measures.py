@@ -10,13 +10,19 @@ from typing import Any
 import torch
 
 from nasp_ext.engine.collectives import LOCAL, Collective
+from nasp_ext.states import check_number, shown
 from nasp_ext.tasks.base import LOSS, Metric, Outcome
 
 Means = dict[str, float]  # by the name of the metric, the loss first
 
 
 def check_metrics(metrics: Sequence[Metric]) -> None:
-    """Raise ValueError unless the metrics of a task have different names, none of them that of the loss."""
+    """Raise ValueError unless the metrics of a task have different names, none of them that of the loss.
+
+    Raises:  TypeError: they are no list or tuple of ``Metric``.
+    """
+    if not isinstance(metrics, list | tuple) or not all(isinstance(metric, Metric) for metric in metrics):
+        raise TypeError(f"expected metrics to be a tuple of Metric, got {shown(metrics)}")
     names = [LOSS.name, *(metric.name for metric in metrics)]
     if len(set(names)) < len(names):
         raise ValueError(f"expected metrics of different names beside the loss, got {', '.join(names[1:])}")
@@ -53,17 +59,25 @@ class Totals:
     def means(self) -> Means:
         """The loss and each metric so far; one host copy.
 
-        Raises:  FloatingPointError: the loss is no number any more.
+        Raises:
+            FloatingPointError: the loss is no number any more.
+            ValueError: no batch was added, or a metric is no number, or one that it cannot be.
         """
         values = torch.cat((self._sums, self._sums.new_tensor([self._count])))
         self._collective.mean_([values])
         *sums, count = values.tolist()
         names = [LOSS.name, *(metric.name for metric in self._metrics)]
-        found = {name: value / max(count, 1) for name, value in zip(names, sums, strict=True)}
+        if not count:
+            raise ValueError("expected one batch of data or more to measure, found none")
+        found = {name: value / count for name, value in zip(names, sums, strict=True)}
         if not math.isfinite(found[LOSS.name]):
             raise FloatingPointError(
                 f"expected a finite loss, found {found[LOSS.name]}: use a smaller learning rate (--lr)"
             )
+        for metric in self._metrics:  # or no checkpoint of this run could be resumed
+            low = -math.inf if metric.low is None else metric.low
+            high = math.inf if metric.high is None else metric.high
+            check_number(found[metric.name], f"the mean of {metric.name}", low, high)
         return found
 
 

@@ -17,7 +17,7 @@ from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.config import RetrainConfig
 from nasp_ext.engine.accept import check_body, check_head, check_history, naming
 from nasp_ext.engine.architectures import draw, is_stored, plain
-from nasp_ext.engine.arguments import check_arguments
+from nasp_ext.engine.arguments import check_arguments, check_batches, check_part, placed
 from nasp_ext.engine.collectives import LOCAL, Collective
 from nasp_ext.engine.evaluation import evaluate
 from nasp_ext.engine.folder import GENOTYPE, run_folder
@@ -85,6 +85,8 @@ def retrain(
     device = config.torch_device()
     train = task.training_batches(config, device)
     test = task.test_batches(config, device)
+    check_part(train, "train part")
+    check_part(test, "test part")
     with ExitStack() as stack:
         stack.enter_context(fixed_randomness(config, device))
         run = _Retraining(genotype, task, config, device)
@@ -142,7 +144,7 @@ class _Retraining:
     ) -> None:
         self._genotype, self._task, self._config = genotype, task, config
         self._device, self._collective = device, collective
-        self.network = task.derived(genotype, config).to(device)
+        self.network = placed(task.derived(genotype, config), device)
         with torch.no_grad():
             collective.broadcast_([*self.network.parameters(), *self.network.buffers()])
         self._weights = WeightStep(self.network.parameters(), config, collective)
@@ -161,7 +163,9 @@ class _Retraining:
         self._task.start_epoch(self.network, config, number)
         totals = Totals(metrics, self._collective)
         self.network.train()
+        done = 0
         for batch in train.epoch(config.seed, number):
+            done += 1
             outcome = self._stream.run(batch)
             totals.add(outcome)
             loss = outcome.loss
@@ -170,6 +174,7 @@ class _Retraining:
             self._weights(loss)
             self._stream.advance()
             shown.advance(totals)
+        check_batches(done, train, "train part")
         means = totals.means()
         tested = evaluate(self.network, self._task, test, collective=self._collective)
         line = {
@@ -184,6 +189,7 @@ class _Retraining:
 
     def state_dict(self) -> dict[str, Any]:
         carried = self._stream.state_after()
+        check_state(carried, _STREAM)
         return {
             "genotype": plain(self._genotype),
             "config": self._config.flat(),

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.checks import shown
-from nasp_ext.config import RetrainConfig, SearchConfig, TrainingConfig, json_object
+from nasp_ext.config import RetrainConfig, SearchConfig, TrainingConfig, json_object, training_fields
 from nasp_ext.engine.checkpoint import load_checkpoint
 from nasp_ext.engine.folder import CHECKPOINT, CONFIG, HISTORY, read_history
 from nasp_ext.engine.genotype import read_genotype
@@ -109,4 +109,5 @@ def _class_of(values: dict[str, Any]) -> type[TrainingConfig]:
     if not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(f"expected kind to be one of {', '.join(_KINDS)}, got {shown(kind)}")
     plain, whole = _KINDS[kind]
-    return whole if "task" in values or "data" in values else plain
+    own = {*whole().nested(), *whole().flat()} - {*plain().nested(), *training_fields(plain)}
+    return plain if own.isdisjoint(values) else whole

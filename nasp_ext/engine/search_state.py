@@ -27,11 +27,11 @@ from nasp_ext.engine.accept import (
     steering_steps,
 )
 from nasp_ext.engine.architectures import counts, plain
-from nasp_ext.engine.arguments import check_gates
+from nasp_ext.engine.arguments import check_arguments, check_batches, check_gates, placed
 from nasp_ext.engine.attention import mean_attention
 from nasp_ext.engine.collectives import LOCAL, Collective
 from nasp_ext.engine.evaluation import evaluate
-from nasp_ext.engine.history import check_search_line
+from nasp_ext.engine.history import check_counts, check_search_line
 from nasp_ext.engine.measures import Means, Totals, fields, headline
 from nasp_ext.engine.progress import Progress
 from nasp_ext.engine.record import entropy, peak_memory, plain_report, plain_scores
@@ -68,7 +68,7 @@ class SearchState:
     ) -> None:
         self._space, self._strategy, self._task, self._config = space, strategy, task, config
         self._device, self._collective = device, collective
-        self.network: Any = task.supernet(space, config).to(device)
+        self.network: Any = placed(task.supernet(space, config), device)
         with torch.no_grad():
             collective.broadcast_([*self.network.parameters(), *self.network.buffers()])
         self._weights = WeightStep(self.network.parameters(), config, collective)
@@ -88,7 +88,9 @@ class SearchState:
         """Ask the strategy for what a search needs of it, so that it refuses before anything is written."""
         for gates in (*self._strategy.proposals(), self._strategy.propose()):
             check_gates(self._space, gates)
-        self.genotype()
+        check_arguments(genotype=(self.genotype(), AnyGenotype))
+        plain(self.genotype())
+        check_counts(counts(self.genotype()), self._task.metrics)
         entropy(self._strategy.scores())
         plain_report(self._strategy)
 
@@ -99,12 +101,15 @@ class SearchState:
         train, steer = (Totals(self._task.metrics, self._collective) for _ in range(2))
         self.network.train()
         warm = number >= config.warmup_epochs
+        done = 0
         for batch, proposals in self._steps(warm, batches, steer):
+            done += 1
             losses = [self._loss("train", gates, batch, train) for gates in proposals]
             self._weights(torch.stack(losses).mean())
             shown.advance(train)
             for stream in self._streams.values():
                 stream.advance()
+        check_batches(done, batches.train, "train part")
         train_means, searched = train.means(), time.perf_counter()  # reading them waits for the device
         if warm:
             self._strategy.end_epoch(_EpochProbe(self, batches))
@@ -220,6 +225,7 @@ class SearchState:
 
     def state_dict(self) -> dict[str, Any]:
         carried = {part: stream.state_after() for part, stream in self._streams.items()}
+        check_state(carried, _STREAMS)
         return {
             "space": _fields(self._space),
             "strategy_kind": type(self._strategy).__name__,

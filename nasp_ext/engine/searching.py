@@ -14,7 +14,7 @@ from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace, check_made_for
 from nasp_ext.config import SearchConfig
 from nasp_ext.engine.architectures import counts, draw, space_drawings, write_all
-from nasp_ext.engine.arguments import check_arguments
+from nasp_ext.engine.arguments import check_arguments, check_part, check_search_data
 from nasp_ext.engine.folder import GENOTYPE, run_folder
 from nasp_ext.engine.measures import check_metrics, headline, joined, words
 from nasp_ext.engine.progress import Progress
@@ -73,6 +73,9 @@ def search(
     check_metrics(task.metrics)
     device = config.torch_device()
     batches = task.search_batches(config, device)
+    check_search_data(batches)
+    if config.test_every:
+        check_part(task.test_batches(config, device), "test part")
     with ExitStack() as stack:
         stack.enter_context(fixed_randomness(config, device))
         run = SearchState(space, strategy, task, config, device)

@@ -13,7 +13,7 @@ from nasp_ext.arch.gates import Gates
 from nasp_ext.engine.collectives import LOCAL, Collective
 from nasp_ext.engine.training import copy_, random_state, restored, set_random_state
 from nasp_ext.strategies.base import LossFn
-from nasp_ext.strategies.gradients import gates_gradient
+from nasp_ext.strategies.gradients import gates_gradient, used
 
 _DISTANCE = 0.01  # how far the finite difference moves the weights (Liu et al. 2019, footnote 2)
 
@@ -84,10 +84,10 @@ class BatchLoss:
                     for p, _, v in found:
                         p.add_(sign * distance * v)
                 set_random_state(random, weight.device)
-                sides += torch.autograd.grad(self._train(gates), weight)
+                sides.append(used(*torch.autograd.grad(self._train(gates), weight, allow_unused=True)))
             set_random_state(after, weight.device)
         curvature = (sides[0] - sides[1]) / (2 * distance)
-        loss, gradient = loss.detach(), gradient - group["lr"] * curvature
+        loss, gradient = loss.detach(), used(gradient) - group["lr"] * curvature
         self._collective.mean_([loss, gradient])
         return loss, gradient
 

@@ -33,8 +33,20 @@ class Stream:
             self.state, self._left, self._ran = self._left, None, False
 
     def run(self, batch: Any, gates: Gates | None = None, *, keep: bool = True) -> Outcome:
-        """Run the present batch; one that is not kept leaves no state."""
+        """Run the present batch; one that is not kept leaves no state.
+
+        Raises:
+            TypeError: the task gives no ``Outcome``, or a state that no checkpoint can hold.
+            ValueError: the loss has no graph where gradients are on.
+        """
         outcome = self._task.run(self._network, batch, gates, self.state)
+        if not isinstance(outcome, Outcome):
+            name = type(self._task).__name__
+            raise TypeError(f"expected {name}.run to give an Outcome, got {type(outcome).__name__}")
+        if torch.is_grad_enabled() and not outcome.loss.requires_grad:
+            raise ValueError(
+                "expected an outcome whose loss has a graph to the weights, got one without: was it detached?"
+            )
         if keep and not self._ran:
             self._left, self._ran = _detached(outcome.state), True
         return outcome
@@ -60,6 +72,16 @@ def check_state(found: Any, name: str) -> None:
 
 
 def _detached(state: Any) -> Any:
-    if state is None:
-        return None
-    return pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, state)
+    """The state without graphs; TypeError if there is something in it that ``check_state`` will refuse."""
+    if isinstance(state, Tensor):
+        return state.detach()
+    if type(state) in (list, tuple):
+        return type(state)(map(_detached, state))
+    if type(state) is dict and all(type(name) in (str, int) for name in state):
+        return {name: _detached(part) for name, part in state.items()}
+    if state is None or type(state) in (bool, int, float):
+        return state
+    raise TypeError(
+        "expected the state of an outcome to be None, a tensor or a number, or lists, tuples and dicts of "
+        f"them, got {type(state).__name__}"
+    )

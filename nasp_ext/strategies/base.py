@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nasp_ext.arch.gates import Gates
 from nasp_ext.arch.registry import space as space_named
-from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.arch.search_space import SearchSpace, check_space
 from nasp_ext.states import check_like
 
 LossFn = Callable[[Gates], Tensor]
@@ -245,6 +245,7 @@ def strategy(
         space = space_named(space)
     if not isinstance(space, SearchSpace):
         raise TypeError(f"expected a search space or the name of one, such as 'darts', got {space!r}")
+    check_space(space)
     known = option_types(name)
     unknown = [option for option in options if option not in known]
     if unknown:

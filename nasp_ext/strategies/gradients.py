@@ -17,6 +17,8 @@ def gates_gradient(loss: LossFn, gates: Gates) -> tuple[Tensor, Tensor]:
     """The loss of the gates, detached, and its gradient with respect to their weight, (R, K).
 
     That of ``loss.gradient`` where the loss has one, as a ``SteeringLoss`` does; else by autograd.
+
+    Raises:  TypeError: the loss is no tensor () with a graph; ValueError: it does not depend on the gates.
     """
     own = getattr(loss, "gradient", None)
     if own is not None:
@@ -24,8 +26,29 @@ def gates_gradient(loss: LossFn, gates: Gates) -> tuple[Tensor, Tensor]:
         return value, gradient
     weight = gates.weight.detach().requires_grad_()
     value = loss(replace(gates, weight=weight))
-    (gradient,) = torch.autograd.grad(value, weight)
-    return value.detach(), gradient
+    check_loss(value)
+    (gradient,) = torch.autograd.grad(value, weight, allow_unused=True)
+    return value.detach(), used(gradient)
+
+
+def check_loss(value: object) -> None:
+    """Raise TypeError unless it is a loss to differentiate: a tensor () with a graph."""
+    if not isinstance(value, Tensor) or value.dim() or not value.requires_grad:
+        shape = f"{tuple(value.shape)} without a graph" if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"expected the loss of gates to be a tensor () with a graph to them, got {shape}")
+
+
+def used(gradient: Tensor | None) -> Tensor:
+    """The gradient of gates.
+
+    Raises:  ValueError: there is none, as the loss does not depend on them.
+    """
+    if gradient is None:
+        raise ValueError(
+            "expected a loss that depends on the gates, got one that does not: the network has to use "
+            "gates.weight, or the strategy to learn from losses alone (such as asng or random)"
+        )
+    return gradient
 
 
 def unrolled_gradient(loss: LossFn, gates: Gates) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nasp_ext.arch.gates import Gates
 from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.checks import MOST_IMAGES, check_whole
 from nasp_ext.config import RetrainConfig, SearchConfig, TrainingConfig
 
 Shard = tuple[int, int]
@@ -30,7 +31,8 @@ class Metric:
         higher_is_better: whether a larger mean is a better one.
         low, high: what a mean may be at least and at most; None = any number.
     Raises:
-        ValueError: the name is no word of lower-case letters, digits and _.
+        ValueError: the name is no word of lower-case letters, digits and _, the format none of a number, or
+            ``low`` is above ``high``.
 
     >>> Metric("accuracy", ".1%", low=0, high=1).text(0.915)
     'accuracy 91.5%'
@@ -43,8 +45,18 @@ class Metric:
     high: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier() or not self.name.islower():
+        word = isinstance(self.name, str) and self.name.isidentifier() and self.name.islower()
+        if not word:
             raise ValueError(f"expected the name of a metric in lower case, got {self.name!r}")
+        try:
+            self.shown(0.5)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"expected the format of metric {self.name!r} to be one of a number, such as .3f, "
+                f"got {self.format!r}"
+            ) from error
+        if self.low is not None and self.high is not None and not self.low <= self.high:
+            raise ValueError(f"expected low <= high of metric {self.name!r}, got {self.low} and {self.high}")
 
     def shown(self, value: float) -> str:
         """A mean as it is printed."""
@@ -78,6 +90,19 @@ class Outcome:
     count: int = 1
     state: Any = None
     auxiliary: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Raise TypeError for a part of another type, ValueError for a batch without an example."""
+        if not isinstance(self.sums, Mapping):
+            raise TypeError(f"expected sums by the names of metrics, got {type(self.sums).__name__}")
+        scalars = {"loss": self.loss, **{f"sums[{name!r}]": value for name, value in self.sums.items()}}
+        if self.auxiliary is not None:
+            scalars["auxiliary"] = self.auxiliary
+        for name, value in scalars.items():
+            if not isinstance(value, Tensor) or value.dim():
+                found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise TypeError(f"expected {name} of an outcome to be a tensor (), got {found}")
+        check_whole("count of an outcome", self.count, 1, MOST_IMAGES)
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
+from nasp_ext.checks import shown
 from nasp_ext.tasks.base import Task
 
 
@@ -62,6 +63,6 @@ def task_kind(name: str) -> TaskKind:
     Raises:  ValueError: if there is none; the message lists the names.
     """
     kinds = task_kinds()
-    if name not in kinds:
-        raise ValueError(f"expected the name of a task, one of {', '.join(kinds)}, got {name!r}")
+    if not isinstance(name, str) or name not in kinds:
+        raise ValueError(f"expected the name of a task, one of {', '.join(kinds)}, got {shown(name)}")
     return kinds[name]

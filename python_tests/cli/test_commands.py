@@ -12,7 +12,7 @@ from cli_calls import SEARCH, call, error_of
 from nasp_ext import cli, commands
 from nasp_ext.commands.command import Command, Group
 from nasp_ext.commands.flags import field_texts, flags_of, with_values
-from nasp_ext.commands.parsing import parse
+from nasp_ext.commands.parsing import parse, value_of
 from nasp_ext.engine.options import every_flag, own_options
 from nasp_ext.engine.settings import (
     RetrainRun,
@@ -175,3 +175,38 @@ def test_compare_has_pa_among_its_strategies(capsys):
 def test_settings_of_a_task_are_of_its_class():
     with pytest.raises(ValueError, match="settings of task 'images' to be a ImageSettings, got 3"):
         TaskSettings("images", 3)
+
+
+@pytest.mark.parametrize("name", ["search", "retrain", "compare"])
+def test_a_command_starts_without_a_word(name):
+    command = cli.COMMANDS[name]
+    assert parse(command.start([]), name, []) == command.start([])
+    assert value_of([], "--data") is None
+
+
+def test_values_of_a_list_come_with_an_equals_sign_too():
+    start = cli.COMMANDS["search"].start(["--strategy", "asm"])
+    for words in (["--reductions=1,2"], ["--reductions", "1,2"], ["--reductions", "1,", "2"]):
+        assert parse(start, "search", ["--strategy", "asm", *words]).run.space.reductions == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("search", ["--strategy-options", "eta=0.1", "--strategy-options=lr=0.2"]),
+        ("compare", ["--strategies", "nasp", "--strategies", "darts"]),
+        ("compare", ["--seeds=0", "--seeds", "1"]),
+    ],
+)
+def test_a_list_that_is_given_twice_is_refused(name, words):
+    with pytest.raises(ValueError, match="once, with all its values behind it, got it twice"):
+        parse(cli.COMMANDS[name].start(words), name, words)
+
+
+def test_none_is_no_configuration_file_and_no_resume_reads_none(tmp_path):
+    start = cli.COMMANDS["search"].start
+    assert start(["--config-file", "None"]) == start([])
+    (tmp_path / "config.json").write_text(SearchRun(epochs=3).to_json())
+    out = ["--out", str(tmp_path)]
+    assert start([*out, "--resume"]).run.epochs == 3
+    assert start([*out, "--resume", "--no-resume"]) == start([])

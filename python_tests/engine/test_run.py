@@ -112,6 +112,8 @@ def test_a_folder_without_a_run_is_one_error(tmp_path):
         ('{"kind": "search", "training": 3}', "expected training to be a JSON object, got 3"),
         ('{"kind": "search", "colour": {}}', "expected the groups kind, training, got colour"),
         ('{"kind": "search", "task": {"name": "words"}}', "one of images, got 'words'"),
+        ('{"kind": "search", "task": {"name": ["images"]}}', "name of a task, one of images"),
+        ('{"task": {"name": "images"}, "cells": 3}', "name of a task, one of images"),
         ('{"kind": "search", "task": {"colour": 1}}', "of task 'images', got colour"),
         ('{"kind": "search", "task": {}, "space": {"colour": 1}}', "of the space, got colour"),
         ('{"kind": "search", "task": {}, "strategy": {"colour": 1}}', "'nasp' has no option colour"),
@@ -125,6 +127,15 @@ def test_damaged_settings_are_one_error_that_names_the_file(tmp_path, text, mess
     with pytest.raises(ValueError, match=message) as error:
         Run.open(tmp_path)
     assert str(error.value).startswith(str(tmp_path / "config.json"))
+
+
+@pytest.mark.parametrize("group", ["task", "space", "strategy", "training"])
+def test_a_group_that_is_left_out_has_its_defaults_wherever_it_is_read(searched, tmp_path, group):
+    stored = json.loads((searched / "config.json").read_text())
+    del stored[group]
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(stored))
+    assert Run.open(tmp_path).settings == SearchRun.from_file(file)
 
 
 def test_settings_of_the_former_version_are_read(searched, tmp_path):
