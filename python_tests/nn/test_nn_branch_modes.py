@@ -120,6 +120,25 @@ def test_statistics_of_any_norm_move_once_or_not_at_all(norm, training, update, 
         assert_same({"row": found.detach()} | op.state_dict(), {"row": wanted} | state)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("training", [True, False])
+def test_statistics_of_scripted_branches_can_be_left_alone(training):
+    """torch.jit.script gives modules that take no tensors in the place of their own."""
+    scripted = torch.jit.script(nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)))
+    op = MixedOp.from_modules([nn.Conv2d(4, 4, 1), scripted], update_unselected_stats=False)
+    op = shuffled(op).train(training)
+    before, x = copy.deepcopy(op.state_dict()), images(3, 4, 5, 5)
+    rows = [torch.tensor([1.0, 0], dtype=WIDE, requires_grad=True) for _ in range(2)]
+    loss = op(x, rows[1]).sin().sum()
+    op.train(not training)
+    found = [torch.autograd.grad(loss, rows[1], retain_graph=True)[0] for _ in range(2)]
+    assert_same(op.state_dict(), before)
+    op.train(training)
+    mixture(op, x, rows[0]).sin().sum().backward()
+    for grad in found:
+        assert_same({"row": grad}, {"row": rows[0].grad})
+
+
 class InPlace(nn.Module):
     """Changes its input, and no flag says so."""
 

@@ -5,6 +5,7 @@ import copy
 import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import is_
 from typing import Any, NamedTuple
 
 import torch
@@ -143,11 +144,15 @@ class State(NamedTuple):
             held: instead of its parameters and buffers.
             frozen: leave the buffers (running statistics) as they are.
         """
+        if held is None and frozen and any(isinstance(part, torch.jit.ScriptModule) for part in self.parts):
+            with modes_as(self.parts, self.training):
+                alike = copy.deepcopy(module)  # one from torch.jit.script takes no other tensors
+            return run_branch(alike, call, tensors, label)
         held = self.tensors if held is None else held
         if frozen and self.buffers:
             held = {name: t.clone() if name in self.buffers else t for name, t in held.items()}
         own = State.of(module).tensors
-        same = own.keys() == held.keys() and all(own[key] is held[key] for key in own)
+        same = list(own) == list(held) and all(map(is_, own.values(), held.values()))
         with modes_as(self.parts, self.training):
             return run_branch(module, call, tensors, label, None if same else held)
 
