@@ -216,9 +216,7 @@ class MixedOp(nn.Module):
         else:
             y = leaves_of(run_branch(module, inputs.call(active), inputs.tensors, label), label)
         update, state = self.update_unselected_stats, autocast_state(inputs.like(weights).device.type)
-        branches = Branches(
-            self._ops, self.primitives, inputs.form, active, unit, self.training, update, state, zeros
-        )
+        branches = Branches(self._ops, self.primitives, inputs.form, active, unit, update, state, zeros)
         return one_hot(y, inputs, weights, branches)
 
     def _running(self, inputs: Inputs, active: int) -> nn.Module | None:

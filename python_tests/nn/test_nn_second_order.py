@@ -272,3 +272,23 @@ def test_second_derivatives_keep_the_precision_of_the_forward_where_backward_is_
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             found.append(torch.autograd.grad(out, row, create_graph=True)[0].detach())
     torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_option_that_leads_to_a_pruned_edge_has_no_gradient_under_fixed_gates(create_graph):
+    """The third row enters a node that nobody reads."""
+    cells = space("nas-bench-201")
+    net, active = shuffled(supernet(cells, 2, 3, 4)), (1, 4, 3, 2, -1, -1)
+    weight = torch.zeros(6, 5, dtype=torch.float64)
+    weight[range(4), active[:4]] = 1.0
+    found = []
+    for plain in (False, True):
+        with plain_modules(plain):
+            loss = net(images(2, 3, 8, 8), Gates(weight, active, True)).square().sum()
+        found.append(
+            torch.autograd.grad(loss, list(net.parameters()), allow_unused=True, create_graph=create_graph)
+        )
+    fused, plain = ([grad is None for grad in grads] for grads in found)
+    assert fused == plain
+    names = dict(zip([name for name, _ in net.named_parameters()], fused, strict=True))
+    assert names["cells.0._ops.2._ops.3.op.1.weight"]

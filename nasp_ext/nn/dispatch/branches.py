@@ -5,6 +5,7 @@ import copy
 import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import is_
 from typing import Any, NamedTuple
 
 import torch
@@ -32,18 +33,26 @@ class Label(NamedTuple):
         return f"{self.number} of {', '.join(self.names)}"
 
 
-def run_branch(module: nn.Module, call: Call, tensors: Sequence[Tensor], label: Label) -> Any:
+def run_branch(
+    module: nn.Module,
+    call: Call,
+    tensors: Sequence[Tensor],
+    label: Label,
+    held: Mapping[str, Tensor] | None = None,
+) -> Any:
     """O(x, …); a module that begins with an operation in place gets copies of its tensors.
 
-    Args:    call: its arguments; tensors: all that branches read.
+    Args:
+        call: its arguments; tensors: all that branches read.
+        held: in the place of its parameters and buffers, by name.
     Raises:  RuntimeError: the module wrote to a tensor and has no ``inplace`` flag that tells.
     """
-    args, kwargs = call
     if _begins_in_place(module):
         args, kwargs = tree_map_only(Tensor, torch.clone, call)
-        return module(*args, **kwargs)
+        return _run(module, args, kwargs, held)
+    args, kwargs = call
     versions = [None if t.is_inference() else t._version for t in tensors]
-    output = module(*args, **kwargs)
+    output = _run(module, args, kwargs, held)
     for t, version in zip(tensors, versions, strict=True):
         if version is not None and t._version != version:
             raise RuntimeError(
@@ -51,6 +60,15 @@ def run_branch(module: nn.Module, call: Call, tensors: Sequence[Tensor], label: 
                 "other branches read it too, found it changed in place: let it work on a copy (x.clone())"
             )
     return output
+
+
+def _run(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], held: Mapping[str, Tensor] | None
+) -> Any:
+    if held is None:
+        return module(*args, **kwargs)
+    with _FLAGS:
+        return functional_call(module, dict(held), args, kwargs)
 
 
 def input_of(module: nn.Module, x: Tensor) -> Tensor:
@@ -87,58 +105,77 @@ def autocast_as(state: AutocastState) -> Iterator[None]:
         yield
 
 
-def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, as they are now: ``functional_call`` puts others into the modules."""
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+class State(NamedTuple):
+    """What a branch is when the forward runs; it may change before backward."""
 
+    tensors: dict[str, Tensor]  # parameters and buffers: ``functional_call`` puts others into the modules
+    buffers: set[str]  # their names
+    parts: list[nn.Module]
+    training: list[bool]  # of each part: layers may be at rest in a branch that trains
 
-def run_with(
-    module: nn.Module, held: Mapping[str, Tensor], call: Call, tensors: Sequence[Tensor], label: Label
-) -> Any:
-    """``run_branch`` with these parameters and buffers in the place of its own."""
-    own = tensors_of(module)
-    if own.keys() == held.keys() and all(own[key] is held[key] for key in own):
-        return run_branch(module, call, tensors, label)
-    args, kwargs = tree_map_only(Tensor, torch.clone, call) if _begins_in_place(module) else call
-    with _FLAGS:
-        return functional_call(module, dict(held), args, kwargs)
+    @classmethod
+    def of(cls, module: nn.Module) -> "State":
+        tensors: dict[Tensor, str] = {}  # each under its first name
+        parts, buffers = [], set()
+        for prefix, part in module.named_modules():
+            parts.append(part)
+            dot = "." if prefix else ""
+            for own in (part._parameters, part._buffers):
+                for key, tensor in own.items():
+                    if tensor is not None and tensor not in tensors:
+                        tensors[tensor] = name = f"{prefix}{dot}{key}"
+                        if own is part._buffers:
+                            buffers.add(name)
+        named = {name: tensor for tensor, name in tensors.items()}
+        return cls(named, buffers, parts, [part.training for part in parts])
+
+    def run(
+        self,
+        module: nn.Module,
+        call: Call,
+        tensors: Sequence[Tensor],
+        label: Label,
+        held: Mapping[str, Tensor] | None = None,
+        frozen: bool = False,
+    ) -> Any:
+        """``run_branch`` in this state.
+
+        Args:
+            held: instead of its parameters and buffers.
+            frozen: leave the buffers (running statistics) as they are.
+        """
+        if held is None and frozen and any(isinstance(part, torch.jit.ScriptModule) for part in self.parts):
+            with modes_as(self.parts, self.training):
+                alike = copy.deepcopy(module)  # one from torch.jit.script takes no other tensors
+            return run_branch(alike, call, tensors, label)
+        held = self.tensors if held is None else held
+        if frozen and self.buffers:
+            held = {name: t.clone() if name in self.buffers else t for name, t in held.items()}
+        own = State.of(module).tensors
+        same = list(own) == list(held) and all(map(is_, own.values(), held.values()))
+        with modes_as(self.parts, self.training):
+            return run_branch(module, call, tensors, label, None if same else held)
 
 
 @contextmanager
-def training_mode(module: nn.Module, training: bool) -> Iterator[None]:
-    """Run ``module`` in a mode; the flags of all its parts are put back, frozen parts included."""
-    if module.training == training:
+def modes_as(parts: Sequence[nn.Module], training: Sequence[bool]) -> Iterator[None]:
+    """Run modules with these training flags, one for each; their own are put back."""
+    own = [part.training for part in parts]
+    if own == training:
         yield
         return
     with _FLAGS:
-        flags = [(part, part.training) for part in module.modules()]
-        module.train(training)
+        own = [part.training for part in parts]
+        _set_modes(parts, training)
         try:
             yield
         finally:
-            for part, flag in flags:
-                part.training = flag
+            _set_modes(parts, own)
 
 
-@contextmanager
-def frozen_statistics(module: nn.Module, frozen: bool) -> Iterator[None]:
-    """Normalise with the statistics of the batch, leaving the running ones as they are."""
-    if not frozen:
-        yield
-        return
-    with _FLAGS:
-        norms = [
-            part
-            for part in module.modules()
-            if isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats
-        ]
-        try:
-            for norm in norms:
-                norm.track_running_stats = False
-            yield
-        finally:
-            for norm in norms:
-                norm.track_running_stats = True
+def _set_modes(parts: Sequence[nn.Module], training: Sequence[bool]) -> None:
+    for part, flag in zip(parts, training, strict=True):
+        part.training = flag
 
 
 def settings_of(module: nn.Module) -> Hashable:
@@ -162,5 +199,6 @@ def output_like(module: nn.Module, call: Call, tensors: Sequence[Tensor], device
         except RuntimeError as error:
             if "deepcopy protocol" not in str(error):  # replicas hold tensors that have a graph
                 raise
-        with training_mode(module, False), frozen_statistics(module, True):
-            return run_branch(module, call, tensors, label)
+        state = State.of(module)
+        at_rest = state._replace(training=[False for _ in state.parts])
+        return at_rest.run(module, call, tensors, label, frozen=True)

@@ -20,11 +20,8 @@ from nasp_ext import ops
 from nasp_ext.nn.dispatch.branches import (
     AutocastState,
     Label,
+    State,
     autocast_as,
-    frozen_statistics,
-    run_with,
-    tensors_of,
-    training_mode,
 )
 from nasp_ext.nn.dispatch.inputs import ONE_TENSOR, Form, Inputs
 from nasp_ext.nn.dispatch.outputs import Leaves, Zeros, aligned, described
@@ -36,7 +33,7 @@ from nasp_ext.nn.primitives import is_none
 class Branches:
     """What backward needs of the call, apart from tensors that autograd follows.
 
-    Attributes:    held: parameters and buffers of every branch that backward may run, None for the others.
+    Attributes:    held: of every branch that backward may run, as the forward finds it; None for the others.
     """
 
     modules: nn.ModuleList
@@ -44,43 +41,40 @@ class Branches:
     form: Form  # of the arguments
     active: int
     unit: bool  # the active weight is exactly 1
-    training: bool
     update_stats: bool
     autocast: AutocastState
     zeros: Zeros | None  # the output of an all-zero row
-    held: tuple[Mapping[str, Tensor] | None, ...] = field(init=False)
+    held: tuple[State | None, ...] = field(init=False)
     moved: set[int] = field(default_factory=set, init=False)  # branches whose statistics a backward moved
 
     def __post_init__(self) -> None:
         others = (k != self.active and not is_none(m) for k, m in enumerate(self.modules))
-        held = (tensors_of(m) if other else None for m, other in zip(self.modules, others, strict=True))
+        held = (State.of(m) if other else None for m, other in zip(self.modules, others, strict=True))
         object.__setattr__(self, "held", tuple(held))
 
     def parameters(self) -> list[Tensor]:
         """Of the unselected branches, what a second derivative may be asked for."""
-        found = [t for tensors in self.held if tensors is not None for t in tensors.values()]
+        found = [t for state in self.held if state is not None for t in state.tensors.values()]
         return [t for t in found if t.requires_grad]
 
     def run(
-        self, branch: int, inputs: Sequence[Tensor], like: Leaves, held: Mapping[str, Tensor] | None = None
+        self, branch: int, inputs: Sequence[Tensor], like: Leaves, tensors: Mapping[str, Tensor] | None = None
     ) -> Sequence[Tensor]:
         """The mixed leaves of O_k as the forward would have computed it.
 
         Args:
-            inputs: the tensors among the arguments; held: in the place of those that the forward saw.
+            inputs: the tensors among the arguments; tensors: in the place of those that the forward saw.
             like: the output that was returned.
         Raises:  ValueError: the output is of another structure.
         """
         module = self.modules[branch]
         label = Label(branch, self.names)
-        held = self.held[branch] if held is None else held
-        assert held is not None
-        with (
-            autocast_as(self.autocast),
-            training_mode(module, self.training),
-            frozen_statistics(module, not self.update_stats or branch in self.moved),
-        ):
-            output = run_with(module, held, self.form.call(inputs, branch), inputs, label)
+        state = self.held[branch]
+        assert state is not None
+        call = self.form.call(inputs, branch)
+        frozen = not self.update_stats or branch in self.moved
+        with autocast_as(self.autocast):
+            output = state.run(module, call, inputs, label, tensors, frozen)
         self.moved.add(branch)  # once for each forward, as the mixture would
         leaves = aligned(like, output, label)
         if leaves is None:
@@ -219,9 +213,10 @@ def _with_graph(
         replaced = iter(tensors[second:])
         # Of a batch of gradients: one for all.
         totals = [torch.zeros(g.shape, dtype=g.dtype, device=g.device) for g in upstream]
-        for branch, held in enumerate(branches.held):
-            if held is not None:
-                own = {name: next(replaced) if t.requires_grad else t for name, t in held.items()}
+        for branch, state in enumerate(branches.held):
+            if state is not None:
+                found = state.tensors.items()
+                own = {name: next(replaced) if t.requires_grad else t for name, t in found}
                 outputs = branches.run(branch, tensors[first:second], like, own)
             elif branch == branches.active and ys:
                 outputs = tensors[:first]

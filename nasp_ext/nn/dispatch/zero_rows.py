@@ -38,7 +38,7 @@ class ZeroRows:
         """
         none_runs = self.none_runs(branches, inputs)
         sizes = {
-            k: sum(p.numel() for p in branch.parameters())
+            k: sum([p.numel() for p in branch.parameters()])
             for k, branch in enumerate(branches)
             if none_runs or not is_none(branch)
         }
@@ -46,7 +46,7 @@ class ZeroRows:
             raise ValueError(
                 "expected a branch beside `none`, which alone gives zeros for images (B, C, H, W)"
             )
-        return min(sizes, key=lambda k: sizes[k])
+        return min(sizes, key=sizes.__getitem__)
 
     def output(self, branches: nn.ModuleList, names: tuple[str, ...], inputs: Inputs, like: Tensor) -> Zeros:
         """The output of zeros; like: a tensor on the device of the branches."""

@@ -209,7 +209,7 @@ def _with_graph(
 
     tensors = [*used, *others] if gates is None else [*used, *others, gates]
     with torch.autocast(grad.device.type, enabled=False):  # as the forward, wherever backward is called
-        found = gradients_with_graph(output, tensors, grad)
+        found = gradients_with_graph(output, tensors, grad, zeros=call.sources is not None)
     gates_grad = None if gates is None else found.pop()
     beyond = found[end:]
     reached = None

@@ -31,11 +31,16 @@ def graph_wanted(grad: Tensor) -> bool:
 
 
 def gradients_with_graph(
-    function: Callable[..., Tensor | Sequence[Tensor]], tensors: Sequence[Tensor], *grads: Tensor
+    function: Callable[..., Tensor | Sequence[Tensor]],
+    tensors: Sequence[Tensor],
+    *grads: Tensor,
+    zeros: bool = True,
 ) -> list[Tensor | None]:
     """The gradients of ``<grads, function(*tensors)>``, which may be differentiated again.
 
-    Args:    tensors: as autograd knows them; those that require no gradient get None.
+    Args:
+        tensors: as autograd knows them; those that require no gradient get None.
+        zeros: so do those that the outputs do not hang on, unless zeros are wanted.
     """
     again = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -47,9 +52,11 @@ def gradients_with_graph(
         ys, upstream = [y for y, _ in pairs], [grad for _, grad in pairs]
         wanted = [t for t in fresh if t.requires_grad]
         found = iter(
-            torch.autograd.grad(ys, wanted, upstream, create_graph=again, materialize_grads=True)
+            torch.autograd.grad(
+                ys, wanted, upstream, create_graph=again, allow_unused=True, materialize_grads=zeros
+            )
             if ys
-            else [torch.zeros_like(t) for t in wanted]
+            else [torch.zeros_like(t) if zeros else None for t in wanted]
         )
     return [next(found) if t.requires_grad else None for t in fresh]
 
