@@ -8,10 +8,12 @@ text by file name, ``counts()`` whole numbers for the history by name.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nasp_ext.arch.family import families
 from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.engine.attention import attention_svg
@@ -54,6 +56,21 @@ def counts(genotype: AnyGenotype) -> dict[str, int]:
     """What a history counts in a genotype."""
     own = getattr(genotype, "counts", None)
     return {"skip_connections": skip_connections(genotype)} if own is None else dict(own())
+
+
+def warn_if_constant(genotype: AnyGenotype, cells: int) -> None:
+    """Say so before hours are spent on a network whose output is the same for every input.
+
+    A genotype of a kind without a family is not asked.
+    """
+    family = next((family for family in families() if family.kind == genotype.kind), None)
+    if family is not None and not family.depends_on_input(genotype, cells):
+        warnings.warn(
+            f"no path of operations leads from the input to the output of {cells} cells of this genotype: "
+            "the network computes the same for every input and training cannot change that. Rows without a "
+            "positive entry have no edge: search with a smaller eta or arch-lr, or from a larger init",
+            stacklevel=3,
+        )
 
 
 def draw(genotype: AnyGenotype, folder: Path) -> list[Path]:
