@@ -41,7 +41,7 @@ CELL = CellProgram(
     preprocess=(None, Option(chain=(SEPARABLE, HALVES))),
     edges=(ProgramEdge(0, 1, False, Option()), ProgramEdge(1, 2, True, Option(Pool(True, 3, 2, MOVING)))),
 )
-# The protocol of csrc/program/cell_program.h and csrc/program/option.h, the one place where its numbers stand bare.
+# The protocol of csrc/program/cell_program.h and option.h, the one place where its numbers stand bare.
 NUMBERS = [
     *(2, 2, 2, 3, 2),  # inputs, nodes, length of concat, concat
     *(0, 1),  # nothing in front of the first input, an option in front of the second:
