@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Write nasp_ext/data/digits.npz from the digits that scikit-learn ships: python tools/make_digits.py
+"""Write nasp_ext/tasks/images/digits.npz from the digits that scikit-learn ships: python tools/make_digits.py
 
 The counts of ink 0 … 16 become bytes 0 … 240 (times 15). Every fifth image, from the first, is a test image:
 360 of 1,797; the other 1,437 train. A writer's digits are neighbours in the file, so both parts have the same
@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 TEST_STEP = 5
-TARGET = Path(__file__).parent.parent / "nasp_ext" / "data" / "digits.npz"
+TARGET = Path(__file__).parent.parent / "nasp_ext" / "tasks" / "images" / "digits.npz"
 
 
 def main() -> None:

@@ -46,6 +46,10 @@ class Family(ABC):
     def derive(self, supernet: Any, gates: Gates, *, inherit_weights: bool) -> nn.Module:
         """The network that discrete gates of ``supernet.space`` choose, see ``nasp_ext.derive``."""
 
+    def depends_on_input(self, genotype: Any, cells: int) -> bool:
+        """Whether the output of a network of so many cells can differ from input to input at all."""
+        return True
+
     @abstractmethod
     def drawings(self, genotype: Any) -> dict[str, str]:
         """SVG text by file name."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nasp_ext.arch.family import families
 from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.engine.attention import attention_svg
@@ -71,6 +73,21 @@ def counts(genotype: AnyGenotype) -> dict[str, int]:
             f"expected {type(genotype).__name__}.counts() to give numbers by name, got {shown(found)}"
         )
     return dict(found)
+
+
+def warn_if_constant(genotype: AnyGenotype, cells: int) -> None:
+    """Say so before hours are spent on a network whose output is the same for every input.
+
+    A genotype of a kind without a family is not asked.
+    """
+    family = next((family for family in families() if family.kind == genotype.kind), None)
+    if family is not None and not family.depends_on_input(genotype, cells):
+        warnings.warn(
+            f"no path of operations leads from the input to the output of {cells} cells of this genotype: "
+            "the network computes the same for every input and training cannot change that. Rows without a "
+            "positive entry have no edge: search with a smaller eta or arch-lr, or from a larger init",
+            stacklevel=3,
+        )
 
 
 def draw(genotype: AnyGenotype, folder: Path) -> list[Path]:

@@ -16,7 +16,7 @@ import torch
 from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.config import RetrainConfig
 from nasp_ext.engine.accept import check_body, check_head, check_history, naming
-from nasp_ext.engine.architectures import draw, is_stored, plain
+from nasp_ext.engine.architectures import draw, is_stored, plain, warn_if_constant
 from nasp_ext.engine.arguments import check_arguments, check_batches, check_part, placed
 from nasp_ext.engine.collectives import LOCAL, Collective
 from nasp_ext.engine.evaluation import evaluate
@@ -76,12 +76,15 @@ def retrain(
     Raises:
         ValueError: a folder, checkpoint, batch size or configuration that cannot be used; before any work.
         FloatingPointError: the loss is no number any more.
+    Warns:
+        UserWarning: the output of the network is the same for every input: too many rows have no edge.
     """
     if resume and out is None:
         raise ValueError("expected out, the folder to resume from, got None")
     check_arguments(genotype=(genotype, AnyGenotype), task=(task, Task))
     check_arguments(config=(config, RetrainConfig), out=(out, Path | str | None))
     check_metrics(task.metrics)
+    warn_if_constant(genotype, config.cells)
     device = config.torch_device()
     train = task.training_batches(config, device)
     test = task.test_batches(config, device)

@@ -2,6 +2,7 @@
 """Retraining a genotype: it learns, resumes bit for bit, and applies each part of the recipe."""
 
 import dataclasses
+import warnings
 
 import pytest
 import torch
@@ -77,3 +78,29 @@ def test_cosine_starts_at_the_first_and_would_end_at_the_last():
     assert cosine(0, 10, 0.025, 0.001) == 0.025
     assert cosine(10, 10, 0.025, 0.001) == pytest.approx(0.001)
     assert cosine(5, 10, 0.025, 0.001) == pytest.approx(0.013)
+
+
+DEAD = ((), (2,))
+NONE = ((("none", 0), ("none", 1)), (2,))
+
+
+@pytest.mark.parametrize(
+    "cells, dead",
+    [
+        (Genotype(*DEAD, *DEAD, (0,), (0,)), True),
+        (Genotype(*NONE, CELL, (2,)), True),
+        (Genotype(CELL, (2,), *DEAD, None, (0,)), False),  # input 0 of a cell passes the reduction before it
+        (Genotype(CELL[1:], (2,), *DEAD, (1,), (0,)), True),
+        (Genotype.from_arch("|none~0|+|nor_conv_3x3~0|none~1|"), False),
+        (Genotype.from_arch("|nor_conv_3x3~0|+|none~0|none~1|"), True),
+    ],
+)
+def test_a_network_that_cannot_see_its_input_is_told_before_it_trains(cells, dead):
+    config = dataclasses.replace(CONFIG, cells=5, epochs=1, auxiliary=0.0)
+    task = ClassificationTask(tiny_data())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        network = retrain(cells, task, config).network.eval()
+    assert [str(warning.message)[:7] for warning in caught] == ["no path"] * dead
+    one, other = network(torch.randn(2, *task.data.train_images.shape[1:])).detach()
+    assert torch.equal(one, other) == dead

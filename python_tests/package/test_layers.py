@@ -144,7 +144,7 @@ def test_the_rule_on_families_sees_every_kind_of_type_test() -> None:
 
 def source_files() -> list[Path]:
     patterns = ("*.py", "*.pyi", "*.cpp", "*.h", "*.cu", "*.cuh")
-    folders = ("nasp_ext", "csrc", "python_tests", "benchmarks", "build_backend")
+    folders = ("nasp_ext", "csrc", "python_tests", "benchmarks", "build_backend", "examples", "tools")
     return [p for f in folders for pattern in patterns for p in sorted((ROOT / f).rglob(pattern))]
 
 

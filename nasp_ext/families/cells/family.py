@@ -145,6 +145,14 @@ class CellFamily(Family):
             net.train(supernet.training)
         return net
 
+    def depends_on_input(self, genotype: CellsGenotype, cells: int) -> bool:
+        sizes = NetworkSizes(1, cells, 1, reductions=self.reductions(genotype, cells))
+        before, last = True, True
+        for cell in self.places(genotype.cells, sizes):
+            reached = last if cell is None else genotype.leads_on(cell, (before, last)[-genotype.inputs :])
+            before, last = last, reached
+        return last
+
     def drawings(self, genotype: CellsGenotype) -> dict[str, str]:
         return cell_drawings(genotype)
 

@@ -4,7 +4,7 @@
 import json
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -51,6 +51,13 @@ class CellsGenotype(AnyGenotype):
         pairs = iter(self.pairs(cell))
         counts = enumerate(self.nodes(cell))
         return tuple((node, *next(pairs)) for node, count in counts for _ in range(count))
+
+    def leads_on(self, cell: str, inputs: Sequence[bool]) -> bool:
+        """Whether edges other than `none` lead from an input that is True to the output of a cell."""
+        states = [*inputs, *(False for _ in self.nodes(cell))]
+        for node, name, source in self.cell_edges(cell):
+            states[len(inputs) + node] |= states[source] and name != _NONE
+        return any(states[state] for state in self.output(cell))
 
     @property
     def operations(self) -> tuple[str, ...]:
