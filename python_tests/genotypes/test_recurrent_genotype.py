@@ -19,7 +19,7 @@ SMALL = RecurrentSpace("small", space("darts-rnn").activations, steps=3)
         ({"activations": ("tanh", "gelu")}, "among tanh, relu, sigmoid, identity"),
         ({"activations": ("none",)}, "among tanh"),
         ({"steps": 0}, "expected steps >= 1"),
-        ({"steps": 65}, "expected steps <= 64"),
+        ({"steps": 33}, "expected steps <= 32"),
         ({"edges_per_node": 0}, "expected edges_per_node >= 1"),
     ],
 )
@@ -35,7 +35,7 @@ def test_spaces_that_cannot_be_are_refused(fields, message):
         ({"recurrent": (("none", 0),)}, "activations among"),
         ({"recurrent": (("tanh", 0), ("relu", 0)), "nodes": (2,)}, "ascending predecessors, each once"),
         ({"nodes": (1, 1)}, "expected nodes to say"),
-        ({"recurrent": ()}, "expected 1 to 64 steps"),
+        ({"recurrent": ()}, "expected 1 to 32 steps"),
         ({"concat": ()}, "expected concat to be states 0 … 1"),
         ({"concat": (1, 1)}, "expected concat"),
         ({"concat": (2,)}, "expected concat"),
