@@ -55,12 +55,12 @@ struct OutputForward {
   const T* states[kMostStates];  // (B, H) each
   int count;                     // > 0
   const T* mask;                 // (B, H), or null
-  T* out;                        // (B, H)
+  T* out;                        // (B, H), or null in front of the first time step
   T* entered;                    // (B, H), or null: without mask, or behind the last time step
 };
 
-// share = scale * (grad + direct + through * mask), of what is not null: the gradient of a mean that
-// each of its states gets, or (grad null, scale 1) the gradient of the hidden state.
+// share = scale * (grad + direct + through * mask), of what is not null (all null: 0): the gradient
+// that each state of a mean gets, or (grad null, scale 1) that of the hidden state.
 template <class T>
 struct OutputBackward {
   int64_t batch, size;
@@ -94,7 +94,7 @@ struct NodeBackward {
   const T* mask;     // (B, H), or null = 1
   NormPass<T> norm;
   const T* state;  // (B, H) behind the BN: with statistics of the batch, the normalised z
-  T* grad_z;       // (B, H) dz, written; null if not wanted, never null with statistics of the batch
+  T* grad_z;       // (B, H) dz, written
   TermBackward<T> terms[kMostNodes];
   int count;
 };
