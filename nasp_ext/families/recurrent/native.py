@@ -64,8 +64,6 @@ def why_plain(
     cell: RecurrentCell, projected: Tensor, hidden: Tensor, mask: Tensor | None, wiring: Wiring
 ) -> str | None:
     """Why a call runs PyTorch's operators; None if it runs the native ones."""
-    if not hasattr(ops, "recurrent_forward"):
-        return "not built yet"
     reason = why_not_native(projected, "recurrent_forward", "(T, B, 2E)")
     if reason is not None:
         return reason
