@@ -147,6 +147,7 @@ def _move_statistics(norm: nn.BatchNorm1d, norms: Tensor, batch: int) -> None:
         return
     found = norms.flatten(0, 1)
     calls = len(found)
+    keep: Tensor | float
     if counted is not None:
         counted += calls
     if norm.momentum is None:  # the mean over all calls so far
@@ -154,12 +155,12 @@ def _move_statistics(norm: nn.BatchNorm1d, norms: Tensor, batch: int) -> None:
         keep = (counted - calls).double() / counted
         shares = (1 / counted.double()).to(norms).expand(calls)
     else:
-        keep = torch.tensor((1 - norm.momentum) ** calls, dtype=torch.float64)
+        keep = (1 - norm.momentum) ** calls
         ages = torch.arange(calls - 1, -1, -1, dtype=torch.float64, device=norms.device)
         shares = (norm.momentum * (1 - norm.momentum) ** ages).to(norms)
     moved = torch.einsum("n,nse->se", shares, found)
-    mean.mul_(keep.to(mean)).add_(moved[0])
-    var.mul_(keep.to(var)).add_(moved[1], alpha=batch / (batch - 1))
+    mean.mul_(keep).add_(moved[0])
+    var.mul_(keep).add_(moved[1], alpha=batch / (batch - 1))
 
 
 class _Sequence(Function):
