@@ -7,20 +7,21 @@ the perplexity is the metric: what a language model asks of the engine, in a fra
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from nasp_ext import MixedOp, RetrainConfig, SearchConfig, SearchSpace
-from nasp_ext.arch import AnyGenotype
+from nasp_ext.arch import AnyGenotype, Family
 from nasp_ext.tasks import Metric, Outcome, SearchData, Task
 
 OPTIONS = ("tanh", "relu", "identity")
 CHARACTERS = 5
 LENGTHS = (2, 3, 4, 7)  # of the segments of an epoch, in another order each time
-SIZES = {"channels": 6, "batch": 4, "lr": 1.0, "lr_min": 0.5, "momentum": 0.0, "clip": 1.0, "seed": 2}
+SIZES = {"batch": 4, "lr": 1.0, "lr_min": 0.5, "momentum": 0.0, "clip": 1.0, "seed": 2}
 SEARCH = SearchConfig(**SIZES, epochs=3, device="cpu", threads=1)
 RETRAIN = RetrainConfig(**SIZES, epochs=6, device="cpu", threads=1)
 
@@ -33,13 +34,13 @@ class Reader(AnyGenotype):
     kind = "reader"
 
     def to_json(self):
-        return json.dumps(asdict(self))
+        return json.dumps({"kind": self.kind, "activations": self.activations})
 
     def counts(self):
         return {"identities": self.activations.count("identity")}
 
     def drawings(self):
-        return {}
+        return {"reader.svg": f"<svg>{self.activations}</svg>"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Readers(SearchSpace):
     """Two layers of a recurrent network, each with a choice of its activation."""
 
     name: str = "readers"
+    kind = "reader"
     rows, node_offsets = 2, (0, 1, 2)
 
     def choices(self, row):
@@ -63,8 +65,9 @@ def activations():
 class Reading(nn.Module):
     """Characters (T, B) and a hidden state (B, H) to logits (T, B, V) and the state after them."""
 
-    def __init__(self, layers, width, norm=False):
+    def __init__(self, layers, width, norm=False, space=None):
         super().__init__()
+        self.space = space
         self.words = nn.Embedding(CHARACTERS, width)
         self.carried = nn.Linear(width, width)
         self.layers = nn.ModuleList(layers)
@@ -81,6 +84,34 @@ class Reading(nn.Module):
             state = self.norm(state)
             found.append(state)
         return self.decoder(torch.stack(found)), state
+
+
+class ReaderFamily(Family):
+    """What reads and draws such genotypes, and derives their networks."""
+
+    kind = "reader"
+    space = Readers
+
+    def supernet(self, space, width):
+        layers = [MixedOp.from_modules(activations()) for _ in range(space.rows)]
+        return Reading(layers, width, norm=True, space=space)
+
+    def derived(self, genotype, width):
+        return Reading([activations()[name] for name in genotype.activations], width)
+
+    def derive(self, supernet, gates, *, inherit_weights):
+        names = supernet.space.genotype(gates).activations
+        width = supernet.decoder.in_features
+        network = Reading([activations()[name] for name in names], width, norm=True)
+        own = network.state_dict()
+        network.load_state_dict({name: supernet.state_dict()[name] for name in own})
+        return network
+
+    def drawings(self, genotype):
+        return genotype.drawings()
+
+    def read(self, data):
+        return Reader(tuple(data["activations"]))
 
 
 class Text:
@@ -109,35 +140,41 @@ class Characters(Task):
     """The characters that come next.
 
     Args:    validated: a retraining has a validation part; diverges: the numbers of the epochs of batches in
-        which the loss of a training is no number; norm: a BatchNorm is in the network.
+        which the loss of a training is no number; norm: a BatchNorm is in derived networks; units: of the
+        network; text: the number of the first part of the text.
     """
 
     metrics = (Metric("perplexity", ".2f", higher_is_better=False, low=1, of_mean=math.exp),)
 
-    def __init__(self, validated=True, diverges=(), norm=False):
-        self.validated, self.diverges, self.norm = validated, diverges, norm
-        self.tested = 0
+    without = ("cells", "channels", "cutout", "auxiliary", "drop_path", "fused_on_cuda")
+
+    def __init__(self, validated=True, diverges=(), norm=False, units=6, text=0):
+        self.validated, self.diverges, self.norm, self.units, self.text = (
+            validated,
+            diverges,
+            norm,
+            units,
+            text,
+        )
 
     def supernet(self, space, config):
-        layers = [MixedOp.from_modules(activations()) for _ in range(space.rows)]
-        return Reading(layers, config.channels, self.norm)
+        return ReaderFamily().supernet(space, self.units)
 
     def derived(self, genotype, config):
-        return Reading([activations()[name] for name in genotype.activations], config.channels, self.norm)
+        return Reading([activations()[name] for name in genotype.activations], self.units, self.norm)
 
     def search_batches(self, config, device, shard=(0, 1)):
-        parts = (Text(config.batch, 10 * shard[0] + part, device) for part in range(3))
+        parts = (Text(config.batch, self.text + 10 * shard[0] + part, device) for part in range(3))
         return SearchData(*parts)
 
     def training_batches(self, config, device, shard=(0, 1)):
-        return Text(config.batch, 100 + shard[0], device, self.diverges)
+        return Text(config.batch, self.text + 100 + shard[0], device, self.diverges)
 
     def validation_batches(self, config, device, shard=(0, 1)):
-        return Text(3, 200 + shard[0], device, shuffled=False) if self.validated else None
+        return Text(3, self.text + 200 + shard[0], device, shuffled=False) if self.validated else None
 
     def test_batches(self, config, device, shard=(0, 1)):
-        self.tested += 1
-        return Text(1, 300 + shard[0], device, shuffled=False)
+        return Text(1, self.text + 300 + shard[0], device, shuffled=False)
 
     def rate(self, batch):
         return len(batch[0]) / 4
@@ -150,3 +187,30 @@ class Characters(Task):
         entropy = functional.cross_entropy(logits.flatten(0, 1), following.flatten())
         loss = entropy * math.nan if diverges else entropy
         return Outcome(loss, {"perplexity": loss.detach() * following.numel()}, following.numel(), state)
+
+
+@dataclass(frozen=True)
+class ReadingSettings:
+    """The text and the network of a run."""
+
+    data: str = "first"
+    """first or second."""
+    units: int = 4
+    """Of the network."""
+    cell: str | None = None
+    """plain trains a cell of tanh; None = the genotype of the run."""
+    without: ClassVar[tuple[str, ...]] = Characters.without
+
+    def suggested(self, kind):
+        if kind == "search":
+            return {"space": "readers", "epochs": 2, "batch": 4, "arch_lr": 0.05, "units": 3, "lr": 1.0}
+        return {"epochs": 3, "batch": 4, "units": 5 if self.data == "first" else 7, "average_after": 1}
+
+    def genotype(self, seed):
+        return Reader(("tanh", "tanh")) if self.cell == "plain" else None
+
+
+def reading(settings):
+    if settings.data not in ("first", "second"):
+        raise ValueError(f"expected data to be first or second, got {settings.data!r}")
+    return Characters(units=settings.units, text=1000 * (settings.data == "second"))
