@@ -255,7 +255,7 @@ class SearchConfig(TrainingConfig):
     """First epochs in which A rests: weights train at random architectures, or at the mixture if one runs."""
     bn_batches: int = 8
     """Training batches, an epoch at most, whose statistics BatchNorm has where another architecture is
-    evaluated than was trained last; 0 = the running statistics."""
+    evaluated than was trained last, or a layer runs in every time step; 0 = the running statistics."""
     cutout: int = 0
     """Side of the square that is blanked in each training image; 0 = none."""
     test_every: int = 0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.config import TrainingConfig
 from nasp_ext.engine.training import cosine
 from nasp_ext.states import (
@@ -19,6 +21,7 @@ from nasp_ext.states import (
     check_keys,
     check_number,
     check_optimizer,
+    check_same,
     check_tensor,
     place,
     shown,
@@ -49,6 +52,28 @@ def check_head(
     """
     check_keys(state, own, "the checkpoint", optional=(*_FILE, *optional))
     check_config(state["config"], config)
+
+
+def space_fields(space: SearchSpace) -> dict[str, Any]:
+    """What a checkpoint holds of a space; as before where it has no partial channels or own reductions."""
+    later = (("partial_channels", 1), ("reductions", None))
+    return dataclasses.asdict(
+        space, dict_factory=lambda pairs: dict(pair for pair in pairs if pair not in later)
+    )
+
+
+def check_kind(state: Mapping[str, Any], space: SearchSpace, strategy: Strategy) -> None:
+    """Raise ValueError unless a checkpoint is that of a search in this space with such a strategy."""
+    found, expected = state["space"], space_fields(space)
+    name = found.get("name") if isinstance(found, dict) else found
+    if name != expected["name"]:
+        raise ValueError(
+            f"expected the checkpoint of a search in space {expected['name']!r}, found space {name!r}"
+        )
+    check_same(found, expected, "space")
+    kind = type(strategy).__name__
+    if state["strategy_kind"] != kind:
+        raise ValueError(f"expected a checkpoint of {kind}, found one of {state['strategy_kind']}")
 
 
 def check_body(state: Any, own: Mapping[str, Any], weights: Optimizer, network: nn.Module) -> None:
