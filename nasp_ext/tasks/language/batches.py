@@ -251,7 +251,7 @@ class EvaluationText:
 
 
 def check_long_enough(name: str, ids: Tensor, columns: int, rows: int) -> None:
-    """Raise ValueError unless a text fills so many columns of so many rows, and has one word more to predict."""
+    """Raise ValueError unless a text fills so many columns of so many rows, and has a word more."""
     if len(ids) <= columns * rows:
         raise ValueError(
             f"expected a {name} text of more than {columns * rows:,} words, {columns:,} columns of {rows:,}, "
