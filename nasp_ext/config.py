@@ -270,8 +270,15 @@ class RetrainConfig(TrainingConfig):
     """Side of the square that is blanked in each training image; 0 = none."""
     fused_on_cuda: bool = False
     """Run the fused operators on CUDA too, where PyTorch's own kernels are faster for a derived network."""
+    average_after: int = 0
+    """Epochs without a smaller validation loss after which the weights that are evaluated are the mean of all
+    from there on (averaged SGD); 0 = never. For tasks with validation data."""
+    rollbacks: int = 0
+    """How often a loss that is no number takes the run back to its best epoch; then, or if 0, it is an error.
+    For tasks with validation data."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_ranges(0, auxiliary=LARGEST_RATE, cutout=MOST_PIXELS)
+        self._check_ranges(0, average_after=MOST_EPOCHS, rollbacks=MOST_EPOCHS)
         check(0 <= self.drop_path < 1, "drop_path", "in [0, 1)", self.drop_path)

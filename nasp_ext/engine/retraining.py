@@ -34,7 +34,13 @@ from nasp_ext.engine.measures import (
 )
 from nasp_ext.engine.progress import Progress
 from nasp_ext.engine.stream import Stream, check_state
-from nasp_ext.engine.training import WeightStep, fixed_randomness, random_state, set_random_state
+from nasp_ext.engine.training import (
+    WeightStep,
+    fixed_randomness,
+    random_state,
+    rate_of,
+    set_random_state,
+)
 from nasp_ext.tasks.base import LOSS, DataPart, Metric, Task
 
 _STREAM = "stream"  # of a checkpoint, where a task carries a state from batch to batch
@@ -174,7 +180,7 @@ class _Retraining:
             loss = outcome.loss
             if outcome.auxiliary is not None:
                 loss = loss + config.auxiliary * outcome.auxiliary
-            self._weights(loss)
+            self._weights(loss, rate_of(self._task, batch, self._device, self._collective))
             self._stream.advance()
             shown.advance(totals)
         check_batches(done, train, "train part")

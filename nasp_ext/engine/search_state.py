@@ -38,7 +38,7 @@ from nasp_ext.engine.record import entropy, peak_memory, plain_report, plain_sco
 from nasp_ext.engine.statistics import task_statistics
 from nasp_ext.engine.steering import BatchLoss
 from nasp_ext.engine.stream import Stream, check_state
-from nasp_ext.engine.training import WeightStep, random_state, set_random_state
+from nasp_ext.engine.training import WeightStep, random_state, rate_of, set_random_state
 from nasp_ext.states import check_keys, check_same
 from nasp_ext.strategies import RandomStrategy, Strategy
 from nasp_ext.tasks.base import DataPart, SearchData, Task
@@ -105,7 +105,7 @@ class SearchState:
         for batch, proposals in self._steps(warm, batches, steer):
             done += 1
             losses = [self._loss("train", gates, batch, train) for gates in proposals]
-            self._weights(torch.stack(losses).mean())
+            self._weights(torch.stack(losses).mean(), self._rate(batch))
             shown.advance(train)
             for stream in self._streams.values():
                 stream.advance()
@@ -149,6 +149,7 @@ class SearchState:
                 steer=partial(self._loss, "steer", batch=steer, totals=totals),
                 train=partial(self._loss, "train", batch=train),
                 collective=self._collective,
+                rate=self._rate(train),
             )
             self._strategy.step(loss)
             yield train, self._strategy.proposals()
@@ -160,6 +161,9 @@ class SearchState:
         for train in batches.train.epoch(self._config.seed, self.epoch):
             proposer.redraw()
             yield train, proposer.proposals()
+
+    def _rate(self, batch: Any) -> float:
+        return rate_of(self._task, batch, self._device, self._collective)
 
     def _loss(self, part: str, gates: Gates, batch: Any, totals: Totals | None = None) -> Tensor:
         """Of gates on a batch; what is not counted in the totals leaves no state to the next batch."""
