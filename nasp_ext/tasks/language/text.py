@@ -79,9 +79,9 @@ def encode(
         full = limit is not None and len(found) >= limit
         if full and not learning:
             break
-        sentence = map(number_of, [*words, END] if ends else words)
+        kept = deque[int](maxlen=0) if full else found
         try:
-            deque(sentence, maxlen=0) if full else found.extend(sentence)
+            kept.extend(map(number_of, [*words, END] if ends else words))
         except KeyError as error:
             raise ValueError(
                 f"{where}, line {line}: expected words of the vocabulary, found {shown(error.args[0])}: add "
@@ -100,17 +100,22 @@ def read_vocabulary(path: Path) -> Vocabulary:
     Raises:  ValueError: it cannot be read, or a line holds no word, two, or one that was there before.
     """
     lines: dict[str, int] = {}
-    for line, words, ends in read_pieces(path):
+    words: list[str] = []
+    for line, part, ends in read_pieces(path):
+        words += part
         where = f"{path}, line {line}"
-        if len(words) != 1 or not ends:
+        if len(words) > 1 or (ends and not words):
             raise ValueError(
                 f"{where}: expected one word, found {shown(' '.join(words)) if words else 'none'}"
             )
+        if not ends:
+            continue
         before = lines.setdefault(words[0], line)
         if before != line:
             raise ValueError(
                 f"{where}: expected different words, found {shown(words[0])} as in line {before}"
             )
+        words = []
     try:
         return Vocabulary(tuple(lines))
     except ValueError as error:
