@@ -58,24 +58,35 @@ def check_body(state: Any, own: Mapping[str, Any], weights: Optimizer, network: 
 
     Args:    weights: the optimizer of the weights of ``network``.
     """
-    found = state["network"]
-    check_keys(found, own["network"], "network")
-    for name, value in own["network"].items():
-        low = 0.0 if name.endswith(_NOT_NEGATIVE) else None
-        check_tensor(found[name], value, place("network", name), low)
-    momentum = weights.defaults["momentum"] > 0
-    slots: dict[str, float | None] = {"momentum_buffer": None} if momentum else {}
-    names = [name for name, _ in network.named_parameters()]
-    needed = [i for i, name in enumerate(names) if momentum and name.startswith(_ALWAYS_TRAINED)]
-    check_optimizer(state["weights"], weights, "weights", slots, needed)
-    rate = state["history"][-1]["lr"]
-    for i, group in enumerate(state["weights"]["param_groups"]):
-        check_rate(group["lr"], rate, f"weights.param_groups[{i}].lr")
+    check_network(state["network"], own["network"], "network")
+    check_weights(state["weights"], weights, network, state["history"][-1]["lr"], "weights")
     # A run may go on without the GPU, or with one, if its device is "auto".
     check_keys(state["random"], ["cpu"], "random", optional=["cuda"])
     check_generator(state["random"]["cpu"], "random.cpu")
     if "cuda" in state["random"] and "cuda" in own["random"]:
         check_tensor(state["random"]["cuda"], own["random"]["cuda"], "random.cuda")
+
+
+def check_network(found: Any, own: Mapping[str, Any], name: str) -> None:
+    """Raise ValueError unless these could be the parameters and buffers of a network that has ``own``."""
+    check_keys(found, own, name)
+    for key, value in own.items():
+        low = 0.0 if key.endswith(_NOT_NEGATIVE) else None
+        check_tensor(found[key], value, place(name, key), low)
+
+
+def check_weights(found: Any, weights: Optimizer, network: nn.Module, rate: float, name: str) -> None:
+    """Raise ValueError unless this could be the state of the optimizer of the weights of ``network``.
+
+    Args:    rate: the learning rate that it has.
+    """
+    momentum = weights.defaults["momentum"] > 0
+    slots: dict[str, float | None] = {"momentum_buffer": None} if momentum else {}
+    names = [one for one, _ in network.named_parameters()]
+    needed = [i for i, one in enumerate(names) if momentum and one.startswith(_ALWAYS_TRAINED)]
+    check_optimizer(found, weights, name, slots, needed)
+    for i, group in enumerate(found["param_groups"]):
+        check_rate(group["lr"], rate, f"{name}.param_groups[{i}].lr")
 
 
 def check_config(found: Any, config: TrainingConfig) -> None:

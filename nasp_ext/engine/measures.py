@@ -72,8 +72,8 @@ class Totals:
         found = {name: value / count for name, value in zip(names, sums, strict=True)}
         if not math.isfinite(found[LOSS.name]):
             raise FloatingPointError(
-                f"expected a finite loss, found {found[LOSS.name]}: the run has diverged, use a smaller learning "
-                "rate (--lr)"
+                f"expected a finite loss, found {found[LOSS.name]}: the run has diverged, use a smaller "
+                "learning rate (--lr)"
             )
         for metric in self._metrics:  # or no checkpoint of this run could be resumed
             value = found[metric.name] = metric.value(found[metric.name])

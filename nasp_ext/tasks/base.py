@@ -84,8 +84,8 @@ class Metric:
             raise ValueError(f"expected of_mean of metric {self.name!r} to take {mean}: {error}") from error
         if found == math.inf:
             raise FloatingPointError(
-                f"expected a finite {self.name}, found that of a mean of {mean:g}: the run has diverged, use a "
-                "smaller learning rate (--lr)"
+                f"expected a finite {self.name}, found that of a mean of {mean:g}: the run has diverged, use "
+                "a smaller learning rate (--lr)"
             )
         return found
 
@@ -173,8 +173,8 @@ class Task(ABC):
 
     Attributes:
         metrics: what ``run`` sums beside the loss, in the order of histories.
-        without: names of settings of a ``SearchConfig`` or ``RetrainConfig`` that mean nothing to this task: a
-            run that sets one of them to another value than its default is refused.
+        without: names of settings of a ``SearchConfig`` or ``RetrainConfig`` that mean nothing to this task:
+            a run that sets one of them to another value than its default is refused.
     """
 
     metrics: tuple[Metric, ...] = ()
@@ -201,8 +201,8 @@ class Task(ABC):
     ) -> DataPart | None:
         """What chooses the epoch of a retraining that is tested, each example once; None = the last counts.
 
-        With it a retraining evaluates this part after each epoch, and the test part once, at the end, with the
-        weights of the epoch of least validation loss.
+        With it a retraining evaluates this part after each epoch, and the test part once, at the end, with
+        the weights of the epoch of least validation loss.
         """
         return None
 

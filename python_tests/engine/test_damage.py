@@ -17,7 +17,7 @@ from test_retrain import run as run_retrain
 from nasp_ext import strategies
 from nasp_ext.engine import derive_run
 from nasp_ext.engine.checkpoint import load_checkpoint, save_checkpoint
-from nasp_ext.engine.retraining import _Retraining
+from nasp_ext.engine.retrain_state import RetrainData, RetrainState
 from nasp_ext.engine.search_state import SearchState
 from nasp_ext.engine.training import fixed_randomness
 from nasp_ext.tasks.images.task import ClassificationTask
@@ -162,7 +162,8 @@ def test_no_damaged_entry_of_a_retraining_is_taken(tmp_path):
     run_retrain(config, out=tmp_path)
     state = load_checkpoint(tmp_path / "checkpoint.pt", "retrain")
     with fixed_randomness(config, CPU):
-        fresh = _Retraining(GENOTYPE, ClassificationTask(tiny_data()), config, CPU)
+        task = ClassificationTask(tiny_data())
+        fresh = RetrainState(GENOTYPE, task, config, CPU, RetrainData.of(task, config, CPU))
         before = copy.deepcopy(fresh.state_dict())
         assert try_all(state, lambda damaged: fresh.load_state_dict(damaged, FILE)) > 300
         assert same(fresh.state_dict(), before)
