@@ -49,7 +49,7 @@ def timeless(lines):
     return [{key: value for key, value in line.items() if key not in measured} for line in lines]
 
 
-def searched(name="nasp", task=None, config=SEARCH, **options):
+def searched(name="darts", task=None, config=SEARCH, **options):
     found = strategy(name, SPACE, seed=1, **({"lr": 0.05} if name in ("nasp", "darts") else {}))
     return search(SPACE, found, task_of() if task is None else task, config, **options)
 
@@ -80,17 +80,13 @@ def test_a_search_measures_perplexities():
     assert line["lr"] == 5.0
 
 
-def test_a_circle_of_words_is_learned():
-    config = dataclasses.replace(RETRAIN, epochs=12)
-    settings = dataclasses.replace(
-        SETTINGS, dropout=0.0, dropoutx=0.0, dropouti=0.0, dropouth=0.0, dropoute=0.0
-    )
-    for name in ("DARTS_V2_rnn", "LSTM"):
-        found = retrain(published()[name], task_of(settings), dataclasses.replace(config, lr=2, lr_min=2))
-        # A word is the next of its circle with 0.9 + 0.1 / 7, else another one: e^0.45 = 1.57.
-        assert 1.5 < found.test_perplexity < 2.7
-        first = found.history[0]
-        assert first["train_perplexity"] > found.history[-1]["train_perplexity"]
+@pytest.mark.parametrize("name", ["DARTS_V2_rnn", "LSTM"])
+def test_a_circle_of_words_is_learned(name):
+    nothing = dict.fromkeys(("dropout", "dropouth", "dropoutx", "dropouti", "dropoute"), 0.0)
+    task = task_of(dataclasses.replace(SETTINGS, embedding=32, **nothing))
+    found = retrain(published()[name], task, dataclasses.replace(RETRAIN, epochs=6, lr=20, lr_min=20))
+    # Without the state seven words are alike; with it, the next one follows with 0.9 + 0.1 / 7: at best 1.6.
+    assert 1.5 < found.test_perplexity < 3
 
 
 @pytest.mark.parametrize("name", ["DARTS_V2_rnn", "LSTM"])
