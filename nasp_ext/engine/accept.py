@@ -85,6 +85,8 @@ def check_weights(found: Any, weights: Optimizer, network: nn.Module, rate: floa
     names = [one for one, _ in network.named_parameters()]
     needed = [i for i, one in enumerate(names) if momentum and one.startswith(_ALWAYS_TRAINED)]
     check_optimizer(found, weights, name, slots, needed)
+    if momentum and not found["state"]:
+        raise ValueError(f"expected {name}.state of the parameters that were trained, found that of none")
     for i, group in enumerate(found["param_groups"]):
         check_rate(group["lr"], rate, f"{name}.param_groups[{i}].lr")
 

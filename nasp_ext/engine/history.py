@@ -52,12 +52,15 @@ def check_retrain_line(line: Any, name: str, metrics: Sequence[Metric], last: in
     """
     measured = (LOSS, *metrics)
     numbers, tested = _RETRAIN | _part("train", measured), _part("test", measured)
-    if last is not None:
+    if last is None:
+        numbers, tested = numbers | tested, {}
+    else:
         numbers |= _part("val", measured) | dict.fromkeys(VALIDATED, _COUNT)
-    if last is None or (isinstance(line, Mapping) and line.get("epoch") == last):
-        numbers |= tested
-    check_keys(line, numbers, name)
+    check_keys(line, numbers, name, optional=tested)
     _check_numbers(line, numbers, name)
+    if [key in line for key in tested] != [line["epoch"] == last] * len(tested):
+        raise ValueError(f"expected {name} to hold test_loss in epoch {last} alone, found another epoch")
+    _check_numbers(line, {key: one for key, one in tested.items() if key in line}, name)
 
 
 def _search_numbers(metrics: Sequence[Metric]) -> dict[str, Bounds]:

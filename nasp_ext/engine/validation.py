@@ -125,7 +125,7 @@ class Validation:
         return found
 
     def _now(self, evaluated: dict[str, Any]) -> dict[str, Any]:
-        """All that an epoch changes but the random numbers, sharing the network that was evaluated if it can."""
+        """All that an epoch changes but the random numbers; shares the network that was evaluated."""
         average = self._average.state_dict()
         return {
             "network": evaluated if average is None else _copied(self._network.state_dict()),
