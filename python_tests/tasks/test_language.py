@@ -260,5 +260,7 @@ def test_only_language_models_are_searched_and_retrained():
     ):
         task.supernet(space("darts"), SearchConfig())
     cells = derived_network("DARTS_V2", channels=2, cells=2).genotype
-    with pytest.raises(ValueError, match="expected the genotype of a language model"):
+    with pytest.raises(
+        ValueError, match="expected the genotype of a language model, got one of kind 'cells'"
+    ):
         task.derived(cells, RetrainConfig())

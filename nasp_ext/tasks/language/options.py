@@ -19,7 +19,7 @@ from nasp_ext.families.genotypes import published
 from nasp_ext.tasks.language.pydoc import PYDOC
 
 SPACE = "darts-rnn"
-CELLS = ("", "lstm", "random")
+CELLS = (None, "lstm", "random")
 
 # Of the network. Liu et al. 2019 (DARTS), which Yao et al. 2020 (NASP) follow, on the Penn Treebank.
 _DROPOUTS = {"dropout": 0.75, "dropouth": 0.25, "dropoutx": 0.75, "dropouti": 0.2}
@@ -83,7 +83,7 @@ class LanguageSettings:
     """Columns in which the validation text is evaluated."""
     test_batch: int = 1
     """Columns in which the test text is evaluated."""
-    cell: str = ""
+    cell: str | None = None
     """What a retraining trains in place of a genotype: lstm, that of PyTorch; random, drawn by the seed."""
 
     def suggested(self, kind: str) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class LanguageSettings:
         for name in _NO_DROPOUT:
             value = getattr(self, name)
             check(value is None or 0 <= value < 1, name, "in [0, 1)", value)
-        check(self.cell in CELLS, "cell", "lstm, random, or empty for the genotype of the run", self.cell)
+        check(self.cell in CELLS, "cell", "lstm, random or None", self.cell)
 
 
 def random_genotype(of: SearchSpace, seed: int) -> AnyGenotype:

@@ -47,7 +47,7 @@ class LanguageTask(Task):
 
         Raises:  ValueError: of a space of other networks, or where ``settings.cell`` is set.
         """
-        if self.settings.cell:
+        if self.settings.cell is not None:
             raise ValueError(
                 f"expected cell only in a retraining, got cell={self.settings.cell!r} for a search, which "
                 "finds one: leave it out"
@@ -65,11 +65,11 @@ class LanguageTask(Task):
         own = self.settings.genotype(config.seed)
         if own is not None and own != genotype:
             raise ValueError(
-                f"expected the genotype that cell={self.settings.cell!r} stands for, got "
-                f"{genotype.to_json()}: leave out the one or the other"
+                f"expected the genotype that cell={self.settings.cell!r} stands for, got another one, of "
+                f"kind {genotype.kind!r}: leave out the one or the other"
             )
         if "vocabulary" not in inspect.signature(family_of(genotype).derived).parameters:
-            raise ValueError(f"expected the genotype of a language model, got {genotype.to_json()}")
+            raise ValueError(f"expected the genotype of a language model, got one of kind {genotype.kind!r}")
         net: nn.Module = derived_network(
             genotype, vocabulary=len(self.corpus.vocabulary), **self._sizes(config)
         )
