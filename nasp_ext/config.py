@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -109,6 +109,22 @@ class TrainingConfig:
                 f"got {self.device!r}"
             )
         return device
+
+    def check_unset(self, names: Sequence[str], of: str) -> None:
+        """Raise ValueError if a setting of these names, which means nothing to a task, has been set.
+
+        Args:    names: those that another kind of run has are passed over; of: the task, for the message.
+        """
+        values = {
+            field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)
+        }
+        for name in names:
+            value, default = values.get(name, (None, None))
+            if value != default:
+                raise ValueError(
+                    f"expected {name} to be {default}, its default, for {of}, to which it means nothing, got "
+                    f"{shown(value)}"
+                )
 
     def flat(self) -> dict[str, Any]:
         """Every setting by the name it has on a command line: what a checkpoint holds, to compare."""

@@ -12,7 +12,7 @@ from typing import Any
 from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.config import RetrainConfig
 from nasp_ext.engine.architectures import draw, warn_if_constant
-from nasp_ext.engine.arguments import check_arguments
+from nasp_ext.engine.arguments import check_arguments, check_without
 from nasp_ext.engine.folder import GENOTYPE, run_folder
 from nasp_ext.engine.measures import Means, OnTest, check_metrics, headline, joined, words
 from nasp_ext.engine.progress import Progress
@@ -71,6 +71,7 @@ def retrain(
     check_arguments(genotype=(genotype, AnyGenotype), task=(task, Task))
     check_arguments(config=(config, RetrainConfig), out=(out, Path | str | None))
     check_metrics(task.metrics)
+    check_without(task, config)
     warn_if_constant(genotype, config.cells)
     device = config.torch_device()
     data = RetrainData.of(task, config, device)
