@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -33,6 +33,7 @@ _SMALL_SIZES: dict[str, dict[str, Any]] = {
     "search": {"embedding": 64, **_NO_DROPOUT},
     "retrain": {"embedding": 128, **_NO_DROPOUT},
 }
+_OF_CELLS = ("auxiliary", "drop_path", "fused_on_cuda")  # of a retraining
 # Of the training, by the flags of a command.
 _SGD = {"lr": 20.0, "lr_min": 20.0, "momentum": 0.0, "clip": 0.25}
 _TRAINING: dict[str, dict[str, Any]] = {
@@ -51,7 +52,11 @@ class LanguageSettings:
 
     The texts of pydoc are those of the Python that runs: they differ from one version to the next, and so do
     the perplexities.
+
+    Attributes:    without: settings of images that mean nothing here, as of ``Task``.
     """
+
+    without: ClassVar[tuple[str, ...]] = ("cells", "channels", "cutout", *_OF_CELLS)
 
     data: str = PYDOC
     """pydoc, the help texts of this Python, which differ between versions; or a folder with texts to train,

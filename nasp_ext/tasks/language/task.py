@@ -36,7 +36,7 @@ class LanguageTask(Task):
     """
 
     metrics = (Metric("perplexity", ".2f", higher_is_better=False, low=1, of_mean=math.exp),)
-    without = ("cells", "channels", "cutout", "auxiliary", "drop_path", "fused_on_cuda")
+    without = LanguageSettings.without
 
     def __init__(self, corpus: Corpus, settings: LanguageSettings | None = None) -> None:
         self.corpus = corpus
