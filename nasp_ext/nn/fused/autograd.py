@@ -18,13 +18,12 @@ from torch import Tensor
 from torch.autograd import Function
 
 from nasp_ext import ops
+from nasp_ext.nn.fused.asked import aliases, runs
 from nasp_ext.nn.fused.forms import ActiveForm
 from nasp_ext.nn.fused.option_gradients import gates_gradient
 from nasp_ext.nn.fused.plan import ActivePlan, CellPlan
 from nasp_ext.nn.fused.second_order import cell_output, flat, gradients_with_graph, graph_wanted
 from nasp_ext.ops.program import Lists
-
-_ACCUMULATE = "AccumulateGrad"  # the autograd node of a leaf
 
 
 @dataclass(frozen=True)
@@ -99,9 +98,7 @@ def run_cell(
     version = 0 if sources is None else _version(sources.weights)
     weighted = gates is not None and matrix is not None
     call = CellCall(plan, running, cell, sources, reachable, matrix, weighted, size, version)
-    parameters: Sequence[Tensor] = cell.weights
-    if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
-        parameters = _Alias.apply(*parameters)  # type: ignore[no-untyped-call]
+    parameters = aliases(cell.weights)
     reach = plan.reach(reachable) if sources is not None and sources.weights else None
     inputs = [x.contiguous(memory_format=torch.channels_last) for x in inputs]
     out: Tensor = _Cell.apply(call, gates, reach, *inputs, *parameters)  # type: ignore[no-untyped-call]
@@ -126,20 +123,6 @@ def _factor_matrix(
         full = [like.new_ones(()) if row is None else row.detach() for row in rows]
         parts.append(torch.stack([row.to(like.dtype).expand(len(like)) for row in full]))
     return reduce(torch.mul, parts).expand(-1, len(like)).contiguous() if parts else None
-
-
-class _Alias(Function):
-    """Views of the parameters behind one inner node, of which the engine says whether it will run: so
-    ``autograd.grad(loss, gates)`` computes no gradient of the weights."""
-
-    @staticmethod
-    def forward(ctx: Any, *parameters: Tensor) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        return tuple(p.view_as(p) for p in parameters)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        return grads
 
 
 class _Cell(Function):
@@ -170,7 +153,7 @@ def _cell_gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     call: CellCall = ctx.call
     gates, *rest = ctx.saved_tensors
     wanted = call.sources is not None and ctx.needs_input_grad[1]
-    wanted = wanted and (ctx.gates_leaf or _runs(ctx.next_functions[0][0]))
+    wanted = wanted and (ctx.gates_leaf or runs(ctx.next_functions[0][0]))
     if grad is None:  # nothing that the loss is made of reads the output
         nothing = torch.zeros_like(gates) if wanted else None
         return (None, nothing, *(None,) * (len(ctx.needs_input_grad) - 2))
@@ -234,8 +217,8 @@ def _backward(
     functions = [function for function, _ in ctx.next_functions]
     sources = call.moving_sources() if wanted else None
     functions = functions[ctx.in_front :]
-    asked = [int(_runs(function)) for function in functions[:count]]
-    need_weights = any(_runs(function) for function in functions[count : count + 1])
+    asked = [int(runs(function)) for function in functions[:count]]
+    need_weights = any(runs(function) for function in functions[count : count + 1])
     found = ops.cell_backward(
         grad,
         inputs,
@@ -262,10 +245,3 @@ def _backward(
             if result[i] is None and flag:
                 result[i] = torch.zeros_like(of)
     return [gates_grad, *result]
-
-
-def _runs(function: Any) -> bool:
-    """Whether this backward goes on to a node. The engine answers for inner ones; a leaf is asked for."""
-    if function is None:
-        return False
-    return function.name().endswith(_ACCUMULATE) or torch._C._will_engine_execute_node(function)

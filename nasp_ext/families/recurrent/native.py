@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: MIT
+"""A recurrent cell as native calls: all time steps forward, all backward, and what was not chosen at once.
+
+At one-hot gates the terms that are not chosen send nothing back to states and weights. Of them only the
+gradients of the gates are needed, <G_i, s_j + sigmoid(c) (f(h) - s_j)> with G_i = dL/dz_i before the norm of
+step i: their products are one for each pair of states, over all time steps, and leave no graph (Yao et al.
+2020, eq. 7 at one-hot rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from nasp_ext import ops
+from nasp_ext.families.recurrent.activations import ACTIVATIONS
+from nasp_ext.families.recurrent.plain import run_plain
+from nasp_ext.families.recurrent.wiring import Wiring, numbers, scattered
+from nasp_ext.nn.fused.asked import aliases, runs
+from nasp_ext.nn.fused.lowering import NotFusedError
+from nasp_ext.nn.fused.policy import why_not_native
+from nasp_ext.nn.fused.second_order import gradients_with_graph, graph_wanted
+
+if TYPE_CHECKING:
+    from nasp_ext.families.recurrent.cell import RecurrentCell
+
+_PLAIN_TENSORS = (Tensor, nn.Parameter)
+
+
+class Layers:
+    """What the native calls rely on in the layers of a cell.
+
+    Raises:  NotFusedError: they cannot take their place.
+    """
+
+    def __init__(self, cell: RecurrentCell) -> None:
+        self._cell = cell
+        reason = _why_not(cell.norm)
+        if reason is not None:
+            raise NotFusedError(reason)
+
+    def is_current(self, active: Sequence[int] | None = None) -> bool:
+        """Whether that still holds."""
+        return _why_not(self._cell.norm) is None
+
+
+def _why_not(norm: nn.Module | None) -> str | None:
+    if norm is None:
+        return None
+    if type(norm) is not nn.BatchNorm1d or norm.affine or "forward" in vars(norm):
+        return f"{type(norm).__name__}: expected BatchNorm1d(affine=False) as the norm of a recurrent cell"
+    if norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks:
+        return "BatchNorm1d: a hook watches it"
+    return None
+
+
+def why_plain(
+    cell: RecurrentCell, projected: Tensor, hidden: Tensor, mask: Tensor | None, wiring: Wiring
+) -> str | None:
+    """Why a call runs PyTorch's operators; None if it runs the native ones."""
+    if not hasattr(ops, "recurrent_forward"):
+        return "not built yet"
+    reason = why_not_native(projected, "recurrent_forward", "(T, B, 2E)")
+    if reason is not None:
+        return reason
+    if not wiring.one_each:
+        return "several activations between the same two states are PyTorch's"
+    if cell._fusion.plan(cell, cell._plan) is None:
+        return cell._fusion.reason
+    norm = cell.norm
+    if norm is not None and _of_batch(norm) and projected.shape[1] == 1:
+        return "BatchNorm has an error of its own for a batch of one"
+    running = [] if norm is None else [norm.running_mean, norm.running_var]
+    tensors = [
+        t for t in (hidden, mask, wiring.weights, cell.entry, *cell.weights, *running) if t is not None
+    ]
+    like = (projected.dtype, projected.device)
+    if not all((t.dtype, t.device) == like and type(t) in _PLAIN_TENSORS for t in tensors):
+        return "native operators take plain tensors of one dtype on one device"
+    return None
+
+
+def _of_batch(norm: nn.BatchNorm1d) -> bool:
+    return norm.training or norm.running_mean is None
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the calls of a sequence take beside the tensors that autograd follows.
+
+    Args:    norm: of the cell; mean, var: its running statistics where they stand for those of the batch.
+    """
+
+    wiring: Wiring
+    terms: list[int]
+    norm: bool
+    mean: Tensor | None
+    var: Tensor | None
+    eps: float
+    keep: bool
+
+    def normed(self, state: Tensor) -> Tensor:
+        """The norm in PyTorch's operators, which moves no running statistics."""
+        if not self.norm:
+            return state
+        return F.batch_norm(state, self.mean, self.var, training=self.mean is None, eps=self.eps)
+
+
+def run_native(
+    cell: RecurrentCell, projected: Tensor, hidden: Tensor, wiring: Wiring, mask: Tensor | None
+) -> Tensor:
+    """As ``run_plain``; moves the running statistics of the norm."""
+    norm = cell.norm
+    given = norm is not None and not _of_batch(norm)
+    entry = cell.entry[cell.size :]
+    weights = aliases(list(cell.weights))
+    factors = None if wiring.weights is None else wiring.weights.detach()
+    tensors = (projected, hidden, entry, *weights, *(() if wiring.gates is None else (wiring.gates,)))
+    call = _Call(
+        wiring,
+        numbers(wiring, ACTIVATIONS),
+        norm is not None,
+        norm.running_mean if norm is not None and given else None,
+        norm.running_var if norm is not None and given else None,
+        1e-5 if norm is None else norm.eps,
+        torch.is_grad_enabled() and any(t.requires_grad for t in tensors),
+    )
+    out: Tensor
+    out, norms = _Sequence.apply(  # type: ignore[no-untyped-call]
+        call, wiring.gates, projected.contiguous(), hidden.contiguous(), mask, factors, entry, *weights
+    )
+    if norm is not None and norm.training and norm.track_running_stats:
+        _move_statistics(norm, norms, len(hidden))
+    return out
+
+
+@torch.no_grad()
+def _move_statistics(norm: nn.BatchNorm1d, norms: Tensor, batch: int) -> None:
+    """The running statistics after all states of all time steps, in this order.
+
+    Args:    norms: (T, N + 1, 2, E), mean and biased variance of each.
+    """
+    mean, var, counted = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    if mean is None or var is None:
+        return
+    found = norms.flatten(0, 1)
+    calls = len(found)
+    if counted is not None:
+        counted += calls
+    if norm.momentum is None:  # the mean over all calls so far
+        assert counted is not None
+        keep = (counted - calls) / counted
+        shares = (1 / counted).to(norms).expand(calls)
+    else:
+        keep = torch.tensor((1 - norm.momentum) ** calls)
+        ages = torch.arange(calls - 1, -1, -1, dtype=torch.float64, device=norms.device)
+        shares = (norm.momentum * (1 - norm.momentum) ** ages).to(norms)
+    moved = torch.einsum("n,nse->se", shares, found)
+    mean.mul_(keep.to(mean)).add_(moved[0])
+    var.mul_(keep.to(var)).add_(moved[1], alpha=batch / (batch - 1))
+
+
+class _Sequence(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        call: _Call,
+        gates: Tensor | None,
+        projected: Tensor,
+        hidden: Tensor,
+        mask: Tensor | None,
+        factors: Tensor | None,
+        entry: Tensor,
+        *weights: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        out, *kept, norms = ops.recurrent_forward(
+            projected,
+            hidden,
+            entry,
+            weights,
+            mask,
+            call.terms,
+            factors,
+            call.wiring.concat,
+            call.norm,
+            call.mean,
+            call.var,
+            call.eps,
+            call.keep,
+        )
+        ctx.call, ctx.gates_leaf = call, gates is not None and gates.is_leaf
+        ctx.mark_non_differentiable(norms)
+        if call.keep:
+            ctx.save_for_backward(
+                gates,
+                projected,
+                hidden,
+                mask,
+                factors,
+                call.mean,
+                call.var,
+                entry,
+                out,
+                *kept,
+                norms,
+                *weights,
+            )
+        return out, norms
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.compiler.is_compiling():  # the step of a compiled caller: torch leaves `disable` untyped
+            return torch.compiler.disable(_gradients)(ctx, grad)  # type: ignore[no-untyped-call, no-any-return]
+        return _gradients(ctx, grad)
+
+
+def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Of every argument of the forward."""
+    call: _Call = ctx.call
+    gates, projected, hidden, mask, factors, mean, var, entry, out, *rest = ctx.saved_tensors
+    states, masked, entered, products, norms, *weights = rest
+    if grad is None:  # nothing that the loss is made of reads the output
+        return (None,) * len(ctx.needs_input_grad)
+    functions = [function for function, _ in ctx.next_functions]
+    asked_gates = gates is not None and (ctx.gates_leaf or runs(functions[0]))
+    functions = functions[gates is not None :]
+    behind = functions[2 + (mask is not None) + (factors is not None) :]
+    if graph_wanted(grad):
+        return (None, *_with_graph(call, gates, projected, hidden, mask, factors, entry, weights, grad))
+    with torch.no_grad():
+        asked_weights = any(map(runs, behind))
+        *found, nodes = ops.recurrent_backward(
+            grad.contiguous(),
+            hidden,
+            entry,
+            weights,
+            mask,
+            call.terms,
+            factors,
+            call.wiring.concat,
+            call.norm,
+            mean,
+            var,
+            call.eps,
+            out,
+            states,
+            masked,
+            entered,
+            products,
+            norms,
+            any(map(runs, functions[:2])),
+            asked_weights,
+            asked_gates,
+        )
+        grad_projected, grad_hidden, grad_entry, grad_weights = (g if g.numel() else None for g in found)
+        grad_gates = None
+        if asked_gates:
+            dots = ops.recurrent_dots(nodes, states, masked, products, weights, call.terms)
+            grad_gates = scattered(dots, call.wiring, ACTIVATIONS).to(gates.dtype)
+    own = (None,) * len(weights) if grad_weights is None else grad_weights.unbind()
+    return (None, grad_gates, grad_projected, grad_hidden, None, None, grad_entry, *own)
+
+
+def _with_graph(
+    call: _Call,
+    gates: Tensor | None,
+    projected: Tensor,
+    hidden: Tensor,
+    mask: Tensor | None,
+    factors: Tensor | None,
+    entry: Tensor,
+    weights: Sequence[Tensor],
+    grad: Tensor,
+) -> list[Tensor | None]:
+    """The gradients of the tensors that autograd follows, with their graph."""
+
+    def output(projected: Tensor, hidden: Tensor, entry: Tensor, *others: Tensor) -> Tensor:
+        own = others if gates is None else others[:-1]
+        wiring = replace(call.wiring, weights=factors, gates=None if gates is None else others[-1])
+        return run_plain(projected, hidden, wiring, mask, entry, own, call.normed)
+
+    tensors = [projected, hidden, entry, *weights, *(() if gates is None else (gates,))]
+    with torch.autocast(grad.device.type, enabled=False):
+        found = gradients_with_graph(output, tensors, grad)
+    grad_gates = None if gates is None else found.pop()
+    first, second, third, *own = found
+    return [grad_gates, first, second, None, None, third, *own]
