@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Recurrent search cells in plain PyTorch (Liu et al. 2019): the mixture of all options, and one architecture.
+"""Recurrent cells in plain PyTorch (Liu et al. 2019): the mixture of all options, and one architecture.
 
 They name their parts as ``nasp_ext`` does, so that state_dicts fit and results can be compared.
 """
@@ -22,7 +22,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda h: h,
 }
 OPTIONS = ("none", *FUNCTIONS)  # columns of A
-_DROPOUT, _DROPOUTX, _DROPOUTH, _DROPOUTI = 0.75, 0.75, 0.25, 0.2  # of the papers' search
+DROPOUTS = {"dropout": 0.75, "dropoutx": 0.75, "dropouth": 0.25, "dropouti": 0.2}  # of the papers' search
 _BETA = 1e-3  # weight of the mean square of what the hidden state moves in a time step
 
 
@@ -92,7 +92,8 @@ class MixedCell(PlainCell):
                     sent = states + gate * (FUNCTIONS[name](h) - states)
                     total = total + (rows[:, option, None, None] * sent).sum(0)
             states = torch.cat((states, self.norm(total)[None]))
-        return states[1:].mean(0)
+        hidden = states[1:].mean(0)
+        return hidden
 
 
 class OneHotCell(PlainCell):
@@ -151,30 +152,38 @@ class CellAlone(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Embedding, cell and decoder, of which the first and the last share their weights; with its loss."""
+    """Embedding, cell and decoder, of which the first and the last share their weights; with its loss.
 
-    def __init__(self, cell: nn.Module, size: int, vocabulary: int) -> None:
+    Args:    dropout: with the dropouts of the papers' search, drawn for each sequence.
+    """
+
+    def __init__(self, cell: nn.Module, size: int, vocabulary: int, *, dropout: bool = True) -> None:
         super().__init__()
-        self.cell = cell
-        self.embedding = nn.Parameter(torch.empty(vocabulary, size).uniform_(-0.04, 0.04))
-        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self.cell, self.dropout = cell, dropout
+        self.encoder = nn.Embedding(vocabulary, size)
+        nn.init.uniform_(self.encoder.weight, -0.04, 0.04)
+        self.decoder = nn.Linear(size, vocabulary)
+        self.decoder.weight = self.encoder.weight
 
     def forward(self, batch: Batch, *architecture: object) -> Tensor:
         """Cross-entropy of the next words, and what a moving hidden state costs."""
-        embedded = nn.functional.embedding(batch.inputs, self.embedding)
-        dropped = _times(embedded, _locked(batch.hidden, _DROPOUTI))
-        masks = _locked(batch.hidden, _DROPOUTX), _locked(batch.hidden, _DROPOUTH)
-        out: Tensor = self.cell(dropped, batch.hidden, *architecture, *masks)
-        logits = nn.functional.linear(
-            _times(out, _locked(batch.hidden, _DROPOUT)), self.embedding, self.bias
-        )
-        moved = (out[1:] - out[:-1]).square().mean()
-        return cross_entropy(logits.flatten(0, 1), batch.targets.flatten()) + _BETA * moved
+        names = ("dropouti", "dropoutx", "dropouth", "dropout")
+        embedding, *masks, output = [self._mask(batch.hidden, name) for name in names]
+        embedded = _times(self.encoder(batch.inputs), embedding)
+        out: Tensor = self.cell(embedded, batch.hidden, *architecture, *masks)
+        logits = self.decoder(_times(out, output))
+        return language_loss(logits, batch.targets, out)
+
+    def _mask(self, like: Tensor, name: str) -> Tensor | None:
+        """Of a dropout: the same for all time steps of a sequence."""
+        kept = 1 - DROPOUTS[name]
+        return torch.empty_like(like).bernoulli_(kept).div_(kept) if self.dropout else None
 
 
-def _locked(like: Tensor, probability: float) -> Tensor:
-    """A mask of dropout, the same for all time steps of a sequence."""
-    return torch.empty_like(like).bernoulli_(1 - probability).div_(1 - probability)
+def language_loss(logits: Tensor, words: Tensor, out: Tensor) -> Tensor:
+    """Of logits (T, B, V) for the next words (T, B), and of hidden states (T, B, E) that move."""
+    moved = (out[1:] - out[:-1]).square().mean()
+    return cross_entropy(logits.flatten(0, 1), words.flatten()) + _BETA * moved
 
 
 def _times(x: Tensor, mask: Tensor | None) -> Tensor:

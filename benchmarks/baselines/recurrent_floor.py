@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The matrix products of our steps of a recurrent cell and nothing else, into memory that is there already."""
+"""The matrix products of the steps of a recurrent cell and nothing else, into memory that is there."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Products:
     """Which products there are, in units of B·E·2E for each time step, N steps of one predecessor each.
 
     Forward N + 2, of which the inputs' is one call for all time steps. Weight step: again as many for the
-    gradients of what entered, and for the gradients of the weights, each of these one call. Architecture step:
-    of the gradients N + 1, and all pairs of states that were not chosen, each one call.
+    gradients of what entered, and as many for those of the weights, each of these one call. Architecture
+    step: N + 1 for the gradients of what entered, and one call for each pair of states that was not chosen.
 
     Args:
         terms: of the architecture; length, batch, size: T, B, E; vocabulary: of the decoder, 0 = none.

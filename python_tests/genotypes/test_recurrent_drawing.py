@@ -7,7 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from nasp_ext.families.genotypes import write_drawings
 from nasp_ext.families.recurrent.drawing import recurrent_drawings, recurrent_svg
+from nasp_ext.families.recurrent.genotype import RecurrentGenotype
 
 SVG = "{http://www.w3.org/2000/svg}"
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
@@ -124,8 +126,13 @@ def test_a_cell_that_cannot_exist_is_refused(arguments, message):
         recurrent_svg(*arguments)
 
 
-def test_the_cell_of_a_genotype_is_one_file():
-    class Found:
-        recurrent, concat, nodes = CHAIN, (2, 4), None
-
-    assert recurrent_drawings(Found()) == {"cell_recurrent.svg": recurrent_svg(CHAIN, (2, 4))}
+def test_the_cell_of_a_genotype_is_one_file(tmp_path):
+    genotype = RecurrentGenotype(CHAIN, (2, 4))
+    assert recurrent_drawings(genotype) == {"cell_recurrent.svg": recurrent_svg(CHAIN, (2, 4))}
+    (path,) = write_drawings(genotype, tmp_path)
+    assert path.name == "cell_recurrent.svg"
+    assert path.read_text(encoding="utf-8") == recurrent_svg(CHAIN, (2, 4))
+    pruned = RecurrentGenotype(CHAIN[:2], (2, 4), (1, 0, 1, 0))
+    assert recurrent_drawings(pruned) == {
+        "cell_recurrent.svg": recurrent_svg(CHAIN[:2], (2, 4), (1, 0, 1, 0))
+    }

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
+from nasp_ext.families.recurrent.genotype import RecurrentGenotype
 from nasp_ext.plots.graph import graph_svg
 from nasp_ext.plots.svg import MUTED, PAPER
 
@@ -20,19 +20,6 @@ _ACTIVATIONS = {
 }
 _OTHER = (MUTED, "#eef1f4")
 _PLAIN = ("#9aa5b1", PAPER)  # what has no activation of its own
-
-
-class _Drawn(Protocol):
-    """What of a genotype is drawn."""
-
-    @property
-    def recurrent(self) -> Sequence[tuple[str, int]]: ...
-
-    @property
-    def concat(self) -> Sequence[int]: ...
-
-    @property
-    def nodes(self) -> Sequence[int] | None: ...
 
 
 def recurrent_svg(
@@ -77,7 +64,7 @@ def recurrent_svg(
     return graph_svg([*names, _OUTPUT], edges, title, _colours)
 
 
-def recurrent_drawings(genotype: _Drawn) -> dict[str, str]:
+def recurrent_drawings(genotype: RecurrentGenotype) -> dict[str, str]:
     """SVG text of the cell by file name, cell_recurrent.svg."""
     return {"cell_recurrent.svg": recurrent_svg(genotype.recurrent, genotype.concat, genotype.nodes)}
 
