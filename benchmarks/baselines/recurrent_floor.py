@@ -36,6 +36,7 @@ class Products:
             return torch.full(shape, 0.01, dtype=dtype, device=device)
 
         steps = len(terms)
+        self.in_search = True
         self.sources = [source for _, source, _ in sorted(terms)]
         self.others = [(i, j) for i in range(steps) for j in range(i + 1) if j != self.sources[i]]
         self.x, self.grad_x = made(length * batch, size), made(length * batch, size)
@@ -71,7 +72,8 @@ class Products:
     @property
     def phases(self) -> dict[str, Callable[[], object]]:
         """What is timed."""
-        return {"architecture step": self.architecture_step, "weight step": self.weight_step}
+        search = {"architecture step": self.architecture_step} if self.in_search else {}
+        return {**search, "weight step": self.weight_step}
 
     @torch.no_grad()
     def architecture_step(self) -> None:

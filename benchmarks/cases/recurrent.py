@@ -62,7 +62,7 @@ class Sizes:
 
     def __str__(self) -> str:
         what = "retraining" if self.derived else "whole step" if self.vocabulary else "cell only"
-        return f"{what}, batch {self.batch}, size {self.size}"
+        return f"recurrent, {what}, batch {self.batch}, size {self.size}"
 
 
 _SEARCH = (Sizes(64), Sizes(256), Sizes(64, vocabulary=10_000), Sizes(256, vocabulary=10_000))
@@ -90,8 +90,19 @@ def methods(sizes: Sizes) -> tuple[str, ...]:
     return OURS, PLAIN, MIXTURE, AUTHORS, SECOND, LSTM, FLOOR
 
 
+def measured_sizes(settings: Settings) -> list[Sizes]:
+    """Those whose peak memory is measured: of cells alone, in a search."""
+    return [sizes for sizes in sizes_of(settings) if not sizes.vocabulary and not sizes.derived]
+
+
+def measured_methods(sizes: Sizes) -> tuple[str, ...]:
+    """What uses memory as a search does, ours first."""
+    return tuple(name for name in methods(sizes) if name in (OURS, PLAIN, MIXTURE, SECOND))
+
+
 def cases(settings: Settings) -> list[Case]:
-    return [_case(settings, sizes, threads) for sizes in sizes_of(settings) for threads in settings.threads]
+    counts = settings.threads[: 1 if settings.quick else None]
+    return [_case(settings, sizes, threads) for sizes in sizes_of(settings) for threads in counts]
 
 
 def _case(settings: Settings, sizes: Sizes, threads: int) -> Case:
@@ -100,7 +111,7 @@ def _case(settings: Settings, sizes: Sizes, threads: int) -> Case:
         return Prepared({name: phases(stepper(name, settings.device, sizes)) for name in methods(sizes)})
 
     number = f"{threads} thread" + "s" * (threads > 1)
-    return Case(f"recurrent, {sizes}, {number}", methods(sizes), build, threads, seconds=8.0)
+    return Case(f"{sizes}, {number}", methods(sizes), build, threads, seconds=8.0)
 
 
 def phases(subject: RecurrentStepper | Products) -> Phases:
@@ -112,7 +123,9 @@ def stepper(name: str, device: str, sizes: Sizes) -> RecurrentStepper | Products
     """The method ready to step, in float32, from seed 0."""
     torch.manual_seed(0)
     if name == FLOOR:
-        return Products(terms_of(sizes), sizes.length, sizes.batch, sizes.size, sizes.vocabulary, device)
+        found = Products(terms_of(sizes), sizes.length, sizes.batch, sizes.size, sizes.vocabulary, device)
+        found.in_search = not sizes.derived
+        return found
     return _stepper(name, sizes, device, torch.float32)
 
 
