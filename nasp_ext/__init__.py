@@ -34,6 +34,8 @@ from nasp_ext.families.cells.published import GENOTYPES
 from nasp_ext.families.cells.space import CellSpace
 from nasp_ext.families.derivation import derive, genotype_of
 from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.families.recurrent.genotype import RecurrentGenotype
+from nasp_ext.families.recurrent.space import RecurrentSpace
 from nasp_ext.families.topology.space import WiredSpace
 from nasp_ext.nn import MixedOp
 from nasp_ext.optim import ASNG, NASP
@@ -51,6 +53,8 @@ __all__ = [
     "Gates",
     "Genotype",
     "MixedOp",
+    "RecurrentGenotype",
+    "RecurrentSpace",
     "RetrainConfig",
     "Run",
     "SearchConfig",

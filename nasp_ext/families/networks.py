@@ -21,9 +21,13 @@ def supernet(space: SearchSpace | str, *sizes: Any, **options: Any) -> Any:
             ``channels=16, cells=8, classes=10, *, in_channels=3, stem_multiplier=None, affine=False,
             pool_norm=None, update_unselected_stats=True``. cells: in all, with the two that reduce, see
             ``NetworkSizes``; a LayeredSpace says how many. stem_multiplier: None = 3, or 1 for cells of one
-            input; pool_norm: a BN follows the pools, None = as the space says.
+            input; pool_norm: a BN follows the pools, None = as the space says. Of recurrent cells they are
+            ``vocabulary, embedding=300, *, dropout=0.0, dropouth=0.0, dropoutx=0.0, dropouti=0.0,
+            dropoute=0.0``: words, size of the embedding and of the hidden state, and ``Dropouts``.
     Returns:
-        An ``nn.Module`` whose attribute ``space`` is the space; of those three families a ``Network``.
+        An ``nn.Module`` whose attribute ``space`` is the space; of the first three families a ``Network``, of
+        recurrent cells a ``RecurrentNetwork``, called ``net(tokens, gates, hidden)``: tokens (T, B) int64,
+        hidden (B, E) or None = zeros; it gives logits (T, B, V) and the hidden state (B, E).
     Raises:
         ValueError: a name or a size that does not exist; TypeError: an argument that there is none of.
 
@@ -50,9 +54,11 @@ def derived_network(genotype: AnyGenotype | str, *sizes: Any, **options: Any) ->
             cells, stem_multiplier: see ``supernet``. auxiliary: see ``Network``; drop_path: first value of
             ``net.drop_path_prob``. coefficients: factors of the edges of each cell of the genotype, None = 1.
             partial_channels: as of the space of a supernet whose weights it is to take. fused: run the fused
-            operators where they can; None = on the CPU.
+            operators where they can; None = on the CPU. Of recurrent cells they are as of a supernet, with
+            ``embedding=850``.
     Returns:
-        An ``nn.Module`` whose attribute ``space`` is None; of cells a ``Network``.
+        An ``nn.Module`` whose attribute ``space`` is None; of cells a ``Network``, of recurrent cells a
+        ``RecurrentNetwork``, called ``net(tokens, hidden)``.
     Raises:
         TypeError: no genotype, or an argument that there is none of; ValueError: a size that does not fit.
 

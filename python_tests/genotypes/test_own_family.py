@@ -159,11 +159,11 @@ def test_every_folder_of_families_registers_one_by_being_there():
     }
     registered = {type(found).__module__ for found in families()} - {__name__}
     assert {name.split(".")[2] for name in registered} == folders
-    assert all(found.space.kind == found.kind for found in families())
+    assert all(found.space.kind == found.kind for found in families() if found.space is not None)
 
 
 def test_a_kind_that_is_unknown_or_taken_is_refused():
-    with pytest.raises(ValueError, match="one of cells, layered, topology, waves, got 'wave'"):
+    with pytest.raises(ValueError, match="one of cells, layered, .*topology, waves, got 'wave'"):
         genotype_from_json({"kind": "wave", "functions": []})
     with pytest.raises(ValueError, match="expected a new kind of family, got 'waves', which is taken"):
         register_family(WaveFamily())

@@ -12,7 +12,7 @@ from nasp_ext.arch.genotype_text import genotype_in
 from nasp_ext.checks import shown
 from nasp_ext.families.recurrent.activations import ACTIVATIONS
 
-MOST_STEPS = 64
+MOST_STEPS = 32
 _FIELDS = ("recurrent", "concat", "nodes")
 
 

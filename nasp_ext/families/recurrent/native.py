@@ -77,9 +77,7 @@ def why_plain(
     if norm is not None and _of_batch(norm) and projected.shape[1] == 1:
         return "BatchNorm has an error of its own for a batch of one"
     running = [] if norm is None else [norm.running_mean, norm.running_var]
-    tensors = [
-        t for t in (hidden, mask, wiring.weights, cell.entry, *cell.weights, *running) if t is not None
-    ]
+    tensors = [t for t in (hidden, mask, cell.entry, *cell.weights, *running) if t is not None]
     like = (projected.dtype, projected.device)
     if not all((t.dtype, t.device) == like and type(t) in _PLAIN_TENSORS for t in tensors):
         return "native operators take plain tensors of one dtype on one device"
@@ -120,7 +118,7 @@ def run_native(
     given = norm is not None and not _of_batch(norm)
     entry = cell.entry[cell.size :]
     weights = aliases(list(cell.weights))
-    factors = None if wiring.weights is None else wiring.weights.detach()
+    factors = None if wiring.weights is None else wiring.weights.detach().to(projected)
     tensors = (projected, hidden, entry, *weights, *(() if wiring.gates is None else (wiring.gates,)))
     call = _Call(
         wiring,
