@@ -156,7 +156,7 @@ def _move_statistics(norm: nn.BatchNorm1d, norms: Tensor, batch: int) -> None:
         keep = (counted - calls) / counted
         shares = (1 / counted).to(norms).expand(calls)
     else:
-        keep = torch.tensor((1 - norm.momentum) ** calls)
+        keep = torch.tensor((1 - norm.momentum) ** calls, dtype=torch.float64)
         ages = torch.arange(calls - 1, -1, -1, dtype=torch.float64, device=norms.device)
         shares = (norm.momentum * (1 - norm.momentum) ** ages).to(norms)
     moved = torch.einsum("n,nse->se", shares, found)
