@@ -126,7 +126,7 @@ def test_the_gradient_of_one_hot_gates_is_that_of_the_mixture(of, kept, value):
 
 def test_running_statistics_move_once_for_each_state():
     """The same norm follows every state of every time step, in this order; the gradient moves nothing."""
-    networks = [network(**ALL_DROPOUTS) for _ in range(2)]
+    networks = [network(scale=2.0, **ALL_DROPOUTS) for _ in range(2)]
     for net, plain in zip(networks, (False, True), strict=True):
         with plain_modules(plain):
             for seed in range(2):

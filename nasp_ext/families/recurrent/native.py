@@ -64,8 +64,6 @@ def why_plain(
     cell: RecurrentCell, projected: Tensor, hidden: Tensor, mask: Tensor | None, wiring: Wiring
 ) -> str | None:
     """Why a call runs PyTorch's operators; None if it runs the native ones."""
-    if not hasattr(ops, "recurrent_forward"):
-        return "not built yet"
     reason = why_not_native(projected, "recurrent_forward", "(T, B, 2E)")
     if reason is not None:
         return reason
@@ -149,19 +147,20 @@ def _move_statistics(norm: nn.BatchNorm1d, norms: Tensor, batch: int) -> None:
         return
     found = norms.flatten(0, 1)
     calls = len(found)
+    keep: Tensor | float
     if counted is not None:
         counted += calls
     if norm.momentum is None:  # the mean over all calls so far
         assert counted is not None
-        keep = (counted - calls) / counted
-        shares = (1 / counted).to(norms).expand(calls)
+        keep = (counted - calls).double() / counted
+        shares = (1 / counted.double()).to(norms).expand(calls)
     else:
-        keep = torch.tensor((1 - norm.momentum) ** calls, dtype=torch.float64)
+        keep = (1 - norm.momentum) ** calls
         ages = torch.arange(calls - 1, -1, -1, dtype=torch.float64, device=norms.device)
         shares = (norm.momentum * (1 - norm.momentum) ** ages).to(norms)
     moved = torch.einsum("n,nse->se", shares, found)
-    mean.mul_(keep.to(mean)).add_(moved[0])
-    var.mul_(keep.to(var)).add_(moved[1], alpha=batch / (batch - 1))
+    mean.mul_(keep).add_(moved[0])
+    var.mul_(keep).add_(moved[1], alpha=batch / (batch - 1))
 
 
 class _Sequence(Function):
