@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ class Settings:
         batch: batch sizes of the network cases.
         spaces: their search spaces; edges: edges kept per node, 0 = all; architectures: how many random
             ones.
+        threads: of PyTorch in the cases that are measured with several numbers of them.
     """
 
     quick: bool = False
@@ -30,6 +32,7 @@ class Settings:
     spaces: tuple[str, ...] = ("darts",)
     edges: tuple[int, ...] = (2, 0)
     architectures: int = 3
+    threads: tuple[int, ...] = (1, 2)
 
     def generator(self, seed: int = 0) -> torch.Generator:
         return torch.Generator().manual_seed(seed)
@@ -51,11 +54,16 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison. ``build`` checks that the variants agree, and raises AssertionError if they do not."""
+    """One comparison. ``build`` checks that the variants agree, and raises AssertionError if they do not.
+
+    Args:    threads: of PyTorch, 0 = as they are; seconds: at most for a variant, see ``measure``.
+    """
 
     name: str
     variants: tuple[str, ...]
     build: Callable[[], Prepared]
+    threads: int = 0
+    seconds: float = math.inf
 
 
 def assert_equal(actual: Tensor, expected: Tensor, tolerance: float, what: str) -> None:

@@ -15,17 +15,20 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.cases import steps
+from benchmarks.cases import recurrent, steps
+
+Sizes = steps.Sizes | recurrent.Sizes
 
 _RESET_PEAK = "5"  # what /proc/self/clear_refs takes to set VmHWM to VmRSS
 
 
-def peak_of(name: str, phase: str, device: str, sizes: steps.Sizes) -> int:
+def peak_of(name: str, phase: str, device: str, sizes: Sizes) -> int:
     """Bytes that a step of a method needs beyond the network, its optimizers and the batch; in a new process.
 
     Raises:  RuntimeError: if that process fails; with what it wrote.
     """
-    request = json.dumps([name, phase, device, asdict(sizes), torch.get_num_threads()])
+    is_recurrent = isinstance(sizes, recurrent.Sizes)
+    request = json.dumps([name, phase, device, is_recurrent, asdict(sizes), torch.get_num_threads()])
     command = [sys.executable, "-m", "benchmarks.memory", request]
     run = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent
@@ -35,9 +38,12 @@ def peak_of(name: str, phase: str, device: str, sizes: steps.Sizes) -> int:
     return int(run.stdout.split()[-1])
 
 
-def measure_here(name: str, phase: str, device: str, sizes: steps.Sizes) -> int:
+def measure_here(name: str, phase: str, device: str, sizes: Sizes) -> int:
     """The same in this process."""
-    step = steps.phases(steps.stepper(name, device, sizes))[phase]
+    if isinstance(sizes, recurrent.Sizes):
+        step = recurrent.phases(recurrent.stepper(name, device, sizes))[phase]
+    else:
+        step = steps.phases(steps.stepper(name, device, sizes))[phase]
     before = _start_peak(device)
     for _ in range(2):
         step()
@@ -65,6 +71,6 @@ def _status(field: str) -> int:
 
 
 if __name__ == "__main__":
-    name, phase, device, sizes, threads = json.loads(sys.argv[1])
+    name, phase, device, is_recurrent, sizes, threads = json.loads(sys.argv[1])
     torch.set_num_threads(threads)
-    print(measure_here(name, phase, device, steps.Sizes(**sizes)))
+    print(measure_here(name, phase, device, (recurrent.Sizes if is_recurrent else steps.Sizes)(**sizes)))

@@ -5,20 +5,24 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 import tyro
 
-from benchmarks.cases import all_cases, steps
+from benchmarks.cases import all_cases, recurrent, steps
 from benchmarks.framework import Case, Settings
+from benchmarks.launches import launch_lines
 from benchmarks.machine import describe
-from benchmarks.memory import peak_of
+from benchmarks.memory import Sizes, peak_of
+from benchmarks.rows import Row
+from benchmarks.targets import target_lines
 from benchmarks.timing import Timing, measure
 
 MEMORY = "peak memory"
+ONE_ARCHITECTURE = ("plain discrete network", recurrent.PLAIN)  # has no architecture step
 _OURS = "supernet + NASPStrategy"
 
 
@@ -28,8 +32,9 @@ class Options:
 
     Args:
         quick: small sizes, few samples: shows that everything runs; its figures mean nothing.
-        only: run the cases whose name contains one of these words, e.g. prox update mixed_sum steps memory.
-        threads: threads of PyTorch; 0 = its own choice.
+        only: run the cases whose name contains one of these words, e.g. prox update mixed_sum steps memory
+            recurrent.
+        threads: threads of PyTorch; 0 = its own choice, and for recurrent cells both 1 and 2.
         batch: batch sizes of the network cases.
         spaces: search spaces of the network cases, darts or nasp.
         edges: edges kept per node there, 0 = all.
@@ -62,26 +67,13 @@ class Options:
 
     @property
     def settings(self) -> Settings:
-        return Settings(self.quick, self.device, self.batch, self.spaces, self.edges, self.architectures)
+        threads = (self.threads,) if self.threads else Settings.threads
+        return Settings(
+            self.quick, self.device, self.batch, self.spaces, self.edges, self.architectures, threads
+        )
 
     def wants(self, name: str) -> bool:
         return not self.only or any(word in name for word in self.only)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: a median with its quartiles and the ratio to ours, or why there is none."""
-
-    case: str
-    phase: str
-    variant: str
-    median: float = 0.0
-    low: float = 0.0
-    high: float = 0.0
-    samples: int = 0
-    unit: str = "s"
-    ratio: float = 0.0
-    missing: str = ""
 
 
 def main(options: Options) -> list[Row]:
@@ -100,6 +92,8 @@ def main(options: Options) -> list[Row]:
     options.out.write_text(json.dumps(document, indent=1, default=str) + "\n", encoding="utf-8")
     if lines := summary(rows):
         print("\nover the architectures", *lines, sep="\n")
+    if lines := [*target_lines(rows), *launch_lines(rows)]:
+        print("\nrecurrent cells against their targets", *lines, sep="\n")
     print(f"\nratio = variant / first variant of its group; figures saved to {options.out}")
     return rows
 
@@ -109,15 +103,28 @@ def _rows(options: Options) -> Iterator[Row]:
         if options.wants(case.name):
             torch.manual_seed(0)
             yield from _timed(case, options)
-    for sizes in steps.sizes_of(options.settings):
-        if sizes.architecture == 0 and options.wants(f"{MEMORY}, {sizes}"):
+    for sizes, names in _measured(options.settings):
+        if options.wants(f"{MEMORY}, {sizes}"):
             for phase in (steps.ARCHITECTURE, steps.WEIGHT):
-                yield from _memory(f"{MEMORY}, {sizes}", phase, sizes, options)
+                yield from _memory(f"{MEMORY}, {sizes}", phase, sizes, names, options)
+
+
+def _measured(settings: Settings) -> Iterator[tuple[Sizes, tuple[str, ...]]]:
+    """The networks whose peak memory is measured, and the methods on them, ours first."""
+    for convolutional in steps.sizes_of(settings):
+        if convolutional.architecture == 0:
+            yield convolutional, steps.methods(convolutional)
+    for cell in recurrent.measured_sizes(settings):
+        yield cell, recurrent.measured_methods(cell)
 
 
 def _timed(case: Case, options: Options) -> Iterator[Row]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(case.threads or threads)
     ready = case.build()
-    timings = measure(ready.variants, rounds=options.rounds, seconds=options.seconds, device=options.device)
+    seconds = min(case.seconds, options.seconds)
+    timings = measure(ready.variants, rounds=options.rounds, seconds=seconds, device=options.device)
+    torch.set_num_threads(threads)
     for phase in dict.fromkeys(phase for _, phase in timings):
         of_phase = {name: timings[name, phase] for name in ready.variants if (name, phase) in timings}
         ours = next(iter(of_phase.values()))
@@ -128,14 +135,25 @@ def _timed(case: Case, options: Options) -> Iterator[Row]:
 
 
 def _row(case: str, phase: str, variant: str, timing: Timing, ours: Timing) -> Row:
-    ratio = timing.median / ours.median
-    return Row(case, phase, variant, timing.median, timing.low, timing.high, timing.samples, ratio=ratio)
+    low, high = timing.over(ours)
+    return Row(
+        case,
+        phase,
+        variant,
+        timing.median,
+        timing.low,
+        timing.high,
+        timing.samples,
+        ratio=timing.median / ours.median,
+        ratio_low=low,
+        ratio_high=high,
+    )
 
 
-def _memory(case: str, phase: str, sizes: steps.Sizes, options: Options) -> Iterator[Row]:
+def _memory(case: str, phase: str, sizes: Sizes, names: Sequence[str], options: Options) -> Iterator[Row]:
     ours = 0
-    for name in steps.methods(sizes):
-        if phase == steps.ARCHITECTURE and name.startswith("plain discrete network"):
+    for name in names:
+        if phase == steps.ARCHITECTURE and name.startswith(ONE_ARCHITECTURE):
             continue
         peak = peak_of(name, phase, options.device, sizes)
         ours = ours or peak

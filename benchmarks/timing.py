@@ -7,7 +7,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -21,17 +21,24 @@ TOTAL = "iteration"
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call: median, quartiles, number of samples."""
+    """Seconds per call: median, quartiles, number of samples, and the samples, of one round each."""
 
     median: float
     low: float
     high: float
     samples: int
+    rounds: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def of(cls, samples: list[float]) -> Timing:
         low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
-        return cls(statistics.median(samples), low, high, len(samples))
+        return cls(statistics.median(samples), low, high, len(samples), tuple(samples))
+
+    def over(self, other: Timing) -> tuple[float, float]:
+        """Quartiles of what this takes divided by what the other takes in the same round."""
+        ratios = [a / b for a, b in zip(self.rounds, other.rounds, strict=False)]
+        low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        return low, high
 
 
 def measure(

@@ -14,10 +14,10 @@ EXAMPLE = (
 )
 LONGEST_TEXT = 4_000_000
 
-_FIRST = ("kind", *FIELDS, "layers", "layer_nodes", "recurrent")
+_FIRST = ("kind", *FIELDS, "layers", "layer_nodes", "recurrent", "concat")
 _START = re.compile(
     r"^[ \t]*(?P<comment>\#[^\n]*|class[ \t]+\w*Genotype\b[^\n]*)"
-    r"|(?P<call>\b(?:Layered)?Genotype[ \t]*\()"
+    r"|(?P<call>\b(?:Layered|Recurrent)?Genotype[ \t]*\()"
     r"|(?P<dict>\{\s*u?[\"'](?:" + "|".join(_FIRST) + r")[\"']\s*:)"
     r"|(?P<arch>\|[^|~+\n]+~\d{1,4}\|)",
     re.M,

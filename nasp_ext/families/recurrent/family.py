@@ -10,6 +10,7 @@ from nasp_ext.arch.family import Family
 from nasp_ext.arch.gates import Gates
 from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.families.recurrent.drawing import recurrent_drawings
 from nasp_ext.families.recurrent.dropout import Dropouts
 from nasp_ext.families.recurrent.genotype import RecurrentGenotype
 from nasp_ext.families.recurrent.network import RecurrentNetwork
@@ -94,7 +95,7 @@ class RecurrentFamily(Family):
         return not reached.isdisjoint(genotype.concat)
 
     def drawings(self, genotype: RecurrentGenotype) -> dict[str, str]:
-        return {}
+        return recurrent_drawings(genotype)
 
     def read(self, data: Mapping[str, Any]) -> AnyGenotype:
         return RecurrentGenotype.from_json(data)

@@ -52,15 +52,16 @@ class RecurrentGenotype(AnyGenotype):
             raise ValueError(f"expected 1 to {MOST_STEPS} steps of a recurrent cell, got {len(counts)}")
         object.__setattr__(self, "recurrent", pairs)
         object.__setattr__(self, "nodes", None if set(counts) == {1} else tuple(counts))
-        for (step, source, name), after in zip(self.terms, (*self.terms[1:], None), strict=True):
+        for step, source, name in self.terms:
             if not 0 <= source < step:
                 raise ValueError(
                     f"expected a predecessor 0 … {step - 1} of step {step}, got ({name!r}, {source})"
                 )
-            if after is not None and after[0] == step and after[1] <= source:
+        for (step, source, _), (after, following, _) in pairwise(self.terms):
+            if after == step and following <= source:
                 raise ValueError(
                     f"expected the pairs of step {step} by ascending predecessors, each once, got "
-                    f"{source} and then {after[1]}"
+                    f"{source} and then {following}"
                 )
         concat = _listed("concat", self.concat)
         states = all(_is_whole(state) and 0 <= state <= len(counts) for state in concat)
