@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+// A recurrent cell over all its time steps. csrc/ops.cpp and nasp_ext/ops/recurrent.py say what the
+// operators do; passes.h what runs between the matrix products.
+#pragma once
+
+#include <tuple>
+
+#include "../core/back_ends.h"
+#include "../core/image_memory.h"
+#include "passes.h"
+
+namespace nasp_ext {
+
+// The cell, as forward and backward take it.
+struct RecurrentCell {
+  Tensor hidden;       // (B, H)
+  Tensor entry;        // (H, 2H)
+  Tensors weights;     // N of (H, 2H)
+  MaybeTensor mask;    // (B, H)
+  std::vector<int64_t> terms;    // (node, source, activation) each
+  MaybeTensor coefficients;      // (P,)
+  std::vector<int64_t> outputs;  // ascending
+  bool norm;
+  MaybeTensor mean, var;  // (H,)
+  double eps;
+};
+
+struct RecurrentForwardCall {
+  Tensor projected;  // (T, B, 2H)
+  RecurrentCell cell;
+  bool keep;
+
+  auto fields() {
+    return std::tie(projected, cell.hidden, cell.entry, cell.weights, cell.mask, cell.terms,
+                    cell.coefficients, cell.outputs, cell.norm, cell.mean, cell.var, cell.eps,
+                    keep);
+  }
+};
+
+// What the forward gives.
+struct RecurrentTape {
+  Tensor out;       // (T, B, H)
+  Tensor states;    // (N + 1, T, B, H)
+  Tensor masked;    // (N + 1, T, B, H), or no elements
+  Tensor entered;   // (T, B, H), or no elements
+  Tensor products;  // (P + 1, T, B, 2H)
+  Tensor norms;     // (T, N + 1, 2, H), or no elements
+};
+
+struct RecurrentBackwardCall {
+  Tensor grad;  // (T, B, H)
+  RecurrentCell cell;
+  RecurrentTape tape;
+  bool need_inputs, need_weights, need_nodes;
+
+  auto fields() {
+    return std::tie(grad, cell.hidden, cell.entry, cell.weights, cell.mask, cell.terms,
+                    cell.coefficients, cell.outputs, cell.norm, cell.mean, cell.var, cell.eps,
+                    tape.out, tape.states, tape.masked, tape.entered, tape.products, tape.norms,
+                    need_inputs, need_weights, need_nodes);
+  }
+};
+
+// What runs on a device: a class with
+//   explicit Passes(const Tensor& like);
+//   // out = a b, or base + a b where base is not null; base may be &out. Each (rows, columns) with
+//   // a stride of 1 in one dimension. The dispatcher of the stable ABI passes no Scalar, so
+//   // addmm.out is called by the shim of the device (aoti_torch_cpu_addmm_out).
+//   void product(const Tensor& out, const Tensor* base, const Tensor& a, const Tensor& b) const;
+// and, for T float and double, of passes.h:
+//   void node_forward(const NodeForward<T>&) const;
+//   void output_forward(const OutputForward<T>&) const;
+//   void output_backward(const OutputBackward<T>&) const;
+//   void node_backward(const NodeBackward<T>&) const;
+//   void row_dots(const RowDots<T>&) const;
+template <class Device>
+class Passes;
+
+// The products of so many bytes are worked on at a time where those of all time steps need not be
+// kept: for the gradients of the weights, and for the terms that did not run.
+template <class Device>
+struct ChunkBytes;
+template <>
+struct ChunkBytes<OnCpu> {
+  static constexpr int64_t kGradients = int64_t(64) << 20, kDots = int64_t(1) << 20;
+};
+template <>
+struct ChunkBytes<OnCuda> {
+  static constexpr int64_t kGradients = int64_t(256) << 20, kDots = int64_t(64) << 20;
+};
+
+// New memory, dense; kept for the next call, see image_memory.h.
+template <class Device>
+Tensor new_tensor(const Tensor& like, std::initializer_list<int64_t> sizes) {
+  int64_t strides[kMaxDims], rows = 1, dim = static_cast<int64_t>(sizes.size());
+  const int64_t* const size = sizes.begin();
+  for (int64_t i = dim - 1, step = 1; i >= 0; --i) {
+    strides[i] = step;
+    step *= size[i] > 1 ? size[i] : 1;
+  }
+  for (int64_t i = 0; i + 1 < dim; ++i) rows *= size[i];
+  const Tensor memory = new_images<Device>(like, rows, size[dim - 1], 1, 1);
+  AtenTensorHandle handle = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch__reinterpret_tensor(memory.get(), dim, size, strides, 0, &handle));
+  return Tensor(handle);
+}
+
+// A dense (rows, columns) matrix that begins `offset` elements behind the start of a dense tensor.
+// It is a new tensor for PyTorch, of which autograd knows nothing.
+inline Tensor matrix_in(const Tensor& t, int64_t offset, int64_t rows, int64_t columns,
+                        bool transposed = false) {
+  int64_t start = 0;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_offset(t.get(), &start));
+  const int64_t sizes[] = {transposed ? columns : rows, transposed ? rows : columns};
+  const int64_t strides[] = {transposed ? 1 : columns, transposed ? columns : 1};
+  AtenTensorHandle handle = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch__reinterpret_tensor(t.get(), 2, sizes, strides, start + offset, &handle));
+  return Tensor(handle);
+}
+
+inline Tensor no_elements(const Tensor& like) { return empty_vector(like, 0, like.scalar_type()); }
+
+template <class T>
+const T* data_or_none(const MaybeTensor& t) {
+  return t ? data_of<T>(*t) : nullptr;
+}
+
+}  // namespace nasp_ext
