@@ -267,7 +267,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kRun = 16;  // numbers that a thread adds up in T before it goes on in double
+constexpr int kRun = 8;  // numbers that a thread adds up in T before it goes on in double
 constexpr int64_t kDotTile = int64_t{kThreads} * kRun;
 
 __device__ __forceinline__ double fold_warp(double sum) {
