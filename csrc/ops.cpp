@@ -90,6 +90,27 @@ STABLE_TORCH_LIBRARY(nasp_ext, m) {
       "float[] numbers, Tensor? factors, bool weighted, bool need_weights, int[] need_inputs, "
       "int[] sources, Tensor[] source_weights, Tensor(a!)[] source_statistics, "
       "float[] source_numbers) -> Tensor[]");
+  // A recurrent cell of N nodes over T time steps. projected: (T, B, 2H); hidden: (B, H); entry and
+  // weights: (H, 2H); mask: (B, H); terms: node, source, activation each, sorted by node. states,
+  // masked: (N + 1, T, B, H); entered: (T, B, H); products: (P + 1, T, B, 2H); norms: (T, N + 1, 2,
+  // H); no elements where there are none, or where nothing is to be kept.
+  m.def(
+      "recurrent_forward(Tensor projected, Tensor hidden, Tensor entry, Tensor[] weights, "
+      "Tensor? mask, int[] terms, Tensor? coefficients, int[] outputs, bool norm, Tensor? mean, "
+      "Tensor? var, float eps, bool keep) -> (Tensor out, Tensor states, Tensor masked, "
+      "Tensor entered, Tensor products, Tensor norms)");
+  m.def(
+      "recurrent_backward(Tensor grad, Tensor hidden, Tensor entry, Tensor[] weights, "
+      "Tensor? mask, int[] terms, Tensor? coefficients, int[] outputs, bool norm, Tensor? mean, "
+      "Tensor? var, float eps, Tensor out, Tensor states, Tensor masked, Tensor entered, "
+      "Tensor products, Tensor norms, bool need_inputs, bool need_weights, bool need_nodes) "
+      "-> (Tensor grad_projected, Tensor grad_hidden, Tensor grad_entry, Tensor grad_weights, "
+      "Tensor grad_nodes)");
+  // Of each pair of a node i and a source j < i the inner products of grad_nodes with the term of
+  // every activation: (N (N + 1) / 2, 4), in row (i - 1) i / 2 + j.
+  m.def(
+      "recurrent_dots(Tensor grad_nodes, Tensor states, Tensor masked, Tensor products, "
+      "Tensor[] weights, int[] terms) -> Tensor");
 }
 
 // PyTorch would hand a tensor with a lazy sign to an operator as a copy, and what the operator

@@ -72,12 +72,17 @@ template <class T>
 const SourceLoops<T>& source_loops() {
   return loops<T>().source;
 }
+template <class T>
+const RecurrentLoops<T>& recurrent_loops() {
+  return loops<T>().recurrent;
+}
 
-#define NASP_INSTANTIATE(T)                    \
-  template const BlockLoops<T>& block_loops(); \
-  template const PoolLoops<T>& pool_loops();   \
-  template const NodeLoops<T>& node_loops();   \
-  template const SourceLoops<T>& source_loops();
+#define NASP_INSTANTIATE(T)                      \
+  template const BlockLoops<T>& block_loops();   \
+  template const PoolLoops<T>& pool_loops();     \
+  template const NodeLoops<T>& node_loops();     \
+  template const SourceLoops<T>& source_loops(); \
+  template const RecurrentLoops<T>& recurrent_loops();
 NASP_INSTANTIATE(float)
 NASP_INSTANTIATE(double)
 

@@ -5,6 +5,7 @@
 #include "../block/block_loops.h"
 #include "../node/node_loops.h"
 #include "../pool/pool_loops.h"
+#include "../recurrent/recurrent_loops.h"
 #include "../source_dots/source_loops.h"
 
 namespace nasp_ext {
@@ -17,6 +18,7 @@ struct Loops {
   PoolLoops<T> pool;
   NodeLoops<T> node;
   SourceLoops<T> source;
+  RecurrentLoops<T> recurrent;
 };
 
 // One table for each instruction set that the compiler knows.

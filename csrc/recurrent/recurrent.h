@@ -13,10 +13,10 @@ namespace nasp_ext {
 
 // The cell, as forward and backward take it.
 struct RecurrentCell {
-  Tensor hidden;       // (B, H)
-  Tensor entry;        // (H, 2H)
-  Tensors weights;     // N of (H, 2H)
-  MaybeTensor mask;    // (B, H)
+  Tensor hidden;                 // (B, H)
+  Tensor entry;                  // (H, 2H)
+  Tensors weights;               // N of (H, 2H)
+  MaybeTensor mask;              // (B, H)
   std::vector<int64_t> terms;    // (node, source, activation) each
   MaybeTensor coefficients;      // (P,)
   std::vector<int64_t> outputs;  // ascending

@@ -63,9 +63,9 @@ class RecurrentBackward {
     const Tensor& like = a_.grad;
     const auto products = static_cast<int64_t>(s_.terms.size()) + 1;
     const auto bytes = products * s_.row() * static_cast<int64_t>(sizeof(T));
-    chunk_ = !a_.need_weights ? 1
-                              : std::min(s_.steps, std::max<int64_t>(
-                                                       1, ChunkBytes<Device>::kGradients / bytes));
+    chunk_ = !a_.need_weights
+                 ? 1
+                 : std::min(s_.steps, std::max<int64_t>(1, ChunkBytes<Device>::kGradients / bytes));
     grad_products_ = new_tensor<Device>(like, {products, chunk_, s_.batch, 2 * s_.size});
     share_ = new_tensor<Device>(like, {s_.batch, s_.size});
     grad_z_ = new_tensor<Device>(like, {s_.batch, s_.size});
@@ -78,7 +78,8 @@ class RecurrentBackward {
     for (const Tensor& weight : cell_.weights)
       weights_.push_back(matrix_in(weight, 0, s_.size, 2 * s_.size, true));
     for (int64_t node = 1; node <= s_.nodes; ++node) {
-      if (a_.need_nodes && !reached(node)) zero(grad_nodes_, (node - 1) * s_.steps, s_.steps, s_.state());
+      if (a_.need_nodes && !reached(node))
+        zero(grad_nodes_, (node - 1) * s_.steps, s_.steps, s_.state());
       if (a_.need_weights && !(reached(node) && has_terms(node)))
         zero(grad_weights_, node - 1, 1, 2 * s_.size * s_.size);
     }
@@ -108,8 +109,7 @@ class RecurrentBackward {
   // [dc; dh] of a product, from time step t on; of the entry they are the gradient of `projected`.
   std::pair<Tensor, int64_t> grad_product(size_t number, int64_t t) const {
     if (number == 0 && a_.need_inputs) return {grad_projected_, t * s_.row()};
-    return {grad_products_,
-            (static_cast<int64_t>(number) * chunk_ + t - first_) * s_.row()};
+    return {grad_products_, (static_cast<int64_t>(number) * chunk_ + t - first_) * s_.row()};
   }
 
   OutputBackward<T> of_hidden(const T* grad, T scale, const Tensor& share) {
@@ -153,8 +153,8 @@ class RecurrentBackward {
     pass.norm = {cell_.norm, data_or_none<T>(cell_.mean), data_or_none<T>(cell_.var), nullptr,
                  cell_.eps};
     if (pass.norm.of_batch())  // read only backwards
-      pass.norm.batch = const_cast<T*>(data_of<T>(a_.tape.norms)) +
-                        (t * (s_.nodes + 1) + state) * 2 * s_.size;
+      pass.norm.batch =
+          const_cast<T*>(data_of<T>(a_.tape.norms)) + (t * (s_.nodes + 1) + state) * 2 * s_.size;
     pass.state = data_of<T>(a_.tape.states) + state_at(state, t);
     pass.grad_z = a_.need_nodes && state > 0
                       ? mutable_data_of<T>(grad_nodes_) + state_at(state - 1, t)
@@ -203,8 +203,8 @@ class RecurrentBackward {
   void entry(int64_t t) {
     NodeBackward<T> pass = node_pass(0, t);
     StateGradient* const to = t > 0 || a_.need_inputs ? &hidden() : nullptr;
-    const T* const source = t > 0 ? data_of<T>(a_.tape.out) + (t - 1) * s_.state()
-                                  : data_of<T>(cell_.hidden);
+    const T* const source =
+        t > 0 ? data_of<T>(a_.tape.out) + (t - 1) * s_.state() : data_of<T>(cell_.hidden);
     pass.terms[pass.count++] = term(0, source, nullptr, kTanh, t, to);
     passes_.node_backward(pass);
     pass_through(0, t, entry_, to);
@@ -218,8 +218,8 @@ class RecurrentBackward {
       const RecurrentTerm& term = s_.terms[p];
       if (!reached(term.node)) continue;
       const auto row = static_cast<size_t>(term.node) - 1;
-      const Tensor grad = matrix_in(grad_weights_, (term.node - 1) * 2 * s_.size * s_.size, s_.size,
-                                    2 * s_.size);
+      const Tensor grad =
+          matrix_in(grad_weights_, (term.node - 1) * 2 * s_.size * s_.size, s_.size, 2 * s_.size);
       add_weight(grad, known[row], read, state_at(term.source, first_), p + 1, first_, end);
       known[row] = true;
     }
@@ -231,7 +231,8 @@ class RecurrentBackward {
       return;
     }
     const int64_t second = std::max<int64_t>(first_, 1);
-    if (second < end) add_weight(grad, later, a_.tape.out, (second - 1) * s_.state(), 0, second, end);
+    if (second < end)
+      add_weight(grad, later, a_.tape.out, (second - 1) * s_.state(), 0, second, end);
     if (first_ == 0) add_weight(grad, later || second < end, cell_.hidden, 0, 0, 0, 1);
   }
 

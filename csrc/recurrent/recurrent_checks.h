@@ -24,15 +24,16 @@ template <class... Sizes>
 Tensor checked_dense(const Tensor& t, const Tensor& like, const char* op, const char* name,
                      Sizes... sizes) {
   check_like(t, like, op, name);
-  const std::initializer_list<int64_t> expected = {sizes...};
-  bool fits = t.dim() == static_cast<int64_t>(expected.size());
+  constexpr int64_t kDim = sizeof...(Sizes);
+  const int64_t expected[] = {sizes...};
+  bool fits = t.dim() == kDim;
   std::string text;
-  for (const int64_t size : expected) {
-    fits = fits && t.size(static_cast<int64_t>(&size - expected.begin())) == size;
-    text += (text.empty() ? "(" : ", ") + std::to_string(size);
+  for (int64_t i = 0; i < kDim; ++i) {
+    fits = fits && t.size(i) == expected[i];
+    text += (i ? ", " : "(") + std::to_string(expected[i]);
   }
   if (!fits)
-    fail(op, ": expected ", name, " of shape ", text, expected.size() == 1 ? ",)" : ")", ", found ",
+    fail(op, ": expected ", name, " of shape ", text, kDim == 1 ? ",)" : ")", ", found ",
          shape_text(t));
   return as_contiguous(t);
 }
@@ -40,8 +41,8 @@ Tensor checked_dense(const Tensor& t, const Tensor& like, const char* op, const 
 inline void check_empty(const Tensor& t, const Tensor& like, const char* op, const char* name) {
   check_device(t, like, op, name);
   if (t.numel() > 0)
-    fail(op, ": expected ", name, " without elements, as the forward gives it for this cell, found ",
-         shape_text(t));
+    fail(op, ": expected ", name,
+         " without elements, as the forward gives it for this cell, found ", shape_text(t));
 }
 
 // Sets terms and first of a shape.
@@ -90,9 +91,12 @@ inline RecurrentShape check_cell(RecurrentCell& cell, const Tensor& steps, const
     fail(op, ": expected ", steps_name, " of at least one time step, (T, B, ...), found ",
          shape_text(steps));
   check_nodes(cell.weights, op);
-  RecurrentShape shape{steps.size(0),  cell.hidden.size(0),
-                       like.size(1),   static_cast<int64_t>(cell.weights.size()),
-                       {},             {}};
+  RecurrentShape shape{steps.size(0),
+                       cell.hidden.size(0),
+                       like.size(1),
+                       static_cast<int64_t>(cell.weights.size()),
+                       {},
+                       {}};
   const int64_t size = shape.size, nodes = shape.nodes;
   cell.hidden = as_contiguous(cell.hidden);
   cell.entry = checked_dense(cell.entry, like, op, "entry", size, 2 * size);

@@ -21,8 +21,8 @@ class RecurrentDots {
         weights_(weights),
         passes_(grads),
         rows_(s_.steps * s_.batch),
-        chunk_(std::min(rows_,
-                        std::max<int64_t>(least_rows(), ChunkBytes<Device>::kDots / row_bytes()))) {}
+        chunk_(std::min(
+            rows_, std::max<int64_t>(least_rows(), ChunkBytes<Device>::kDots / row_bytes()))) {}
 
   Tensor run() {
     const int64_t pairs = s_.nodes * (s_.nodes + 1) / 2;

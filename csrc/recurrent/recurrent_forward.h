@@ -13,7 +13,11 @@ class RecurrentForward {
  public:
   // call: checked.
   RecurrentForward(const RecurrentShape& shape, const RecurrentForwardCall& call)
-      : s_(shape), a_(call), cell_(call.cell), passes_(call.projected), kept_(call.keep ? s_.steps : 1) {
+      : s_(shape),
+        a_(call),
+        cell_(call.cell),
+        passes_(call.projected),
+        kept_(call.keep ? s_.steps : 1) {
     const Tensor& like = a_.projected;
     const bool norms = cell_.norm && !cell_.mean;
     tape_.out = new_tensor<Device>(like, {s_.steps, s_.batch, s_.size});
@@ -26,8 +30,8 @@ class RecurrentForward {
       tape_.entered = no_elements(like);
     }
     tape_.products = new_tensor<Device>(like, {products_kept(), kept_, s_.batch, 2 * s_.size});
-    tape_.norms = norms ? new_tensor<Device>(like, {s_.steps, s_.nodes + 1, 2, s_.size})
-                        : no_elements(like);
+    tape_.norms =
+        norms ? new_tensor<Device>(like, {s_.steps, s_.nodes + 1, 2, s_.size}) : no_elements(like);
     entry_ = matrix_in(cell_.entry, 0, s_.size, 2 * s_.size);
     for (const Tensor& weight : cell_.weights)
       weights_.push_back(matrix_in(weight, 0, s_.size, 2 * s_.size));
@@ -42,8 +46,7 @@ class RecurrentForward {
     }
     const Tensor none = no_elements(a_.projected);
     if (!a_.keep) return {tape_.out, none, none, none, none, tape_.norms};
-    return {tape_.out,     tape_.states,   tape_.masked,
-            tape_.entered, tape_.products, tape_.norms};
+    return {tape_.out, tape_.states, tape_.masked, tape_.entered, tape_.products, tape_.norms};
   }
 
  private:
@@ -83,16 +86,15 @@ class RecurrentForward {
   void entry(int64_t t) {
     const bool first = t == 0;
     const int64_t offset = product_at(0, 0, t);
-    const Tensor entered =
-        cell_.mask ? matrix_in(tape_.entered, entered_at(t), s_.batch, s_.size)
-        : first    ? matrix_in(cell_.hidden, 0, s_.batch, s_.size)
-                   : matrix_in(tape_.out, (t - 1) * s_.state(), s_.batch, s_.size);
+    const Tensor entered = cell_.mask ? matrix_in(tape_.entered, entered_at(t), s_.batch, s_.size)
+                           : first ? matrix_in(cell_.hidden, 0, s_.batch, s_.size)
+                                   : matrix_in(tape_.out, (t - 1) * s_.state(), s_.batch, s_.size);
     const Tensor projected = matrix_in(a_.projected, t * s_.row(), s_.batch, 2 * s_.size);
     passes_.product(matrix_in(tape_.products, offset, s_.batch, 2 * s_.size), &projected, entered,
                     entry_);
     NodeForward<T> pass = node_pass(0, t);
-    const T* const before = first ? data_of<T>(cell_.hidden)
-                                  : data_of<T>(tape_.out) + (t - 1) * s_.state();
+    const T* const before =
+        first ? data_of<T>(cell_.hidden) : data_of<T>(tape_.out) + (t - 1) * s_.state();
     pass.terms[0] = {data_of<T>(tape_.products) + offset, before, nullptr, kTanh};
     pass.count = 1;
     passes_.node_forward(pass);

@@ -19,6 +19,7 @@ from nasp_ext.ops.blocks import (
 from nasp_ext.ops.cells import cell_backward, cell_forward
 from nasp_ext.ops.mixture import branch_dots, mixed_sum
 from nasp_ext.ops.prox import prox_c, prox_c1, prox_c2, select_active
+from nasp_ext.ops.recurrent import recurrent_backward, recurrent_dots, recurrent_forward
 from nasp_ext.ops.step import nasp_step_
 
 __all__ = [
@@ -41,6 +42,9 @@ __all__ = [
     "prox_c",
     "prox_c1",
     "prox_c2",
+    "recurrent_backward",
+    "recurrent_dots",
+    "recurrent_forward",
     "reference",
     "release_memory",
     "select_active",

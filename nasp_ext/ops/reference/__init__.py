@@ -20,6 +20,7 @@ from nasp_ext.ops.reference.blocks import (
     update_statistics_,
 )
 from nasp_ext.ops.reference.cell import CellInterpreter
+from nasp_ext.ops.reference.recurrent import recurrent_backward, recurrent_dots, recurrent_forward
 from nasp_ext.ops.reference.source import source_dots
 
 __all__ = [
@@ -37,6 +38,9 @@ __all__ = [
     "prox_c",
     "prox_c1",
     "prox_c2",
+    "recurrent_backward",
+    "recurrent_dots",
+    "recurrent_forward",
     "select_active",
     "source_dots",
     "update_statistics_",
