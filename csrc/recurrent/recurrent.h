@@ -110,13 +110,11 @@ Tensor new_tensor(const Tensor& like, std::initializer_list<int64_t> sizes) {
 // It is a new tensor for PyTorch, of which autograd knows nothing.
 inline Tensor matrix_in(const Tensor& t, int64_t offset, int64_t rows, int64_t columns,
                         bool transposed = false) {
-  int64_t start = 0;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_offset(t.get(), &start));
   const int64_t sizes[] = {transposed ? columns : rows, transposed ? rows : columns};
   const int64_t strides[] = {transposed ? 1 : columns, transposed ? columns : 1};
   AtenTensorHandle handle = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch__reinterpret_tensor(t.get(), 2, sizes, strides, start + offset, &handle));
+      aoti_torch__reinterpret_tensor(t.get(), 2, sizes, strides, offset, &handle));
   return Tensor(handle);
 }
 

@@ -50,7 +50,7 @@ def recurrent_forward(
         products.append(torch.stack(steps))
     of_steps, none = torch.stack(states, 1), projected.new_empty(0)
     tape = torch.stack(out), of_steps, of_steps * factors, torch.stack(entered), torch.stack(products, 1)
-    of_norms = torch.stack(norms).unflatten(0, (len(out), -1)) if of_batch else none
+    of_norms = torch.stack(norms).view(len(out), -1, *norms[0].shape) if of_batch else none
     if not keep:
         return tape[0], none, none, none, none, of_norms
     return *tape[:2], *((none, none) if mask is None else tape[2:4]), tape[4], of_norms
@@ -98,12 +98,11 @@ def recurrent_backward(
             if node:
                 of_nodes[node - 1, t] = of_z
             for number, (source, f) in _of_node(terms, node):
-                state, product = states[source, t], products[number + 1, t]
-                direct, of_product = _term_gradients(
-                    _coefficient(coefficients, number) * of_z, state, product, f
-                )
+                read, product = states[source, t], products[number + 1, t]
+                of_term = _coefficient(coefficients, number) * of_z
+                direct, of_product = _term_gradients(of_term, read, product, f)
                 of_states[source] += direct + of_product @ weights[node - 1].T * factors
-                of_weights[node - 1] += (state * factors).T @ of_product
+                of_weights[node - 1] += (read * factors).T @ of_product
         before = out[t - 1] if t else hidden
         direct, of_projected[t] = _term_gradients(of_z, before, products[0, t], _TANH)
         of_hidden = direct + of_projected[t] @ entry.T * factors
@@ -139,7 +138,7 @@ def recurrent_dots(
 def _of_node(terms: Sequence[int], node: int) -> list[tuple[int, tuple[int, int]]]:
     """The number, source and activation of each of its terms."""
     triples = zip(terms[::3], terms[1::3], terms[2::3], strict=True)
-    return [(number, (source, f)) for number, (to, source, f) in enumerate(triples) if to == node]
+    return [(number, (source, f)) for number, (i, source, f) in enumerate(triples) if i == node]
 
 
 def _coefficient(coefficients: Tensor | None, number: int) -> Tensor | float:
@@ -154,7 +153,7 @@ def _term(state: Tensor, product: Tensor, f: int) -> Tensor:
 def _term_gradients(grad: Tensor, state: Tensor, product: Tensor, f: int) -> tuple[Tensor, Tensor]:
     """Of the state past its product, and of the product."""
     with torch.enable_grad():
-        leaves = [t.detach().requires_grad_() for t in (state, product)]
+        leaves = state.detach().requires_grad_(), product.detach().requires_grad_()
         of_state, of_product = torch.autograd.grad(_term(*leaves, f), leaves, grad)
     return of_state, of_product
 
