@@ -18,8 +18,8 @@ class Passes<OnCuda> {
     add_product(out, base ? *base : out, base ? 1 : 0, a, b);
   }
   template <class T>
-  void node_forward(const NodeForward<T>& node) const {
-    launch_node_forward<T>(node, nullptr, device_.stream());
+  void node_forward(const NodeForward<T>& node, const OutputForward<T>* output) const {
+    launch_node_forward(node, output, device_.stream());
   }
   template <class T>
   void output_forward(const OutputForward<T>& output) const {
@@ -30,8 +30,8 @@ class Passes<OnCuda> {
     launch_output_backward(output, device_.stream());
   }
   template <class T>
-  void node_backward(const NodeBackward<T>& node) const {
-    launch_node_backward<T>(node, nullptr, device_.stream());
+  void node_backward(const NodeBackward<T>& node, const OutputBackward<T>* output) const {
+    launch_node_backward(node, output, device_.stream());
   }
   template <class T>
   void row_dots(const RowDots<T>& dots) const {

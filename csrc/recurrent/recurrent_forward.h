@@ -42,7 +42,6 @@ class RecurrentForward {
     for (int64_t t = 0; t < s_.steps; ++t) {
       entry(t);
       for (int64_t node = 1; node <= s_.nodes; ++node) this->node(node, t);
-      output(t);
     }
     const Tensor none = no_elements(a_.projected);
     if (!a_.keep) return {tape_.out, none, none, none, none, tape_.norms};
@@ -83,6 +82,10 @@ class RecurrentForward {
     return pass;
   }
 
+  void run_pass(const NodeForward<T>& pass, const OutputForward<T>* output) const {
+    passes_.node_forward(pass, output);
+  }
+
   void entry(int64_t t) {
     const bool first = t == 0;
     const int64_t offset = product_at(0, 0, t);
@@ -97,7 +100,7 @@ class RecurrentForward {
         first ? data_of<T>(cell_.hidden) : data_of<T>(tape_.out) + (t - 1) * s_.state();
     pass.terms[0] = {data_of<T>(tape_.products) + offset, before, nullptr, kTanh};
     pass.count = 1;
-    passes_.node_forward(pass);
+    run_pass(pass, nullptr);
   }
 
   void node(int64_t node, int64_t t) {
@@ -116,10 +119,12 @@ class RecurrentForward {
           data_of<T>(tape_.products) + offset, data_of<T>(tape_.states) + source,
           cell_.coefficients ? data_of<T>(*cell_.coefficients) + p : nullptr, term.f};
     }
-    passes_.node_forward(pass);
+    if (node < s_.nodes) return run_pass(pass, nullptr);
+    const OutputForward<T> output = output_pass(t);
+    run_pass(pass, &output);
   }
 
-  void output(int64_t t) {
+  OutputForward<T> output_pass(int64_t t) const {
     OutputForward<T> pass{};
     pass.batch = s_.batch;
     pass.size = s_.size;
@@ -130,7 +135,7 @@ class RecurrentForward {
       pass.mask = data_of<T>(*cell_.mask);
       pass.entered = mutable_data_of<T>(tape_.entered) + entered_at(t + 1);
     }
-    passes_.output_forward(pass);
+    return pass;
   }
 
   // hidden * mask in front of the first time step.
