@@ -6,6 +6,13 @@
 
 namespace nasp_ext {
 
+// Whether `projected` is copied to the products of the entry of all time steps at once, for each to
+// be added to: one launch instead of one for each. A CPU copies it while it is in its cache.
+template <class Device>
+constexpr bool kCopiesAhead = false;
+template <>
+constexpr bool kCopiesAhead<OnCuda> = true;
+
 using RecurrentResults = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 template <class Device, class T>
@@ -39,6 +46,10 @@ class RecurrentForward {
 
   RecurrentResults run() {
     if (cell_.mask) enter();
+    if (copies_ahead()) {
+      Tensor ahead = matrix_in(tape_.products, 0, s_.steps * s_.batch, 2 * s_.size);
+      torch::stable::copy_(ahead, matrix_in(a_.projected, 0, s_.steps * s_.batch, 2 * s_.size));
+    }
     for (int64_t t = 0; t < s_.steps; ++t) {
       entry(t);
       for (int64_t node = 1; node <= s_.nodes; ++node) this->node(node, t);
@@ -49,6 +60,8 @@ class RecurrentForward {
   }
 
  private:
+  bool copies_ahead() const { return kCopiesAhead<Device> && a_.keep; }
+
   // Without a tape, those of a node make way for those of the next one.
   int64_t products_kept() const {
     if (a_.keep) return static_cast<int64_t>(s_.terms.size()) + 1;
@@ -93,8 +106,8 @@ class RecurrentForward {
                            : first ? matrix_in(cell_.hidden, 0, s_.batch, s_.size)
                                    : matrix_in(tape_.out, (t - 1) * s_.state(), s_.batch, s_.size);
     const Tensor projected = matrix_in(a_.projected, t * s_.row(), s_.batch, 2 * s_.size);
-    passes_.product(matrix_in(tape_.products, offset, s_.batch, 2 * s_.size), &projected, entered,
-                    entry_);
+    const Tensor product = matrix_in(tape_.products, offset, s_.batch, 2 * s_.size);
+    passes_.product(product, copies_ahead() ? &product : &projected, entered, entry_);
     NodeForward<T> pass = node_pass(0, t);
     const T* const before =
         first ? data_of<T>(cell_.hidden) : data_of<T>(tape_.out) + (t - 1) * s_.state();
