@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -109,6 +109,22 @@ class TrainingConfig:
                 f"got {self.device!r}"
             )
         return device
+
+    def check_unset(self, names: Sequence[str], of: str) -> None:
+        """Raise ValueError if a setting of these names, which means nothing to a task, has been set.
+
+        Args:    names: those that another kind of run has are passed over; of: the task, for the message.
+        """
+        values = {
+            field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)
+        }
+        for name in names:
+            value, default = values.get(name, (None, None))
+            if value != default:
+                raise ValueError(
+                    f"expected {name} to be {default}, its default, for {of}, to which it means nothing, got "
+                    f"{shown(value)}"
+                )
 
     def flat(self) -> dict[str, Any]:
         """Every setting by the name it has on a command line: what a checkpoint holds, to compare."""
@@ -239,7 +255,7 @@ class SearchConfig(TrainingConfig):
     """First epochs in which A rests: weights train at random architectures, or at the mixture if one runs."""
     bn_batches: int = 8
     """Training batches, an epoch at most, whose statistics BatchNorm has where another architecture is
-    evaluated than was trained last; 0 = the running statistics."""
+    evaluated than was trained last, or a layer runs in every time step; 0 = the running statistics."""
     cutout: int = 0
     """Side of the square that is blanked in each training image; 0 = none."""
     test_every: int = 0
@@ -270,8 +286,15 @@ class RetrainConfig(TrainingConfig):
     """Side of the square that is blanked in each training image; 0 = none."""
     fused_on_cuda: bool = False
     """Run the fused operators on CUDA too, where PyTorch's own kernels are faster for a derived network."""
+    average_after: int = 0
+    """Epochs without a smaller validation loss after which the weights that are evaluated are the mean of all
+    from there on (averaged SGD); 0 = never. For tasks with validation data."""
+    rollbacks: int = 0
+    """How often a loss that is no number takes the run back to its best epoch; then, or if 0, it is an error.
+    For tasks with validation data."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_ranges(0, auxiliary=LARGEST_RATE, cutout=MOST_PIXELS)
+        self._check_ranges(0, average_after=MOST_EPOCHS, rollbacks=MOST_EPOCHS)
         check(0 <= self.drop_path < 1, "drop_path", "in [0, 1)", self.drop_path)

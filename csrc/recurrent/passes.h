@@ -25,7 +25,7 @@ struct NormPass {
   T* batch;       // (2, H) mean and biased variance of the batch: written forward, read backward
   double eps;
 
-  bool of_batch() const { return exists && mean == nullptr; }
+  NASP_HOST_DEVICE bool of_batch() const { return exists && mean == nullptr; }
 };
 
 template <class T>

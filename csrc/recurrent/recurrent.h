@@ -68,10 +68,12 @@ struct RecurrentBackwardCall {
 //   // addmm.out is called by the shim of the device (aoti_torch_cpu_addmm_out).
 //   void product(const Tensor& out, const Tensor* base, const Tensor& a, const Tensor& b) const;
 // and, for T float and double, of passes.h:
-//   void node_forward(const NodeForward<T>&) const;
+//   // output: null, or what follows the last node of a time step: one launch for both.
+//   void node_forward(const NodeForward<T>&, const OutputForward<T>* output) const;
 //   void output_forward(const OutputForward<T>&) const;
+//   // output: null, or what precedes the last node of a time step.
+//   void node_backward(const NodeBackward<T>&, const OutputBackward<T>* output) const;
 //   void output_backward(const OutputBackward<T>&) const;
-//   void node_backward(const NodeBackward<T>&) const;
 //   void row_dots(const RowDots<T>&) const;
 template <class Device>
 class Passes;

@@ -128,8 +128,8 @@ class RecurrentBackward {
   }
 
   void step(int64_t t) {
-    passes_.output_backward(of_hidden(data_of<T>(a_.grad) + t * s_.state(),
-                                      T(1) / static_cast<T>(cell_.outputs.size()), share_));
+    output_ = of_hidden(data_of<T>(a_.grad) + t * s_.state(),
+                        T(1) / static_cast<T>(cell_.outputs.size()), share_);
     for (StateGradient& gradient : gradients_) gradient.known = false;
     for (int64_t node = s_.nodes; node > 0; --node)
       if (reached(node)) this->node(node, t);
@@ -160,6 +160,12 @@ class RecurrentBackward {
                       ? mutable_data_of<T>(grad_nodes_) + state_at(state - 1, t)
                       : mutable_data_of<T>(grad_z_);
     return pass;
+  }
+
+  // The first pass of a time step shares out the gradient of its output.
+  void run_pass(const NodeBackward<T>& pass) {
+    passes_.node_backward(pass, output_ ? &*output_ : nullptr);
+    output_.reset();
   }
 
   // The gradient of what entered product `number` goes to `source`.
@@ -195,7 +201,7 @@ class RecurrentBackward {
           term(p + 1, data_of<T>(a_.tape.states) + state_at(s_.terms[p].source, t),
                cell_.coefficients ? data_of<T>(*cell_.coefficients) + p : nullptr, s_.terms[p].f, t,
                to(s_.terms[p].source));
-    passes_.node_backward(pass);
+    run_pass(pass);
     for (size_t p = first; p < end; ++p)
       pass_through(p + 1, t, weights_[static_cast<size_t>(node) - 1], to(s_.terms[p].source));
   }
@@ -206,7 +212,7 @@ class RecurrentBackward {
     const T* const source =
         t > 0 ? data_of<T>(a_.tape.out) + (t - 1) * s_.state() : data_of<T>(cell_.hidden);
     pass.terms[pass.count++] = term(0, source, nullptr, kTanh, t, to);
-    passes_.node_backward(pass);
+    run_pass(pass);
     pass_through(0, t, entry_, to);
   }
 
@@ -254,6 +260,7 @@ class RecurrentBackward {
   Tensor grad_products_, share_, grad_z_, memory_, entry_;
   Tensors weights_;  // transposed
   std::vector<StateGradient> gradients_;
+  std::optional<OutputBackward<T>> output_;  // until a pass has shared it out
   std::vector<bool> reached_, averaged_;
   int64_t chunk_ = 1, first_ = 0;  // time steps at once, and the first one of those
 };

@@ -72,11 +72,12 @@ class Passes<OnCpu> {
   }
 
   template <class T>
-  void node_forward(const NodeForward<T>& node) const {
+  void node_forward(const NodeForward<T>& node, const OutputForward<T>* output) const {
     const RecurrentLoops<T>& loops = recurrent_loops<T>();
     for_parts_of_node<T>(node, loops.lanes, [&](const Part& part, const ColumnPairs<T>& room) {
       loops.node_forward(node, part, room);
     });
+    if (output) output_forward(*output);
   }
 
   template <class T>
@@ -94,7 +95,8 @@ class Passes<OnCpu> {
   }
 
   template <class T>
-  void node_backward(const NodeBackward<T>& node) const {
+  void node_backward(const NodeBackward<T>& node, const OutputBackward<T>* output) const {
+    if (output) output_backward(*output);
     const RecurrentLoops<T>& loops = recurrent_loops<T>();
     for_parts_of_node<T>(node, loops.lanes, [&](const Part& part, const ColumnPairs<T>& room) {
       loops.node_backward(node, part, room);

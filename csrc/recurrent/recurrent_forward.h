@@ -6,6 +6,13 @@
 
 namespace nasp_ext {
 
+// Whether `projected` is copied to the products of the entry of all time steps at once, for each to
+// be added to: one launch instead of one for each. A CPU copies it while it is in its cache.
+template <class Device>
+constexpr bool kCopiesAhead = false;
+template <>
+constexpr bool kCopiesAhead<OnCuda> = true;
+
 using RecurrentResults = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 template <class Device, class T>
@@ -39,17 +46,23 @@ class RecurrentForward {
 
   RecurrentResults run() {
     if (cell_.mask) enter();
+    if (copies_ahead()) {
+      Tensor ahead = matrix_in(tape_.products, 0, s_.steps * s_.batch, 2 * s_.size);
+      torch::stable::copy_(ahead, matrix_in(a_.projected, 0, s_.steps * s_.batch, 2 * s_.size));
+    }
     for (int64_t t = 0; t < s_.steps; ++t) {
       entry(t);
       for (int64_t node = 1; node <= s_.nodes; ++node) this->node(node, t);
-      output(t);
     }
-    const Tensor none = no_elements(a_.projected);
-    if (!a_.keep) return {tape_.out, none, none, none, none, tape_.norms};
+    if (!a_.keep)
+      for (Tensor* t : {&tape_.states, &tape_.masked, &tape_.entered, &tape_.products})
+        *t = no_elements(a_.projected);
     return {tape_.out, tape_.states, tape_.masked, tape_.entered, tape_.products, tape_.norms};
   }
 
  private:
+  bool copies_ahead() const { return kCopiesAhead<Device> && a_.keep; }
+
   // Without a tape, those of a node make way for those of the next one.
   int64_t products_kept() const {
     if (a_.keep) return static_cast<int64_t>(s_.terms.size()) + 1;
@@ -83,6 +96,10 @@ class RecurrentForward {
     return pass;
   }
 
+  void run_pass(const NodeForward<T>& pass, const OutputForward<T>* output) const {
+    passes_.node_forward(pass, output);
+  }
+
   void entry(int64_t t) {
     const bool first = t == 0;
     const int64_t offset = product_at(0, 0, t);
@@ -90,14 +107,14 @@ class RecurrentForward {
                            : first ? matrix_in(cell_.hidden, 0, s_.batch, s_.size)
                                    : matrix_in(tape_.out, (t - 1) * s_.state(), s_.batch, s_.size);
     const Tensor projected = matrix_in(a_.projected, t * s_.row(), s_.batch, 2 * s_.size);
-    passes_.product(matrix_in(tape_.products, offset, s_.batch, 2 * s_.size), &projected, entered,
-                    entry_);
+    const Tensor product = matrix_in(tape_.products, offset, s_.batch, 2 * s_.size);
+    passes_.product(product, copies_ahead() ? &product : &projected, entered, entry_);
     NodeForward<T> pass = node_pass(0, t);
     const T* const before =
         first ? data_of<T>(cell_.hidden) : data_of<T>(tape_.out) + (t - 1) * s_.state();
     pass.terms[0] = {data_of<T>(tape_.products) + offset, before, nullptr, kTanh};
     pass.count = 1;
-    passes_.node_forward(pass);
+    run_pass(pass, nullptr);
   }
 
   void node(int64_t node, int64_t t) {
@@ -116,10 +133,12 @@ class RecurrentForward {
           data_of<T>(tape_.products) + offset, data_of<T>(tape_.states) + source,
           cell_.coefficients ? data_of<T>(*cell_.coefficients) + p : nullptr, term.f};
     }
-    passes_.node_forward(pass);
+    if (node < s_.nodes) return run_pass(pass, nullptr);
+    const OutputForward<T> output = output_pass(t);
+    run_pass(pass, &output);
   }
 
-  void output(int64_t t) {
+  OutputForward<T> output_pass(int64_t t) const {
     OutputForward<T> pass{};
     pass.batch = s_.batch;
     pass.size = s_.size;
@@ -130,7 +149,7 @@ class RecurrentForward {
       pass.mask = data_of<T>(*cell_.mask);
       pass.entered = mutable_data_of<T>(tape_.entered) + entered_at(t + 1);
     }
-    passes_.output_forward(pass);
+    return pass;
   }
 
   // hidden * mask in front of the first time step.

@@ -65,4 +65,30 @@ NASP_HOST_DEVICE TermGradient<T> term_backward(T grad, T state, T c, T h, int f)
           grad * gate * nonlinear_slope(f, h, y)};
 }
 
+// The terms of one state and product under every function, in their order.
+template <class T>
+NASP_HOST_DEVICE void every_term(T state, T c, T h, T (&terms)[kNonlinearities]) {
+  const T gate = sigmoid(c);
+  terms[kTanh] = gated(state, gate, nonlinear(kTanh, h));
+  terms[kRelu] = gated(state, gate, nonlinear(kRelu, h));
+  terms[kSigmoid] = gated(state, gate, nonlinear(kSigmoid, h));
+  terms[kIdentity] = gated(state, gate, h);
+}
+
+// A BN without weight and bias, of one channel.
+template <class T>
+struct BareNorm {
+  T mean = T(0), rstd = T(1);
+
+  BareNorm() = default;
+  NASP_HOST_DEVICE BareNorm(T mean_, T var, double eps)
+      : mean(mean_), rstd(T(1) / sqrt(var + static_cast<T>(eps))) {}
+  NASP_HOST_DEVICE T forward(T z) const { return (z - mean) * rstd; }
+  // With statistics of the batch: normalised = forward(z), and the means over the batch of the
+  // gradient and of the gradient times that.
+  NASP_HOST_DEVICE T backward(T grad, T normalised, T mean_grad, T mean_product) const {
+    return rstd * (grad - mean_grad - normalised * mean_product);
+  }
+};
+
 }  // namespace nasp_ext

@@ -21,13 +21,14 @@ from nasp_ext.commands.lookup import table_for
 from nasp_ext.commands.parsing import values_of
 from nasp_ext.commands.printing import print_files
 from nasp_ext.commands.results import Result, curves_svg, rows_of, to_json
-from nasp_ext.commands.start import told_task
+from nasp_ext.commands.start import filled, suggested, told_task
 from nasp_ext.config import RetrainConfig, TrainingConfig, training_fields
 from nasp_ext.engine import derive_run, retrain
 from nasp_ext.engine.build import build_strategy, build_task, search_space
 from nasp_ext.engine.checkpoint import write_atomic
 from nasp_ext.engine.lock import locked_folder
 from nasp_ext.engine.measures import headline
+from nasp_ext.engine.options import own_options
 from nasp_ext.engine.run import Run
 from nasp_ext.engine.settings import SearchRun, hiding
 from nasp_ext.engine.strategy_list import StrategyList
@@ -35,7 +36,7 @@ from nasp_ext.families.genotypes import genotype_from_json
 from nasp_ext.reproduce.base import Say, table
 from nasp_ext.tasks.base import Task
 
-# The accuracy of an architecture in a table of trained ones; None if the table lacks it.
+# What a table of trained architectures says of one, from 0 to 1; None if the table lacks it.
 Truth = Callable[[AnyGenotype], float | None]
 _STRATEGIES = StrategyList(("nasp", "pa", "darts", "random"), {"arch_lr": "0.003"})
 _RUN = SearchRun(cells=3, channels=8, epochs=10, batch=64, lr=0.1, threads=1)
@@ -43,7 +44,7 @@ _RUN = SearchRun(cells=3, channels=8, epochs=10, batch=64, lr=0.1, threads=1)
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare strategies on one supernet, data set and budget: a table, and accuracy against time."""
+    """Compare strategies on one supernet, data set and budget: a table, and curves against time."""
 
     strategies: StrategyList = _STRATEGIES
     seeds: tuple[int, ...] = (0,)
@@ -54,7 +55,7 @@ class Compare:
     table: str | None = None
     """Table of trained cells, for nas-bench-201: what it says of the cells that were found."""
     column: str = "cifar10_test_200ep"
-    """The accuracy in the table, in %."""
+    """The column of the table that counts, in %."""
     out: str = "runs/compare"
     """Folder for compare.svg, compare.json and a folder per search; what is in it is not run again."""
 
@@ -72,7 +73,7 @@ class Compare:
         return dataclasses.replace(self.search, seed=seed, strategy=self.strategies.settings(strategy))
 
     def truth(self) -> Truth | None:
-        """The accuracy that the table gives a cell, None without a table.
+        """What the table says of a cell, None without a table.
 
         Raises:  ValueError: the table cannot be read, lacks the column, or is of another space.
         """
@@ -108,8 +109,7 @@ class Compare:
             say(line)
         files = [folder / "compare.svg", folder / "compare.json"]
         run = self.search
-        title = f"{_title(run)}, {run.cells} cells of {run.channels} channels, {run.epochs} epochs"
-        write_atomic(files[0], curves_svg(results, title, metric).encode())
+        write_atomic(files[0], curves_svg(results, _title(run), metric).encode())
         written = {"options": dataclasses.asdict(self), "results": [to_json(result) for result in results]}
         write_atomic(files[1], (json.dumps(written, indent=1) + "\n").encode())
         return files
@@ -151,13 +151,19 @@ class Compare:
         """Of the network and weights what the search has, without the usual regularisation of CIFAR-10."""
         shared = {name: getattr(run, name) for name in training_fields(TrainingConfig)}
         plain = {"lr_min": RetrainConfig.lr_min, "auxiliary": 0.0, "drop_path": 0.0, "cutout": 0}
-        return RetrainConfig(**{**shared, **plain, "epochs": max(self.retrain, 1)})
+        chosen = {**shared, **plain, "epochs": max(self.retrain, 1)}
+        return RetrainConfig(
+            **{name: value for name, value in chosen.items() if name not in run.task.without}
+        )
 
 
 def _title(run: SearchRun) -> str:
-    """What is searched on: the first word that its task is told, such as the data set, or its name."""
-    words = [value for value in run.task.values().values() if isinstance(value, str)]
-    return Path(words[0]).name if words else run.task.name
+    """What is searched on, the first word that its task is told, such as the data set, or its name; sizes."""
+    words = [value for value in run.task.values().values() if isinstance(value, str) and value]
+    sizes = {"cells": run.cells, "channels": run.channels}
+    known = [f"{size} {name}" for name, size in sizes.items() if name not in run.task.without]
+    parts = (Path(words[0]).name if words else run.task.name, " of ".join(known), f"{run.epochs} epochs")
+    return ", ".join(filter(None, parts))
 
 
 def _stored(file: Path) -> dict[str, Any]:
@@ -181,9 +187,15 @@ def _stored(file: Path) -> dict[str, Any]:
 def _start(argv: Sequence[str]) -> Compare:
     """With the strategies and the task that the words name, whose options are flags."""
     names = values_of(argv, "--strategies") or _STRATEGIES.names
-    task = told_task(argv, _RUN.task)
     strategies = dataclasses.replace(_STRATEGIES, names=names)
-    return Compare(strategies=strategies, search=dataclasses.replace(_RUN, task=task))
+    task = told_task(argv, _RUN.task)
+    if task.name == _RUN.task.name:
+        return Compare(strategies=strategies, search=dataclasses.replace(_RUN, task=task))
+    usual = SearchRun(task=filled(task, SearchRun.kind))
+    flags, options = suggested(task, usual), own_options(usual.strategy.name).values()
+    texts = {one.flag: one.text(flags.pop(one.flag)) for one in options if one.flag in flags}
+    strategies = dataclasses.replace(strategies, texts={**strategies.texts, **texts})
+    return Compare(strategies=strategies, search=SearchRun.from_flat(usual.flat() | flags))
 
 
 def _work(command: Compare) -> None:

@@ -104,6 +104,14 @@ def _with_values(value: Any, given: Mapping[str, Any], without: Collection[str])
     return dataclasses.replace(value, **new)
 
 
+def tasks_of(value: Any) -> tuple[TaskSettings, ...]:
+    """The tasks that settings name."""
+    if isinstance(value, TaskSettings):
+        return (value,)
+    groups = [own for _, own in _fields(value, ()) if dataclasses.is_dataclass(own)]
+    return tuple(task for own in groups for task in tasks_of(own))
+
+
 def strategies_of(value: Any, without: Collection[str] = ()) -> tuple[str, ...]:
     """The strategies that settings name and whose options are flags, () if there are none."""
     if isinstance(value, StrategySettings):
@@ -118,9 +126,13 @@ def strategies_of(value: Any, without: Collection[str] = ()) -> tuple[str, ...]:
 
 
 def _fields(value: Any, without: Collection[str]) -> list[tuple[dataclasses.Field[Any], Any]]:
-    """The fields of a dataclass, each with its value."""
-    fields = dataclasses.fields(value)
-    return [(field, getattr(value, field.name)) for field in fields if field.name not in without]
+    """The fields of a dataclass, each with its value, but those that mean nothing to its task."""
+    found = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    left_out = {
+        *without,
+        *(name for _, own in found if isinstance(own, TaskSettings) for name in own.without),
+    }
+    return [(field, own) for field, own in found if field.name not in left_out]
 
 
 def _left_out(field: dataclasses.Field[Any]) -> tuple[Collection[str], Collection[str]]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from nasp_ext.commands.flags import Flag, flags_of, strategies_of, with_values
+from nasp_ext.commands.flags import Flag, flags_of, strategies_of, tasks_of, with_values
 from nasp_ext.engine.options import every_flag
 
 _T = TypeVar("_T")
@@ -114,11 +114,14 @@ def _split(argv: Sequence[str], flags: Sequence[Flag]) -> list[str]:
 
 
 def _refuse_foreign(start: Any, flags: Sequence[Flag], argv: Sequence[str]) -> None:
-    """Raise ValueError if a word is an option of other strategies than those that are chosen."""
+    """Raise ValueError if a word is an option of other strategies, or one that means nothing to the task."""
     own, chosen = {flag.name for flag in flags}, strategies_of(start)
     foreign = every_flag() - own if chosen and own & {"strategy", "strategies"} else set()
     for word in argv:
         flag = word.partition("=")[0].removeprefix("--").replace("-", "_")
+        for task in tasks_of(start):
+            if word.startswith("--") and flag in task.without:
+                raise ValueError(f"task {task.name!r} has no setting {flag}, got {word}")
         if word.startswith("--") and flag in foreign:
             value = value_of(argv, f"--{flag.replace('_', '-')}")
             listed = " and ".join(map(repr, chosen))

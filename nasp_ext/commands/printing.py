@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What several commands print: genotypes, files, metrics, the flags of a task."""
+"""What several commands print: genotypes, files, metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.engine.measures import headline
-from nasp_ext.engine.settings import TaskSettings
 from nasp_ext.tasks.base import Metric
 
 
@@ -40,16 +39,3 @@ def precise(metric: Metric, value: float) -> str:
     '91.23%'
     """
     return format(value, re.sub(r"\.(\d+)", lambda digits: f".{int(digits[1]) + 1}", metric.format))
-
-
-def task_words(task: TaskSettings) -> str:
-    """The words of a command line for this task: what is given of it, and the task unless images.
-
-    >>> task_words(TaskSettings())
-    ' --data digits'
-    """
-    words = "" if task.name == TaskSettings().name else f" --task {task.name}"
-    for name, value in task.values().items():
-        if value is not None:
-            words += f" --{name.replace('_', '-')} {value}"
-    return words

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from nasp_ext.commands.command import Command
 from nasp_ext.commands.lookup import print_lookup, table_for
-from nasp_ext.commands.printing import precise, print_files, print_genotype, task_words
-from nasp_ext.commands.start import chosen_strategy, stored_settings, suggested, told_task
+from nasp_ext.commands.printing import precise, print_files, print_genotype
+from nasp_ext.commands.start import chosen_strategy, filled, stored_settings, suggested, told_task
 from nasp_ext.engine import search
 from nasp_ext.engine.build import build_strategy, build_task, search_space
 from nasp_ext.engine.folder import check_output
@@ -43,7 +43,7 @@ def _start(argv: Sequence[str]) -> Search:
         task, strategy = told_task(argv, run.task), chosen_strategy(argv, run.strategy)
         return Search(dataclasses.replace(run, task=task, strategy=strategy))
     task, strategy = told_task(argv, SearchRun().task), chosen_strategy(argv, SearchRun().strategy)
-    usual = SearchRun(task=task, strategy=strategy)
+    usual = SearchRun(task=filled(task, SearchRun.kind), strategy=strategy)
     return Search(SearchRun.from_flat(usual.flat() | suggested(task, usual)))
 
 
@@ -72,7 +72,7 @@ def _work(command: Search) -> None:
     if known is not None:
         print_lookup(known, result.genotype, result.history)
     print_files(result.files)
-    print(f"next: nasp-ext retrain --genotype {command.out}{task_words(run.task)}")
+    print(f"next: nasp-ext retrain --genotype {command.out}")
 
 
 COMMAND = Command("search", Search, _work, _start, "same command with --resume")

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nasp_ext.checks import shown
 from nasp_ext.commands.flags import flags_of, with_values
 from nasp_ext.commands.parsing import value_of
 from nasp_ext.config import training_fields
+from nasp_ext.engine.folder import GENOTYPE
+from nasp_ext.engine.options import every_flag
 from nasp_ext.engine.run import Run
-from nasp_ext.engine.settings import RetrainRun, SearchRun, StrategySettings, TaskSettings
+from nasp_ext.engine.settings import RetrainRun, SearchRun, SpaceSettings, StrategySettings, TaskSettings
 
 _R = TypeVar("_R", SearchRun, RetrainRun)
 
@@ -35,15 +38,46 @@ def told_task(argv: Sequence[str], task: TaskSettings) -> TaskSettings:
     name = value_of(argv, "--task")
     if name is not None and name != task.name:
         task = TaskSettings(name)
-    texts = [flag.name for flag in flags_of(task.options) if flag.type is str]
-    told = {text: value_of(argv, f"--{text.replace('_', '-')}") for text in texts}
-    return with_values(task, {text: value for text, value in told.items() if value is not None})
+    flags = [flag for flag in flags_of(task.options) if flag.type in (str, str | None)]
+    told = {flag: value_of(argv, f"--{flag.name.replace('_', '-')}") for flag in flags}
+    none = {flag.name: None for flag, value in told.items() if value == "None" and flag.type is not str}
+    return with_values(task, {flag.name: text for flag, text in told.items() if text is not None} | none)
+
+
+def searched_task(source: str) -> TaskSettings | None:
+    """The task of the search that a genotype is of: of a folder, or of the genotype.json in it."""
+    path = Path(source)
+    folder = path.parent if path.name == GENOTYPE else path
+    settings = Run.open(folder).settings if Run.is_in(folder) else None
+    return settings.task if isinstance(settings, SearchRun) else None
 
 
 def suggested(task: TaskSettings, run: SearchRun | type[RetrainRun]) -> dict[str, Any]:
-    """The flags that a task suggests, as far as a search with this strategy, or a retraining, has them."""
+    """The flags that a task suggests, as far as a search with this strategy, or a retraining, has them.
+
+    Raises:  ValueError: it suggests what is no flag.
+    """
     known = set(run.flat() if isinstance(run, SearchRun) else training_fields(run))
-    return {flag: value for flag, value in task.suggested(run.kind).items() if flag in known}
+    every = {
+        *training_fields(SearchRun),
+        *training_fields(RetrainRun),
+        *SpaceSettings().flat(),
+        *every_flag(),
+    }
+    found = task.suggested(run.kind)
+    for flag in found:
+        if flag == "genotype" or flag not in every | {*task.values()}:
+            raise ValueError(
+                f"expected {type(task.options).__name__}.suggested to give values by the names of flags of a "
+                f"search, a retraining or its own, got {shown(flag)}"
+            )
+    return {flag: value for flag, value in found.items() if flag in known and flag not in task.values()}
+
+
+def filled(task: TaskSettings, kind: str) -> TaskSettings:
+    """The task with what its settings suggest of themselves for a "search" or "retrain"."""
+    own = task.values()
+    return with_values(task, {name: value for name, value in task.suggested(kind).items() if name in own})
 
 
 def chosen_strategy(argv: Sequence[str], strategy: StrategySettings) -> StrategySettings:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
+from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.config import TrainingConfig
 from nasp_ext.engine.training import cosine
 from nasp_ext.states import (
@@ -19,6 +21,7 @@ from nasp_ext.states import (
     check_keys,
     check_number,
     check_optimizer,
+    check_same,
     check_tensor,
     place,
     shown,
@@ -51,6 +54,28 @@ def check_head(
     check_config(state["config"], config)
 
 
+def space_fields(space: SearchSpace) -> dict[str, Any]:
+    """What a checkpoint holds of a space; as before where it has no partial channels or own reductions."""
+    later = (("partial_channels", 1), ("reductions", None))
+    return dataclasses.asdict(
+        space, dict_factory=lambda pairs: dict(pair for pair in pairs if pair not in later)
+    )
+
+
+def check_kind(state: Mapping[str, Any], space: SearchSpace, strategy: Strategy) -> None:
+    """Raise ValueError unless a checkpoint is that of a search in this space with such a strategy."""
+    found, expected = state["space"], space_fields(space)
+    name = found.get("name") if isinstance(found, dict) else found
+    if name != expected["name"]:
+        raise ValueError(
+            f"expected the checkpoint of a search in space {expected['name']!r}, found space {name!r}"
+        )
+    check_same(found, expected, "space")
+    kind = type(strategy).__name__
+    if state["strategy_kind"] != kind:
+        raise ValueError(f"expected a checkpoint of {kind}, found one of {state['strategy_kind']}")
+
+
 def check_body(state: Any, own: Mapping[str, Any], weights: Optimizer, network: nn.Module) -> None:
     """Raise ValueError unless weights, their optimizer and the random state could be those of this run.
 
@@ -58,24 +83,37 @@ def check_body(state: Any, own: Mapping[str, Any], weights: Optimizer, network: 
 
     Args:    weights: the optimizer of the weights of ``network``.
     """
-    found = state["network"]
-    check_keys(found, own["network"], "network")
-    for name, value in own["network"].items():
-        low = 0.0 if name.endswith(_NOT_NEGATIVE) else None
-        check_tensor(found[name], value, place("network", name), low)
-    momentum = weights.defaults["momentum"] > 0
-    slots: dict[str, float | None] = {"momentum_buffer": None} if momentum else {}
-    names = [name for name, _ in network.named_parameters()]
-    needed = [i for i, name in enumerate(names) if momentum and name.startswith(_ALWAYS_TRAINED)]
-    check_optimizer(state["weights"], weights, "weights", slots, needed)
-    rate = state["history"][-1]["lr"]
-    for i, group in enumerate(state["weights"]["param_groups"]):
-        check_rate(group["lr"], rate, f"weights.param_groups[{i}].lr")
+    check_network(state["network"], own["network"], "network")
+    check_weights(state["weights"], weights, network, state["history"][-1]["lr"], "weights")
     # A run may go on without the GPU, or with one, if its device is "auto".
     check_keys(state["random"], ["cpu"], "random", optional=["cuda"])
     check_generator(state["random"]["cpu"], "random.cpu")
     if "cuda" in state["random"] and "cuda" in own["random"]:
         check_tensor(state["random"]["cuda"], own["random"]["cuda"], "random.cuda")
+
+
+def check_network(found: Any, own: Mapping[str, Any], name: str) -> None:
+    """Raise ValueError unless these could be the parameters and buffers of a network that has ``own``."""
+    check_keys(found, own, name)
+    for key, value in own.items():
+        low = 0.0 if key.endswith(_NOT_NEGATIVE) else None
+        check_tensor(found[key], value, place(name, key), low)
+
+
+def check_weights(found: Any, weights: Optimizer, network: nn.Module, rate: float, name: str) -> None:
+    """Raise ValueError unless this could be the state of the optimizer of the weights of ``network``.
+
+    Args:    rate: the learning rate that it has.
+    """
+    momentum = weights.defaults["momentum"] > 0
+    slots: dict[str, float | None] = {"momentum_buffer": None} if momentum else {}
+    names = [one for one, _ in network.named_parameters()]
+    needed = [i for i, one in enumerate(names) if momentum and one.startswith(_ALWAYS_TRAINED)]
+    check_optimizer(found, weights, name, slots, needed)
+    if momentum and not found["state"]:
+        raise ValueError(f"expected {name}.state of the parameters that were trained, found that of none")
+    for i, group in enumerate(found["param_groups"]):
+        check_rate(group["lr"], rate, f"{name}.param_groups[{i}].lr")
 
 
 def check_config(found: Any, config: TrainingConfig) -> None:

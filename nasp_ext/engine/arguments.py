@@ -10,7 +10,9 @@ from torch import nn
 
 from nasp_ext.arch.gates import Gates
 from nasp_ext.arch.search_space import SearchSpace
-from nasp_ext.tasks.base import DataPart, SearchData
+from nasp_ext.checks import shown
+from nasp_ext.config import RetrainConfig, SearchConfig, TrainingConfig, training_fields
+from nasp_ext.tasks.base import DataPart, SearchData, Task
 
 
 def check_arguments(**given: tuple[object, Any]) -> None:
@@ -57,6 +59,19 @@ def check_search_data(data: Any) -> None:
     for name in ("train", "steer", "validate"):
         check_part(getattr(data, name), f"{name} part")
     check_batches(len(data.steer), data.train, "steer part")
+
+
+def check_without(task: Task, config: TrainingConfig) -> None:
+    """Raise ValueError if the configuration sets what means nothing to the task, or that names no setting."""
+    name = type(task).__name__
+    known = {*training_fields(SearchConfig), *training_fields(RetrainConfig)}
+    listed = isinstance(task.without, tuple | list)
+    unknown = [one for one in task.without if one not in known] if listed else [task.without]
+    if unknown:
+        raise ValueError(
+            f"expected {name}.without to be a tuple of names of settings, got {shown(unknown[0])}"
+        )
+    config.check_unset(task.without, name)
 
 
 def check_part(part: Any, name: str) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.registry import space
 from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.engine.genotype import read_genotype
 from nasp_ext.engine.settings import RetrainRun, SearchRun
 from nasp_ext.nn.partial import part_of
 from nasp_ext.strategies import Strategy, StrategyContext, strategy
@@ -19,9 +21,26 @@ from nasp_ext.tasks import Task, task_kind
 def build_task(run: SearchRun | RetrainRun) -> Task:
     """The task of a run, with its data.
 
-    Raises:  ValueError, FileNotFoundError: there are no such data; says what was looked for.
+    Raises:
+        ValueError, FileNotFoundError: there are no such data; says what was looked for.
+        ValueError: the task and its settings do not agree which settings mean nothing to it.
     """
-    return task_kind(run.task.name).make(run.task.options)
+    found = task_kind(run.task.name).make(run.task.options)
+    if {*getattr(found, "without", ())} != {*run.task.without}:
+        raise ValueError(
+            f"expected {type(run.task.options).__name__}.without to be that of {type(found).__name__}, "
+            f"{found.without}, got {run.task.without}"
+        )
+    return found
+
+
+def build_genotype(run: RetrainRun) -> AnyGenotype:
+    """What a retraining trains: what the settings of its task say, or what is read.
+
+    Raises:  ValueError: there is none; says what was looked for.
+    """
+    own = run.task.genotype(run.seed)
+    return read_genotype(str(run.genotype)) if own is None else own
 
 
 def search_space(run: SearchRun) -> SearchSpace:

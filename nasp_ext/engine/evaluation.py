@@ -31,8 +31,10 @@ def evaluate(
     training = network.training
     network.eval()
     totals, stream = Totals(task.metrics, collective), Stream(task, network)
-    for batch in part.epoch():
-        totals.add(stream.run(batch, gates))
-        stream.advance()
-    network.train(training)
+    try:
+        for batch in part.epoch():
+            totals.add(stream.run(batch, gates))
+            stream.advance()
+    finally:
+        network.train(training)
     return totals.means()

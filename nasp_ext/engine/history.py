@@ -31,6 +31,7 @@ _SEARCH: dict[str, Bounds] = {
     "start_memory": _COUNT,
     "peak_memory": _COUNT,
 }
+VALIDATED = ("best_epoch", "averaged", "rollbacks")  # of a line of a retraining with validation data
 _LATER = {"bn_batches": _COUNT}  # histories of older versions lack it
 _OTHERS = ("genotype", "strategy", "active", "scores")
 
@@ -44,12 +45,22 @@ def _part(part: str, metrics: Sequence[Metric], *, none: bool = False) -> dict[s
     return bounds
 
 
-def check_retrain_line(line: Any, name: str, metrics: Sequence[Metric]) -> None:
-    """Raise ValueError unless ``line`` is one of the history of a retraining for a task of these metrics."""
+def check_retrain_line(line: Any, name: str, metrics: Sequence[Metric], last: int | None = None) -> None:
+    """Raise ValueError unless ``line`` is one of the history of a retraining for a task of these metrics.
+
+    Args:    last: of a task with validation data the last epoch, which alone is tested; None = every one is.
+    """
     measured = (LOSS, *metrics)
-    numbers = _RETRAIN | _part("train", measured) | _part("test", measured)
-    check_keys(line, numbers, name)
+    numbers, tested = _RETRAIN | _part("train", measured), _part("test", measured)
+    if last is None:
+        numbers, tested = numbers | tested, {}
+    else:
+        numbers |= _part("val", measured) | dict.fromkeys(VALIDATED, _COUNT)
+    check_keys(line, numbers, name, optional=tested)
     _check_numbers(line, numbers, name)
+    if [key in line for key in tested] != [line["epoch"] == last] * len(tested):
+        raise ValueError(f"expected {name} to hold test_loss in epoch {last} alone, found another epoch")
+    _check_numbers(line, {key: one for key, one in tested.items() if key in line}, name)
 
 
 def _search_numbers(metrics: Sequence[Metric]) -> dict[str, Bounds]:

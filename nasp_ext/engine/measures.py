@@ -60,7 +60,7 @@ class Totals:
         """The loss and each metric so far; one host copy.
 
         Raises:
-            FloatingPointError: the loss is no number any more.
+            FloatingPointError: the loss is no number any more, or a metric of it too large for one.
             ValueError: no batch was added, or a metric is no number, or one that it cannot be.
         """
         values = torch.cat((self._sums, self._sums.new_tensor([self._count])))
@@ -72,12 +72,14 @@ class Totals:
         found = {name: value / count for name, value in zip(names, sums, strict=True)}
         if not math.isfinite(found[LOSS.name]):
             raise FloatingPointError(
-                f"expected a finite loss, found {found[LOSS.name]}: use a smaller learning rate (--lr)"
+                f"expected a finite loss, found {found[LOSS.name]}: the run has diverged, use a smaller "
+                "learning rate (--lr)"
             )
         for metric in self._metrics:  # or no checkpoint of this run could be resumed
+            value = found[metric.name] = metric.value(found[metric.name])
             low = -math.inf if metric.low is None else metric.low
             high = math.inf if metric.high is None else metric.high
-            check_number(found[metric.name], f"the mean of {metric.name}", low, high)
+            check_number(value, f"the mean of {metric.name}", low, high)
         return found
 
 

@@ -24,11 +24,20 @@ class Progress:
         metrics: of the task.
         total: steps of the whole run.
         done: steps a resumed run has behind it.
+        patient: a loss that is no number is not an error before the epoch has ended.
     """
 
     def __init__(
-        self, title: str, metrics: Sequence[Metric], total: int, done: int = 0, *, shown: bool = True
+        self,
+        title: str,
+        metrics: Sequence[Metric],
+        total: int,
+        done: int = 0,
+        *,
+        shown: bool = True,
+        patient: bool = False,
     ) -> None:
+        self._patient = patient
         self._shown, self._metrics = shown, (LOSS, *metrics)
         self._bar: tqdm[None] | None = None
         if shown and sys.stderr.isatty():
@@ -51,11 +60,18 @@ class Progress:
         if self._bar is None:
             return
         if time.monotonic() >= self._next_read:
-            means = totals.means()
-            words = ", ".join(metric.text(means[metric.name]) for metric in self._metrics)
-            self._bar.set_postfix_str(words, refresh=False)
+            self._bar.set_postfix_str(self._words(totals), refresh=False)
             self._next_read = time.monotonic() + _SECONDS_BETWEEN_READS
         self._bar.update()
+
+    def _words(self, totals: Totals) -> str:
+        try:
+            means = totals.means()
+        except FloatingPointError:
+            if not self._patient:
+                raise
+            return "the loss is no number"
+        return ", ".join(metric.text(means[metric.name]) for metric in self._metrics)
 
     def line(self, text: str) -> None:
         """Print a line above the bar."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -22,8 +21,10 @@ from nasp_ext.engine.accept import (
     check_body,
     check_head,
     check_history,
+    check_kind,
     load_strategy,
     naming,
+    space_fields,
     steering_steps,
 )
 from nasp_ext.engine.architectures import counts, plain
@@ -35,23 +36,15 @@ from nasp_ext.engine.history import check_counts, check_search_line
 from nasp_ext.engine.measures import Means, Totals, fields, headline
 from nasp_ext.engine.progress import Progress
 from nasp_ext.engine.record import entropy, peak_memory, plain_report, plain_scores
-from nasp_ext.engine.statistics import task_statistics
+from nasp_ext.engine.statistics import norm_calls, repeated_norms, task_statistics
 from nasp_ext.engine.steering import BatchLoss
 from nasp_ext.engine.stream import Stream, check_state
-from nasp_ext.engine.training import WeightStep, random_state, set_random_state
-from nasp_ext.states import check_keys, check_same
+from nasp_ext.engine.training import WeightStep, random_state, rate_of, set_random_state
+from nasp_ext.states import check_keys
 from nasp_ext.strategies import RandomStrategy, Strategy
 from nasp_ext.tasks.base import DataPart, SearchData, Task
 
 _STREAMS = "streams"  # of a checkpoint, where a task carries a state from batch to batch
-
-
-def _fields(space: SearchSpace) -> dict[str, Any]:
-    """What a checkpoint holds of a space; as before where it has no partial channels or own reductions."""
-    later = (("partial_channels", 1), ("reductions", None))
-    return dataclasses.asdict(
-        space, dict_factory=lambda pairs: dict(pair for pair in pairs if pair not in later)
-    )
 
 
 class SearchState:
@@ -73,6 +66,7 @@ class SearchState:
             collective.broadcast_([*self.network.parameters(), *self.network.buffers()])
         self._weights = WeightStep(self.network.parameters(), config, collective)
         self._streams = {part: Stream(task, self.network) for part in ("train", "steer")}
+        self._repeats: bool | None = None  # whether a BatchNorm runs more than once in a batch
         self.history: list[dict[str, Any]] = []
 
     @property
@@ -105,7 +99,7 @@ class SearchState:
         for batch, proposals in self._steps(warm, batches, steer):
             done += 1
             losses = [self._loss("train", gates, batch, train) for gates in proposals]
-            self._weights(torch.stack(losses).mean())
+            self._weights(torch.stack(losses).mean(), self._rate(batch))
             shown.advance(train)
             for stream in self._streams.values():
                 stream.advance()
@@ -149,6 +143,7 @@ class SearchState:
                 steer=partial(self._loss, "steer", batch=steer, totals=totals),
                 train=partial(self._loss, "train", batch=train),
                 collective=self._collective,
+                rate=self._rate(train),
             )
             self._strategy.step(loss)
             yield train, self._strategy.proposals()
@@ -161,9 +156,15 @@ class SearchState:
             proposer.redraw()
             yield train, proposer.proposals()
 
+    def _rate(self, batch: Any) -> float:
+        return rate_of(self._task, batch, self._device, self._collective)
+
     def _loss(self, part: str, gates: Gates, batch: Any, totals: Totals | None = None) -> Tensor:
         """Of gates on a batch; what is not counted in the totals leaves no state to the next batch."""
+        before = norm_calls(self.network) if self._repeats is None else None
         outcome = self._streams[part].run(batch, gates, keep=totals is not None)
+        if before is not None:
+            self._repeats = bool(repeated_norms(self.network, before))
         if totals is not None:
             totals.add(outcome)
         return outcome.loss
@@ -205,8 +206,11 @@ class SearchState:
         return self._collective.rank, self._collective.size
 
     def _bn_batches(self, gates: Gates, trained: Sequence[Gates]) -> int:
-        """0 where the gates are what was trained, so that the running statistics are theirs."""
-        own = all(one.active == gates.active for one in trained)
+        """0 where the gates are what was trained, so that the running statistics are theirs.
+
+        Those of a norm that runs many times in a batch are of its last calls only, whatever was trained.
+        """
+        own = all(one.active == gates.active for one in trained) and not self._repeats
         return 0 if own else self._config.bn_batches
 
     def _evaluated(self, gates: Gates, batches: SearchData, count: int, part: DataPart) -> Means:
@@ -227,7 +231,7 @@ class SearchState:
         carried = {part: stream.state_after() for part, stream in self._streams.items()}
         check_state(carried, _STREAMS)
         return {
-            "space": _fields(self._space),
+            "space": space_fields(self._space),
             "strategy_kind": type(self._strategy).__name__,
             "config": self._config.flat(),
             "history": self.history,
@@ -247,7 +251,7 @@ class SearchState:
         with naming(where):
             own = self.state_dict()
             check_head(state, own, config, optional=(_STREAMS,))
-            self._check_kind(state)
+            check_kind(state, self._space, strategy)
             batches = self._task.search_batches(config, torch.device("cpu")).train
             line = partial(
                 check_search_line,
@@ -270,18 +274,6 @@ class SearchState:
         set_random_state(state["random"], self._device)
         for part, stream in self._streams.items():
             stream.restore(carried[part], self._device)
-
-    def _check_kind(self, state: dict[str, Any]) -> None:
-        found, expected = state["space"], _fields(self._space)
-        name = found.get("name") if isinstance(found, dict) else found
-        if name != expected["name"]:
-            raise ValueError(
-                f"expected the checkpoint of a search in space {expected['name']!r}, found space {name!r}"
-            )
-        check_same(found, expected, "space")
-        kind = type(self._strategy).__name__
-        if state["strategy_kind"] != kind:
-            raise ValueError(f"expected a checkpoint of {kind}, found one of {state['strategy_kind']}")
 
 
 class _EpochProbe:

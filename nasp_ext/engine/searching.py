@@ -14,7 +14,7 @@ from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace, check_made_for
 from nasp_ext.config import SearchConfig
 from nasp_ext.engine.architectures import counts, draw, space_drawings, write_all
-from nasp_ext.engine.arguments import check_arguments, check_part, check_search_data
+from nasp_ext.engine.arguments import check_arguments, check_part, check_search_data, check_without
 from nasp_ext.engine.folder import GENOTYPE, run_folder
 from nasp_ext.engine.measures import check_metrics, headline, joined, words
 from nasp_ext.engine.progress import Progress
@@ -71,6 +71,7 @@ def search(
     check_arguments(config=(config, SearchConfig), out=(out, Path | str | None))
     check_made_for(strategy.space, space)
     check_metrics(task.metrics)
+    check_without(task, config)
     device = config.torch_device()
     batches = task.search_batches(config, device)
     check_search_data(batches)

@@ -6,7 +6,7 @@ The running statistics of a supernet are those of what was trained: a mixture, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -26,8 +26,9 @@ Forward = Callable[[Any], object]
 def reestimate_(network: nn.Module, forward: Forward, batches: Iterable[Any]) -> None:
     """Set the running statistics to their mean over batches that run in training mode.
 
-    Layers that ``forward`` does not run keep theirs. Modes, momenta and the state of PyTorch's generators
-    are put back, also if something raises.
+    Of a layer that runs more than once in a batch, as in each time step of a recurrent cell, it is the mean
+    over all of its calls; the first batch runs twice then. Layers that ``forward`` does not run keep theirs.
+    Modes, momenta and the state of PyTorch's generators are put back, also if something raises.
 
     Args:
         network: its BatchNorms get the statistics; forward: runs a batch through it.
@@ -38,23 +39,50 @@ def reestimate_(network: nn.Module, forward: Forward, batches: Iterable[Any]) ->
     >>> net.running_mean
     tensor([3.])
     """
-    norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
+    norms = _norms(network)
     modes = [(part, part.training) for part in network.modules()]
     momenta = [norm.momentum for norm in norms]
     device = next(network.buffers(), torch.empty(0)).device
     random = random_state(device)
     network.train()
     try:
+        calls, repeated = norm_calls(network), list[_BatchNorm]()
         for number, batch in enumerate(batches, 1):
             for norm in norms:  # a mean of all so far; momentum=None would be one, but no cell is fused then
-                norm.momentum = 1 / number
+                norm.momentum = None if norm in repeated else 1 / number
             forward(batch)
+            if number == 1:
+                repeated = repeated_norms(network, calls)
+                for norm in repeated:  # which have the statistics of their last call by now
+                    norm.reset_running_stats()
+                    norm.momentum = None
+                if repeated:
+                    forward(batch)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         for part, training in modes:
             part.training = training
         set_random_state(random, device)
+
+
+def norm_calls(network: nn.Module) -> list[int]:
+    """How often each BatchNorm with running statistics has run in training mode; one host copy."""
+    counts = [norm.num_batches_tracked for norm in _norms(network)]
+    known = [count for count in counts if count is not None]
+    found: list[int] = torch.stack(known).tolist() if known else []
+    return found
+
+
+def repeated_norms(network: nn.Module, before: Sequence[int]) -> list[_BatchNorm]:
+    """Those that have run more than once since ``norm_calls`` was ``before``."""
+    counting = [norm for norm in _norms(network) if norm.num_batches_tracked is not None]
+    calls = zip(counting, before, norm_calls(network), strict=True)
+    return [norm for norm, then, now in calls if now > then + 1]
+
+
+def _norms(network: nn.Module) -> list[_BatchNorm]:
+    return [part for part in network.modules() if isinstance(part, _BatchNorm)]
 
 
 @contextmanager

@@ -23,9 +23,10 @@ class BatchLoss:
 
     Args:
         network: the supernet; ``unrolled_gradient`` moves its weights and puts them back.
-        optimizer: SGD on its weights, one group; its learning rate is ξ.
+        optimizer: SGD on its weights, one group; ξ is ``rate`` times its learning rate.
         steer, train: loss of gates on the steering and on the training batch, through ``network``.
         collective: of the run; each process has a batch of its own.
+        rate: of the training batch.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class BatchLoss:
         steer: LossFn,
         train: LossFn,
         collective: Collective = LOCAL,
+        rate: float = 1.0,
     ) -> None:
+        self._rate = rate
         self._network, self._optimizer = network, optimizer
         self._steer, self._train, self._collective = steer, train, collective
 
@@ -87,7 +90,7 @@ class BatchLoss:
                 sides.append(used(*torch.autograd.grad(self._train(gates), weight, allow_unused=True)))
             set_random_state(after, weight.device)
         curvature = (sides[0] - sides[1]) / (2 * distance)
-        loss, gradient = loss.detach(), used(gradient) - group["lr"] * curvature
+        loss, gradient = loss.detach(), used(gradient) - self._rate * group["lr"] * curvature
         self._collective.mean_([loss, gradient])
         return loss, gradient
 
@@ -102,4 +105,4 @@ class BatchLoss:
             momentum = self._optimizer.state[p].get("momentum_buffer") if group["momentum"] else None
             if momentum is not None:
                 step.add_(momentum, alpha=group["momentum"])
-            p.sub_(group["lr"] * step)
+            p.sub_(self._rate * group["lr"] * step)

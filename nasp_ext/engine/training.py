@@ -14,6 +14,7 @@ from torch import Tensor
 from nasp_ext.config import TrainingConfig
 from nasp_ext.engine.collectives import LOCAL, Collective
 from nasp_ext.nn import plain_modules
+from nasp_ext.tasks.base import Task
 
 
 def cosine(epoch: int, epochs: int, first: float, last: float) -> float:
@@ -23,6 +24,24 @@ def cosine(epoch: int, epochs: int, first: float, last: float) -> float:
     [1.0, 0.854, 0.5, 0.146]
     """
     return last + (first - last) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def rate_of(task: Task, batch: Any, device: torch.device, collective: Collective = LOCAL) -> float:
+    """``task.rate`` of a batch, its mean over the processes, whose steps have to be one and the same.
+
+    Raises:  TypeError: it is no number; ValueError: it is negative or not finite.
+    """
+    rate = task.rate(batch)
+    name = f"{type(task).__name__}.rate"
+    if not isinstance(rate, int | float) or isinstance(rate, bool):
+        raise TypeError(f"expected {name} to give a number, got {type(rate).__name__}")
+    if not (math.isfinite(rate) and rate >= 0):
+        raise ValueError(f"expected {name} to give a finite number >= 0, got {rate}")
+    if collective.size == 1:
+        return rate
+    shared = torch.tensor(rate, device=device)
+    collective.mean_([shared])
+    return float(shared)
 
 
 class WeightStep:
@@ -48,13 +67,30 @@ class WeightStep:
             group["lr"] = lr
         return lr
 
-    def __call__(self, loss: Tensor) -> None:
-        """One step down ``loss``; weights that took no part in it stay as they are."""
+    def __call__(self, loss: Tensor, rate: float = 1.0) -> None:
+        """One step down ``loss``; weights that took no part in it stay as they are.
+
+        Args:    rate: what the learning rate of the epoch is multiplied by for this step.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self._collective.mean_([p.grad for p in self._parameters if p.grad is not None])
         torch.nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
-        self.optimizer.step()
+        with scaled_rate(self.optimizer, rate):
+            self.optimizer.step()
+
+
+@contextmanager
+def scaled_rate(optimizer: torch.optim.Optimizer, rate: float) -> Iterator[None]:
+    """Inside, the learning rates of an optimizer are multiplied by ``rate``."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    try:
+        for group, lr in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * lr
+        yield
+    finally:
+        for group, lr in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = lr
 
 
 @contextmanager

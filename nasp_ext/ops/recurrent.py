@@ -17,9 +17,9 @@ from nasp_ext import _C as _C  # registers torch.ops.nasp_ext
 from nasp_ext.ops._native import register_fake
 from nasp_ext.ops.blocks import run_operator
 
-_FORWARD = torch.ops.nasp_ext.recurrent_forward.default
-_BACKWARD = torch.ops.nasp_ext.recurrent_backward.default
-_DOTS = torch.ops.nasp_ext.recurrent_dots.default
+_RECURRENT_FORWARD = torch.ops.nasp_ext.recurrent_forward.default
+_RECURRENT_BACKWARD = torch.ops.nasp_ext.recurrent_backward.default
+_RECURRENT_DOTS = torch.ops.nasp_ext.recurrent_dots.default
 _ACTIVATIONS = 4
 
 
@@ -69,7 +69,7 @@ def recurrent_forward(
     tensor([0.2500, 0.0625])
     """
     result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] = run_operator(
-        _FORWARD,
+        _RECURRENT_FORWARD,
         *(projected, hidden, entry, weights, mask, terms, coefficients, outputs),
         *(norm, mean, var, eps, keep),
     )
@@ -109,7 +109,7 @@ def recurrent_backward(
     Raises:  ValueError: for arguments that do not fit.
     """
     result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = run_operator(
-        _BACKWARD,
+        _RECURRENT_BACKWARD,
         *(grad, hidden, entry, weights, mask, terms, coefficients, outputs, norm, mean, var, eps),
         *(out, states, masked, entered, products, norms, need_inputs, need_weights, need_nodes),
     )
@@ -134,7 +134,7 @@ def recurrent_dots(
     Returns: (N (N + 1) / 2, 4), row (i − 1) i / 2 + j, summed in float64, in the dtype of the states.
     Raises:  ValueError: for arguments that do not fit.
     """
-    dots: Tensor = run_operator(_DOTS, grad_nodes, states, masked, products, weights, terms)
+    dots: Tensor = run_operator(_RECURRENT_DOTS, grad_nodes, states, masked, products, weights, terms)
     return dots
 
 

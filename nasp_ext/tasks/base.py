@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
@@ -27,15 +28,19 @@ class Metric:
 
     Args:
         name: of the fields of a history, ``train_<name>``, ``val_<name>``, ``test_<name>`` …
-        format: how a mean is printed, a format specification of Python.
-        higher_is_better: whether a larger mean is a better one.
-        low, high: what a mean may be at least and at most; None = any number.
+        format: how a value is printed, a format specification of Python.
+        higher_is_better: whether a larger value is a better one.
+        low, high: what a value may be at least and at most; None = any number.
+        of_mean: from the mean to the value that is shown, stored and compared, such as ``math.exp`` from a
+            mean cross-entropy to the perplexity; None = the mean itself.
     Raises:
         ValueError: the name is no word of lower-case letters, digits and _, the format none of a number, or
-            ``low`` is above ``high``.
+            ``low`` is above ``high``. TypeError: ``of_mean`` cannot be called.
 
     >>> Metric("accuracy", ".1%", low=0, high=1).text(0.915)
     'accuracy 91.5%'
+    >>> round(Metric("perplexity", ".2f", higher_is_better=False, low=1, of_mean=math.exp).value(4.0), 2)
+    54.6
     """
 
     name: str
@@ -43,6 +48,7 @@ class Metric:
     higher_is_better: bool = True
     low: float | None = None
     high: float | None = None
+    of_mean: Callable[[float], float] | None = None
 
     def __post_init__(self) -> None:
         word = isinstance(self.name, str) and self.name.isidentifier() and self.name.islower()
@@ -57,13 +63,38 @@ class Metric:
             ) from error
         if self.low is not None and self.high is not None and not self.low <= self.high:
             raise ValueError(f"expected low <= high of metric {self.name!r}, got {self.low} and {self.high}")
+        if self.of_mean is not None and not callable(self.of_mean):
+            raise TypeError(
+                f"expected of_mean of metric {self.name!r} to be a function, got {self.of_mean!r}"
+            )
+
+    def value(self, mean: float) -> float:
+        """What histories hold where the mean over the examples is ``mean``.
+
+        Raises:
+            FloatingPointError: it is too large for a number. ValueError: ``of_mean`` has none for this mean.
+        """
+        if self.of_mean is None:
+            return mean
+        try:
+            found = self.of_mean(mean)
+        except OverflowError:
+            found = math.inf
+        except ValueError as error:
+            raise ValueError(f"expected of_mean of metric {self.name!r} to take {mean}: {error}") from error
+        if found == math.inf:
+            raise FloatingPointError(
+                f"expected a finite {self.name}, found that of a mean of {mean:g}: the run has diverged, use "
+                "a smaller learning rate (--lr)"
+            )
+        return found
 
     def shown(self, value: float) -> str:
-        """A mean as it is printed."""
+        """A value as it is printed."""
         return format(value, self.format)
 
     def text(self, value: float) -> str:
-        """A mean with its name."""
+        """A value with its name."""
         return f"{self.name} {self.shown(value)}"
 
 
@@ -140,10 +171,14 @@ class Task(ABC):
     A shard (rank, ranks) of a part of the data is what one of several processes sees of it: parts that train
     have as many batches in every process, and together the processes see every example that is evaluated.
 
-    Attributes:    metrics: what ``run`` sums beside the loss, in the order of histories.
+    Attributes:
+        metrics: what ``run`` sums beside the loss, in the order of histories.
+        without: names of settings of a ``SearchConfig`` or ``RetrainConfig`` that mean nothing to this task:
+            a run that sets one of them to another value than its default is refused.
     """
 
     metrics: tuple[Metric, ...] = ()
+    without: tuple[str, ...] = ()
 
     @abstractmethod
     def supernet(self, space: SearchSpace, config: SearchConfig) -> nn.Module:
@@ -161,6 +196,16 @@ class Task(ABC):
     def training_batches(self, config: RetrainConfig, device: torch.device, shard: Shard = WHOLE) -> DataPart:
         """What a derived network trains on."""
 
+    def validation_batches(
+        self, config: RetrainConfig, device: torch.device, shard: Shard = WHOLE
+    ) -> DataPart | None:
+        """What chooses the epoch of a retraining that is tested, each example once; None = the last counts.
+
+        With it a retraining evaluates this part after each epoch, and the test part once, at the end, with
+        the weights of the epoch of least validation loss.
+        """
+        return None
+
     @abstractmethod
     def test_batches(self, config: TrainingConfig, device: torch.device, shard: Shard = WHOLE) -> DataPart:
         """What a network is tested on, each example once."""
@@ -175,6 +220,13 @@ class Task(ABC):
             gates: the architecture, for a supernet; None for a derived network.
             state: what the ``Outcome`` of the batch before held, detached; None at the start.
         """
+
+    def rate(self, batch: Any) -> float:
+        """What the learning rate of the weights is multiplied by in the step on a batch, 0 or more.
+
+        Such as its length over the mean length, where sequences of different lengths train.
+        """
+        return 1.0
 
     def start_epoch(  # noqa: B027  nothing depends on the epoch unless a task says so
         self, network: nn.Module, config: RetrainConfig, epoch: int

@@ -59,7 +59,7 @@ def lazy(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nasp_ext.engine.search_state.SearchState.run_epoch", begin)
-    monkeypatch.setattr(sys.modules["nasp_ext.engine.retraining"]._Retraining, "run_epoch", begin)
+    monkeypatch.setattr(sys.modules["nasp_ext.engine.retrain_state"].RetrainState, "run_epoch", begin)
     monkeypatch.setattr("nasp_ext.commands.plot.write_drawings", begin)
     monkeypatch.setattr("nasp_ext.commands.count.layer_costs", begin)
     monkeypatch.setattr("nasp_ext.commands.compare.search_in_a_process_of_its_own", begin)

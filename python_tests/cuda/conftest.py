@@ -11,7 +11,7 @@ import torch
 from cuda_tools import ROOT, missing, run
 from torch import Tensor
 
-from nasp_ext.ops import blocks, mixture, prox, step
+from nasp_ext.ops import blocks, mixture, prox, recurrent, step
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +47,7 @@ OPERATORS = {
         *("empty_images", "block_forward", "block_backward", "pool_forward", "pool_backward_"),
         *("node_sum_", "node_gradient_sums", "update_statistics_", "source_dots"),
     ),
+    recurrent: ("recurrent_forward", "recurrent_backward", "recurrent_dots"),
 }
 
 

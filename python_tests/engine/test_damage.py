@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 from engine_helpers import CONFIG, run, space_of, strategy_of, tiny_data
+from reading_task import RETRAIN as READING
+from reading_task import Characters, Reader
 from test_retrain import CONFIG as RETRAIN
 from test_retrain import GENOTYPE
 from test_retrain import run as run_retrain
 
 from nasp_ext import strategies
-from nasp_ext.engine import derive_run
+from nasp_ext.engine import derive_run, retrain
 from nasp_ext.engine.checkpoint import load_checkpoint, save_checkpoint
-from nasp_ext.engine.retraining import _Retraining
+from nasp_ext.engine.retrain_state import RetrainData, RetrainState
 from nasp_ext.engine.search_state import SearchState
 from nasp_ext.engine.training import fixed_randomness
 from nasp_ext.tasks.images.task import ClassificationTask
@@ -29,13 +31,14 @@ MISSING = object()
 ANY = re.compile(r"history\.\d\.(train|steer|val|test)_loss|strategy\.(lead|seed)|history\.\d\.strategy\..*")
 # Tensors in which -1 is as good as another number, and choices in which it is a pruned row.
 SIGNED = re.compile(
-    r"network\..*(weight|bias|running_mean)|.*\.(momentum_buffer|exp_avg)"
+    r"(best\.(back\.)?)?network\..*(weight|bias|running_mean)|.*\.(momentum_buffer|exp_avg)"
+    r"|(best\.back\.)?average\.weights\.\d+"
     r"|strategy\.(a|noise|beta|active|champion|challenger|asng\.tensors\.s\.\d|active\.\d+)"
 )
 # What is not there unless something happened: None or nothing at all may be right.
 LATER = re.compile(
     r"history\.\d\.(steer_loss|steer_accuracy|mixture_accuracy|bn_batches|strategy(\..*)?)"
-    r"|strategy\.challenger|(weights|strategy\.optimizer)\.state\.\d+"
+    r"|strategy\.challenger|((best\.back\.)?weights|strategy\.optimizer)\.state\.\d+"
 )
 
 
@@ -88,6 +91,7 @@ def may_be(name, old, new) -> bool:
             return True
         measured = re.fullmatch(r".*\.(seconds|search_seconds|start_memory|peak_memory|entropy)", name)
         counted = re.fullmatch(r"history\.\d\.(skip_connections|bn_batches|scores\..*)", name)
+        counted = counted or re.fullmatch(r"history\.\d\.\w+_perplexity", name)
         steps = re.fullmatch(r"strategy\.(steps?|optimizer\.param_groups\.\d\.lr)", name)
         return bool(ANY.fullmatch(name)) or (new > 0 and bool(measured or counted or steps))
     # A report may be anything that JSON has.
@@ -162,10 +166,40 @@ def test_no_damaged_entry_of_a_retraining_is_taken(tmp_path):
     run_retrain(config, out=tmp_path)
     state = load_checkpoint(tmp_path / "checkpoint.pt", "retrain")
     with fixed_randomness(config, CPU):
-        fresh = _Retraining(GENOTYPE, ClassificationTask(tiny_data()), config, CPU)
+        task = ClassificationTask(tiny_data())
+        fresh = RetrainState(GENOTYPE, task, config, CPU, RetrainData.of(task, config, CPU))
         before = copy.deepcopy(fresh.state_dict())
         assert try_all(state, lambda damaged: fresh.load_state_dict(damaged, FILE)) > 300
         assert same(fresh.state_dict(), before)
+
+
+@pytest.mark.parametrize("seed, rollbacks", [(4, 1), (2, 1), (2, 0)])
+def test_no_damaged_entry_of_a_validated_retraining_is_taken(tmp_path, seed, rollbacks):
+    """The best epoch is one of SGD with the first seed, one that averages with the other."""
+    sizes = {"momentum": 0.5, "lr": 8.0, "lr_min": 8.0, "epochs": 7}
+    config = dataclasses.replace(READING, **sizes, average_after=2, seed=seed, rollbacks=rollbacks)
+    retrain(Reader(), Characters(), config, out=tmp_path)
+    state = load_checkpoint(tmp_path / "checkpoint.pt", "retrain")
+    assert state["average"]["steps"] > 0
+    assert (state["best"]["back"] is None) == (rollbacks == 0)
+    del state["stream"]  # of which the engine knows nothing but that it is finite
+    with fixed_randomness(config, CPU):
+        fresh = RetrainState(Reader(), Characters(), config, CPU, RetrainData.of(Characters(), config, CPU))
+        before = copy.deepcopy(fresh.state_dict())
+        assert try_all(state, lambda damaged: fresh.load_state_dict(damaged, FILE)) > 300
+        assert same(fresh.state_dict(), before)
+        fresh.load_state_dict(state, FILE)
+        after = fresh.state_dict()
+    assert same(after, {key: state[key] for key in after})
+    assert after.keys() == state.keys() - {"format", "kind"}
+
+
+def test_the_checkpoint_of_a_retraining_without_validation_is_not_one_with_it(tmp_path):
+    retrain(Reader(), Characters(), READING, out=tmp_path / "with")
+    retrain(Reader(), Characters(validated=False), READING, out=tmp_path / "without")
+    for folder, validated in (("with", False), ("without", True)):
+        with pytest.raises(ValueError, match=r"checkpoint\.pt: expected .* with the entries"):
+            retrain(Reader(), Characters(validated), READING, out=tmp_path / folder, resume=True)
 
 
 def test_an_entry_too_many_is_refused(tmp_path):

@@ -15,16 +15,19 @@ from engine_helpers import (
     timeless,
     tiny_data,
 )
+from reading_task import SEARCH as READING
+from reading_task import Characters, Readers
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from nasp_ext.arch.gates import Gates
-from nasp_ext.engine import derive_run
+from nasp_ext.engine import derive_run, search
 from nasp_ext.engine.checkpoint import load_checkpoint, save_checkpoint
 from nasp_ext.engine.statistics import own_statistics, reestimate_
 from nasp_ext.families.derivation import derive
 from nasp_ext.families.networks import supernet
 from nasp_ext.nn import plain_modules
+from nasp_ext.strategies import strategy
 from nasp_ext.tasks.images.task import ClassificationTask
 
 ONE_HOT = Gates(torch.eye(4)[[3, 1, 2, 3]].double(), (3, 1, 2, 3), unit=True)
@@ -196,3 +199,43 @@ def test_a_checkpoint_of_a_version_without_bn_batches_is_resumed_and_derived(tmp
 def test_a_negative_number_of_batches_is_refused():
     with pytest.raises(ValueError, match="expected bn_batches to be >= 0, got -1"):
         dataclasses.replace(CONFIG, bn_batches=-1)
+
+
+class Repeated(nn.Module):
+    """One norm for every step of a sequence (T, B, H), a norm of its own for the first step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.single = nn.BatchNorm1d(2, affine=False), nn.BatchNorm1d(2, affine=False)
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, sequence):
+        self.seen += list(sequence)
+        self.single(sequence[0])
+        return torch.stack([self.shared(step) for step in sequence])
+
+
+def test_statistics_of_a_layer_that_runs_in_every_step_are_the_mean_over_all_steps():
+    net = Repeated()
+    sequences = [torch.randn(length, 6, 2, generator=seeded(length)) + length for length in (2, 5, 3)]
+    before = copied(net)
+    with own_statistics(net, net, sequences):
+        steps = torch.cat(sequences)
+        torch.testing.assert_close(net.shared.running_mean, steps.mean((0, 1)))
+        torch.testing.assert_close(net.shared.running_var, steps.var(1).mean(0))
+        firsts = torch.stack([sequence[0] for sequence in sequences])
+        torch.testing.assert_close(net.single.running_mean, firsts.mean((0, 1)))
+        torch.testing.assert_close(net.single.running_var, firsts.var(1).mean(0))
+    assert_equal(net, before)
+    assert [part.momentum for part in (net.shared, net.single)] == [0.1, 0.1]
+    assert len(net.seen) == 2 * 2 + 5 + 3  # the first sequence twice
+
+
+def test_a_search_evaluates_a_layer_that_runs_in_every_step_with_such_statistics():
+    space = Readers()
+    found = search(space, strategy("nasp", space, lr=0.05, seed=1), Characters(), READING)
+    assert [line["bn_batches"] for line in found.history] == [READING.bn_batches] * READING.epochs
+    off = dataclasses.replace(READING, bn_batches=0)
+    other = search(space, strategy("nasp", space, lr=0.05, seed=1), Characters(), off)
+    assert_equal(other.network, copied(found.network))  # what trains does not notice
+    assert found.history[-1]["val_loss"] < other.history[-1]["val_loss"]

@@ -88,7 +88,7 @@ def test_weights_changed_before_backward_are_an_error():
     loss = loss_of(net, one_hot())
     with torch.no_grad():
         net.cell.weights[0].add_(1)
-    with pytest.raises(RuntimeError, match="modified (by an )?inplace"):
+    with pytest.raises(RuntimeError, match=r"modified (by an )?inplace"):
         loss.backward()
 
 
