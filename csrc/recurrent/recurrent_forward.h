@@ -54,8 +54,9 @@ class RecurrentForward {
       entry(t);
       for (int64_t node = 1; node <= s_.nodes; ++node) this->node(node, t);
     }
-    const Tensor none = no_elements(a_.projected);
-    if (!a_.keep) return {tape_.out, none, none, none, none, tape_.norms};
+    if (!a_.keep)
+      for (Tensor* t : {&tape_.states, &tape_.masked, &tape_.entered, &tape_.products})
+        *t = no_elements(a_.projected);
     return {tape_.out, tape_.states, tape_.masked, tape_.entered, tape_.products, tape_.norms};
   }
 

@@ -12,6 +12,7 @@ from ops_blocks_drawn import DTYPES, SEEDS, Numbers, behind, blocks, norm_parts,
 from ops_cells_drawn import cells
 from ops_drawn import masks, matrices
 from ops_programs_drawn import programs
+from ops_recurrent_drawn import recurrent_calls
 
 from nasp_ext import ops
 from nasp_ext.ops import reference
@@ -100,6 +101,22 @@ def cell_backward(data: Any) -> Arguments:
     return drawn.backward(grad, kept)
 
 
+def recurrent_forward(data: Any) -> Arguments:
+    return *data.draw(recurrent_calls(2, 4, 6)).forward(), data.draw(st.booleans())
+
+
+def recurrent_backward(data: Any) -> Arguments:
+    drawn = data.draw(recurrent_calls(2, 4, 6))
+    needs = data.draw(st.tuples(*(st.booleans() for _ in range(3))))
+    return drawn.backward(drawn.grad(), ops.recurrent_forward(*drawn.forward(), True), needs)
+
+
+def recurrent_dots(data: Any) -> Arguments:
+    drawn = data.draw(recurrent_calls(2, 4, 6))
+    tape = ops.recurrent_forward(*drawn.forward(), True)
+    return drawn.dots(drawn.numbers.normal(*tape[1][1:].shape), tape)
+
+
 def _tensors(data: Any) -> list[torch.Tensor]:
     numbers = Numbers(data.draw(SEEDS), data.draw(st.sampled_from([torch.float32, torch.bfloat16])))
     shape = data.draw(st.lists(st.integers(1, 4), max_size=4))
@@ -179,6 +196,7 @@ OPERATORS = {
     for function in (
         *(block_forward, block_backward, pool_forward, pool_backward_, node_sum_, node_gradient_sums),
         *(update_statistics_, source_dots, cell_forward, cell_backward, mixed_sum, branch_dots),
+        *(recurrent_forward, recurrent_backward, recurrent_dots),
     )
 }
 OPERATORS |= {name: _operator(prox, name) for name in ("prox_c", "prox_c1", "prox_c2")}

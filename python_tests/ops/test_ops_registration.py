@@ -4,6 +4,7 @@
 import pytest
 import torch
 from ops_blocks_samples import samples
+from ops_recurrent_drawn import recurrent_samples
 
 from nasp_ext import ops
 
@@ -37,6 +38,7 @@ SAMPLES = {
     "mixed_sum": [(images(3), matrix(3)), ([matrix(4).double()], matrix(1).double())],
     "mixed_sum_backward": [(images(1)[0], images(3), matrix(3)), (matrix(3, 4).T, [matrix(4, 3)], matrix(1))],
     **samples(),
+    **recurrent_samples(),
     "empty_images": [(images(1)[0], [2, 3, 4, 5]), (matrix(2).double(), [1, 1, 1, 1])],
 }
 CASES = [(name, index) for name, samples in SAMPLES.items() for index in range(len(samples))]

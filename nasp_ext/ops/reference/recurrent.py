@@ -102,11 +102,12 @@ def recurrent_backward(
                 of_term = _coefficient(coefficients, number) * of_z
                 direct, of_product = _term_gradients(of_term, read, product, f)
                 of_states[source] += direct + of_product @ weights[node - 1].T * factors
-                of_weights[node - 1] += (read * factors).T @ of_product
+                entering = states if mask is None else masked
+                of_weights[node - 1] += entering[source, t].T @ of_product
         before = out[t - 1] if t else hidden
         direct, of_projected[t] = _term_gradients(of_z, before, products[0, t], _TANH)
         of_hidden = direct + of_projected[t] @ entry.T * factors
-        of_entry += (before * factors).T @ of_projected[t]
+        of_entry += (before if mask is None else entered[t]).T @ of_projected[t]
     none = grad.new_empty(0)
     return (
         *((of_projected, of_hidden) if need_inputs else (none, none)),
