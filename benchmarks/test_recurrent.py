@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The baselines of recurrent cells do what the papers say, and the comparison would notice if not."""
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.baselines import recurrent_steppers
-from benchmarks.baselines.recurrent import Batch, CellAlone, MixedCell, OneHotCell
+from benchmarks.baselines.recurrent import Batch, CellAlone, MixedCell, OneHotCell, language_loss
 from benchmarks.baselines.recurrent_floor import Products
 from benchmarks.baselines.recurrent_steppers import CLIP, LR, RecurrentDARTS, RecurrentStepper
 from benchmarks.cases import recurrent
@@ -276,3 +277,10 @@ def test_a_cell_alone_sums_its_outputs_times_the_factors() -> None:
 
     batch = Batch(torch.ones(2, 1, 3), torch.full((2, 1, 3), 0.5), torch.zeros(1, 3))
     assert CellAlone(Twice())(batch) == 6
+
+
+def test_the_loss_of_words_counts_what_the_hidden_state_moves() -> None:
+    """Equal logits: log 4 for each word; the state moves by 2 in every entry: 1e-3 times 4."""
+    out = torch.tensor([1.0, 3.0, 1.0]).view(3, 1, 1).expand(3, 2, 5)
+    found = language_loss(torch.zeros(3, 2, 4), torch.zeros(3, 2, dtype=torch.int64), out)
+    assert float(found) == pytest.approx(math.log(4) + 0.004)

@@ -103,6 +103,7 @@ class ReaderFamily(Family):
         names = supernet.space.genotype(gates).activations
         width = supernet.decoder.in_features
         network = Reading([activations()[name] for name in names], width, norm=True)
+        network.dropout = supernet.dropout
         own = network.state_dict()
         network.load_state_dict({name: supernet.state_dict()[name] for name in own})
         return network

@@ -5,18 +5,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from inspect import signature
 from itertools import groupby
 
 import torch
 
-from nasp_ext.arch.family import family_of
 from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.checks import MOST_CELLS, MOST_CHANNELS, MOST_CLASSES, MOST_PIXELS, check_range, shown
 from nasp_ext.commands.command import Command
 from nasp_ext.engine import read_genotype
 from nasp_ext.families.cells.network import Network
-from nasp_ext.families.networks import derived_network
+from nasp_ext.families.networks import derived_network, of_images
 from nasp_ext.nn import LayerCost, layer_costs, total_cost
 
 
@@ -57,7 +55,7 @@ class Count:
 
 def _work(options: Count) -> None:
     genotype = read_genotype(options.genotype)
-    if "in_channels" not in signature(family_of(genotype).derived).parameters:
+    if not of_images(genotype):
         raise ValueError(
             f"expected the genotype of a network of images to count, got one of kind {genotype.kind!r}: "
             "nasp-ext retrain prints the parameters of its network"

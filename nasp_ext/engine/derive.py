@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,7 +24,6 @@ from nasp_ext.engine.run import Run
 from nasp_ext.engine.search_state import SearchState
 from nasp_ext.engine.statistics import reestimate_derived_
 from nasp_ext.engine.training import fixed_randomness
-from nasp_ext.families.cells.network import Network
 from nasp_ext.families.derivation import derive, genotype_of
 from nasp_ext.strategies import Strategy
 from nasp_ext.tasks.base import Task
@@ -39,7 +39,7 @@ class DeriveResult(OnTest):
     """
 
     genotype: AnyGenotype
-    network: Network
+    network: Any
     parameters: int
     test: Means
     files: tuple[Path, ...]

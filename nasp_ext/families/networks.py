@@ -71,6 +71,15 @@ def derived_network(genotype: AnyGenotype | str, *sizes: Any, **options: Any) ->
     return _built(family_of(found).derived, found, sizes, options)
 
 
+def of_images(value: SearchSpace | AnyGenotype) -> bool:
+    """Whether the networks of a space or of a genotype take images: ``in_channels`` is one of their sizes.
+
+    >>> of_images(space_named("darts"))
+    True
+    """
+    return "in_channels" in inspect.signature(family_of(value).derived).parameters
+
+
 def _built(build: Callable[..., Any], of: object, sizes: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """The network; an argument that there is none of is answered by those that there are."""
     signature = inspect.signature(build)

@@ -77,6 +77,14 @@ def test_derive_plot_and_count_take_its_run(capsys, searched, here):
     )
 
 
+def test_a_space_or_genotype_of_another_task_is_one_line(capsys, searched, here):
+    argv = ["retrain", "--task", "images", "--limit", "40", "--genotype", searched]
+    assert "genotype of a network of images, got one of kind 'reader'" in error_of(capsys, *argv)
+    argv = ["search", "--task", "images", "--limit", "40", "--space", "readers", "--batch", "8"]
+    assert "a space of networks of images, got 'readers'" in error_of(capsys, *argv)
+    assert not (here / "runs").exists()
+
+
 @pytest.mark.parametrize("file", ["", "genotype.json"])
 def test_a_retraining_takes_the_task_of_the_search_that_found_its_genotype(capsys, searched, here, file):
     status, out, err = call(capsys, "retrain", "--genotype", searched / file, *TASK[2:])

@@ -28,13 +28,12 @@ KERNELS = {
     },
     "update_statistics": {"update_statistics_kernel": (2, 56, 0)},
     "recurrent": {
-        "node_forward_kernel": (2, 128, 2048),
-        "node_backward_kernel": (2, 128, 2048),
+        "node_forward_kernel": (4, 128, 512),
+        "node_backward_kernel": (4, 128, 512),
         "output_forward_kernel": (2, 56, 0),
         "output_backward_kernel": (2, 40, 0),
-        "row_dots_kernel": (2, 64, 256),
-        "row_dot_totals_kernel": (1, 56, 0),
     },
+    "row_dots": {"row_dots_kernel": (2, 64, 256), "row_dot_totals_kernel": (1, 56, 0)},
     "prox": {
         "project_rows_of_8_kernel": (8, 64, 0),
         "project_rows_kernel": (8, 48, 0),

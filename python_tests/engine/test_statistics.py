@@ -16,12 +16,13 @@ from engine_helpers import (
     tiny_data,
 )
 from reading_task import SEARCH as READING
-from reading_task import Characters, Readers
+from reading_task import Characters, ReaderFamily, Readers
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
+from nasp_ext.arch.family import _FAMILIES, register_family
 from nasp_ext.arch.gates import Gates
-from nasp_ext.engine import derive_run, search
+from nasp_ext.engine import derive_run, evaluate, search
 from nasp_ext.engine.checkpoint import load_checkpoint, save_checkpoint
 from nasp_ext.engine.statistics import own_statistics, reestimate_
 from nasp_ext.families.derivation import derive
@@ -239,3 +240,26 @@ def test_a_search_evaluates_a_layer_that_runs_in_every_step_with_such_statistics
     other = search(space, strategy("nasp", space, lr=0.05, seed=1), Characters(), off)
     assert_equal(other.network, copied(found.network))  # what trains does not notice
     assert found.history[-1]["val_loss"] < other.history[-1]["val_loss"]
+
+
+def test_a_network_derived_of_a_search_of_sequences_is_what_the_search_evaluated(tmp_path):
+    class Sober(Characters):
+        """Its statistics hang on no random numbers."""
+
+        def supernet(self, space, config):
+            network = super().supernet(space, config)
+            network.dropout = nn.Identity()
+            return network
+
+    register_family(ReaderFamily())
+    try:
+        found, task = strategy("darts", Readers(), lr=0.05), Sober()
+        whole = search(Readers(), found, task, READING, out=tmp_path)
+        fresh = strategy("darts", Readers(), lr=0.05)
+        network = derive_run(Readers(), fresh, task, READING, tmp_path).network.eval()
+        validate = task.search_batches(READING, torch.device("cpu")).validate
+        assert evaluate(network, task, validate)["loss"] == pytest.approx(
+            whole.history[-1]["val_loss"], rel=1e-5
+        )
+    finally:
+        del _FAMILIES["reader"]

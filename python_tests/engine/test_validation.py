@@ -15,7 +15,7 @@ from nasp_ext.config import RetrainConfig
 from nasp_ext.engine import evaluate
 from nasp_ext.engine.averaging import WeightAverage
 from nasp_ext.engine.checkpoint import load_checkpoint
-from nasp_ext.engine.validation import Course
+from nasp_ext.engine.validation import Course, course_of
 
 STEPS = len(LENGTHS)
 CPU = torch.device("cpu")
@@ -229,6 +229,19 @@ def test_a_rollback_restores_weights_optimizer_and_phase_and_forgets_the_state()
     assert result.history[2]["rollbacks"] == 2
 
 
+def test_a_rollback_to_an_epoch_that_averages_restores_the_weights_behind_the_mean():
+    seen = []
+
+    class Watched(Characters):
+        def start_epoch(self, network, config, epoch):
+            seen.append(network.decoder.weight.detach().clone())
+
+    result = run(dataclasses.replace(BETTER, rollbacks=1), Watched(diverges=(6,)))
+    assert result.history[5]["best_epoch"] == 6
+    assert torch.equal(seen[6], seen[7])  # the seventh epoch began twice, behind the sixth
+    assert not torch.equal(seen[6], result.network.decoder.weight)
+
+
 @pytest.mark.parametrize("diverges", [(2,), (5,), (7,), (5, 6), (3, 8)])
 @pytest.mark.parametrize("config, momentum", [(AVERAGED, 0.0), (BETTER, 0.0), (AVERAGED, 0.5)])
 def test_a_cut_run_goes_on_bit_for_bit_around_rollbacks(tmp_path, diverges, config, momentum):
@@ -268,6 +281,32 @@ def test_the_course_counts_epochs_without_a_better_one():
     assert not course.begins()  # goes on
     assert (course.starts(rolled_back=False), course.starts(rolled_back=True)) == (5, 5)
     assert course.line() == {"best_epoch": 7, "averaged": 5, "rollbacks": 1}
+
+
+LINE = {"val_loss": 1.0, "best_epoch": 1, "averaged": 0, "rollbacks": 0}
+
+
+@pytest.mark.parametrize(
+    ("number", "changes", "message"),
+    [
+        (0, {"rollbacks": 1}, r"history\[0\]\.rollbacks to be a whole number in \[0, 0\], found 1"),
+        (1, {"rollbacks": 3}, r"history\[1\]\.rollbacks to be a whole number in \[0, 2\], found 3"),
+        (2, {"rollbacks": 0}, r"history\[2\]\.rollbacks to be a whole number in \[1, 2\], found 0"),
+        (1, {"best_epoch": 2}, r"history\[1\]\.best_epoch to be 1, found 2"),
+        (1, {"averaged": 4}, r"history\[1\]\.averaged to be 0, found 4"),
+        (3, {"averaged": 0}, r"history\[3\]\.averaged to be 4, found 0"),
+        (3, {"averaged": 8}, r"history\[3\]\.averaged to be 4, found 8"),
+    ],
+)
+def test_a_history_that_no_run_can_have_is_refused(number, changes, message):
+    """The second epoch went back to the first; the fourth averages, for two were no better than the first."""
+    config = dataclasses.replace(RETRAIN, average_after=2, rollbacks=2)
+    history = [dict(LINE), {**LINE, "rollbacks": 1}, {**LINE, "rollbacks": 1}]
+    history.append({**LINE, "rollbacks": 1, "averaged": STEPS})
+    assert course_of(history, config, STEPS, "history").averaged == STEPS
+    history[number] |= changes
+    with pytest.raises(ValueError, match=message):
+        course_of(history, config, STEPS, "history")
 
 
 def test_never_averaging_never_begins():

@@ -15,7 +15,7 @@ from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
 from nasp_ext.config import RetrainConfig, SearchConfig, TrainingConfig
 from nasp_ext.families.cells.network import Network
-from nasp_ext.families.networks import derived_network, supernet
+from nasp_ext.families.networks import derived_network, of_images, supernet
 from nasp_ext.tasks.base import WHOLE, Metric, Outcome, SearchData, Shard, Task
 from nasp_ext.tasks.images.batches import Batches
 from nasp_ext.tasks.images.images import ImageData
@@ -34,6 +34,10 @@ class ClassificationTask(Task):
         self.data = data
 
     def supernet(self, space: SearchSpace, config: SearchConfig) -> Network:
+        if not of_images(space):
+            raise ValueError(
+                f"expected a space of networks of images, got {space.name!r}: choose another space or task"
+            )
         net: Network = supernet(
             space,
             channels=config.channels,
@@ -44,6 +48,11 @@ class ClassificationTask(Task):
         return net
 
     def derived(self, genotype: AnyGenotype, config: RetrainConfig) -> Network:
+        if not of_images(genotype):
+            raise ValueError(
+                f"expected the genotype of a network of images, got one of kind {genotype.kind!r}: choose "
+                "another genotype or task"
+            )
         net: Network = derived_network(
             genotype,
             channels=config.channels,

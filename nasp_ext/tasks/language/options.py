@@ -39,7 +39,14 @@ _OF_CELLS = ("auxiliary", "drop_path", "fused_on_cuda")  # of a retraining
 _SGD = {"lr": 20.0, "lr_min": 20.0, "momentum": 0.0, "clip": 0.25}
 _TRAINING: dict[str, dict[str, Any]] = {
     "search": {"space": SPACE, **_SGD, "epochs": 50, "batch": 256, "weight_decay": 5e-7, "arch_lr": 3e-3},
-    "retrain": {**_SGD, "epochs": 8000, "batch": 64, "weight_decay": 8e-7, "average_after": 5},
+    "retrain": {
+        **_SGD,
+        "epochs": 8000,
+        "batch": 64,
+        "weight_decay": 8e-7,
+        "average_after": 5,
+        "rollbacks": 5,
+    },
 }
 _SMALL_TRAINING: dict[str, dict[str, Any]] = {
     "search": {"epochs": 25, "batch": 32, "lr": 10.0, "lr_min": 10.0, "threads": 1},
