@@ -287,5 +287,5 @@ def test_the_loss_of_words_counts_what_the_hidden_state_moves() -> None:
 
 
 def test_an_unknown_method_is_an_error() -> None:
-    with pytest.raises(ValueError, match="expected a method, one of nasp_ext, .* got 'DARTS'"):
+    with pytest.raises(ValueError, match=r"expected a method, one of nasp_ext, .* got 'DARTS'"):
         recurrent.stepper("DARTS", "cpu", TINY)
