@@ -226,7 +226,7 @@ def test_the_texts_of_pydoc_are_split_by_topics():
     sizes = [len(corpus.part(part)) for part in ("train", "valid", "test")]
     assert sum(sizes) > 50_000
     assert all(
-        abs(size / sum(sizes) - share) < 0.05 for size, share in zip(sizes, (0.8, 0.1, 0.1), strict=True)
+        abs(size / sum(sizes) - share) < 0.01 for size, share in zip(sizes, (0.8, 0.1, 0.1), strict=True)
     )
     assert {"<unk>", "<eos>", "N", "the", "__init__", "=="} <= set(corpus.vocabulary.words)
     assert torch.equal(load_corpus("pydoc").valid, corpus.valid)
