@@ -152,8 +152,8 @@ class RecurrentBackward {
       pass.through = data_of<T>(gradient.through);
     }
     pass.mask = data_or_none<T>(cell_.mask);
-    pass.norm = {cell_.norm, data_or_none<T>(cell_.mean), data_or_none<T>(cell_.var), nullptr,
-                 cell_.eps};
+    pass.norm = {cell_.norm, data_or_none<T>(cell_.mean, state * s_.size),
+                 data_or_none<T>(cell_.var, state * s_.size), nullptr, cell_.eps};
     if (pass.norm.of_batch())  // read only backwards
       pass.norm.batch =
           const_cast<T*>(data_of<T>(a_.tape.norms)) + (t * (s_.nodes + 1) + state) * 2 * s_.size;

@@ -9,9 +9,9 @@ step i: their products are one for each pair of states, over all time steps, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from nasp_ext.families.recurrent.activations import ACTIVATIONS
 from nasp_ext.families.recurrent.plain import run_plain
 from nasp_ext.families.recurrent.wiring import Wiring, numbers, scattered
 from nasp_ext.nn.fused.asked import aliases, runs
-from nasp_ext.nn.fused.lowering import NotFusedError
+from nasp_ext.nn.fused.lowering import NotFusedNowError
 from nasp_ext.nn.fused.policy import why_not_native
 from nasp_ext.nn.fused.second_order import gradients_with_graph, graph_wanted
 
@@ -36,28 +36,36 @@ _PLAIN_TENSORS = (Tensor, nn.Parameter)
 class Layers:
     """What the native calls rely on in the layers of a cell.
 
-    Raises:  NotFusedError: they cannot take their place.
+    Raises:  NotFusedNowError: they cannot take their place.
     """
 
     def __init__(self, cell: RecurrentCell) -> None:
         self._cell = cell
-        reason = _why_not(cell.norm)
+        reason = _why_not(cell)
         if reason is not None:
-            raise NotFusedError(reason)
+            raise NotFusedNowError(reason)
 
     def is_current(self, active: Sequence[int] | None = None) -> bool:
         """Whether that still holds."""
-        return _why_not(self._cell.norm) is None
+        return _why_not(self._cell) is None
 
 
-def _why_not(norm: nn.Module | None) -> str | None:
-    if norm is None:
-        return None
-    if type(norm) is not nn.BatchNorm1d or norm.affine or "forward" in vars(norm):
-        return f"{type(norm).__name__}: expected BatchNorm1d(affine=False) as the norm of a recurrent cell"
-    if norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks:
-        return "BatchNorm1d: a hook watches it"
+def _why_not(cell: RecurrentCell) -> str | None:
+    norms = _norms(cell)
+    if len(norms) not in (0, cell.steps + 1):
+        return f"{len(norms)} norms: expected one for each of {cell.steps + 1} states"
+    for norm in norms:
+        if type(norm) is not nn.BatchNorm1d or norm.affine or "forward" in vars(norm):
+            return f"{type(norm).__name__}: expected BatchNorm1d(affine=False) as the norm of a state"
+        if norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks:
+            return "BatchNorm1d: a hook watches it"
+    if len({(norm.eps, norm.momentum, norm.training, norm.running_mean is None) for norm in norms}) > 1:
+        return "the norms of the states differ in their settings"
     return None
+
+
+def _norms(cell: RecurrentCell) -> list[nn.BatchNorm1d]:
+    return list(cast(Iterable[nn.BatchNorm1d], cell.norms))
 
 
 def why_plain(
@@ -71,10 +79,10 @@ def why_plain(
         return "several activations between the same two states are PyTorch's"
     if cell._fusion.plan(cell, cell._plan) is None:
         return cell._fusion.reason
-    norm = cell.norm
-    if norm is not None and _of_batch(norm) and projected.shape[1] == 1:
+    norms = _norms(cell)
+    if norms and _of_batch(norms[0]) and projected.shape[1] == 1:
         return "BatchNorm has an error of its own for a batch of one"
-    running = [] if norm is None else [norm.running_mean, norm.running_var]
+    running = [t for norm in norms for t in (norm.running_mean, norm.running_var)]
     tensors = [t for t in (hidden, mask, cell.entry, *cell.weights, *running) if t is not None]
     like = (projected.dtype, projected.device)
     if not all((t.dtype, t.device) == like and type(t) in _PLAIN_TENSORS for t in tensors):
@@ -90,7 +98,9 @@ def _of_batch(norm: nn.BatchNorm1d) -> bool:
 class _Call:
     """What the calls of a sequence take beside the tensors that autograd follows.
 
-    Args:    norm: of the cell; mean, var: its running statistics where they stand for those of the batch.
+    Args:
+        norm: whether one follows every state; mean, var: (N + 1, E) running statistics, where they stand for
+            those of the batch.
     """
 
     wiring: Wiring
@@ -101,19 +111,21 @@ class _Call:
     eps: float
     keep: bool
 
-    def normed(self, state: Tensor) -> Tensor:
-        """The norm in PyTorch's operators, which moves no running statistics."""
+    def normed(self, state: Tensor, number: int) -> Tensor:
+        """The norm of a state in PyTorch's operators, which moves no running statistics."""
         if not self.norm:
             return state
-        return F.batch_norm(state, self.mean, self.var, training=self.mean is None, eps=self.eps)
+        if self.mean is None or self.var is None:
+            return F.batch_norm(state, None, None, training=True, eps=self.eps)
+        return F.batch_norm(state, self.mean[number], self.var[number], eps=self.eps)
 
 
 def run_native(
     cell: RecurrentCell, projected: Tensor, hidden: Tensor, wiring: Wiring, mask: Tensor | None
 ) -> Tensor:
-    """As ``run_plain``; moves the running statistics of the norm."""
-    norm = cell.norm
-    given = norm is not None and not _of_batch(norm)
+    """As ``run_plain``; moves the running statistics of the norms."""
+    norms = _norms(cell)
+    mean, var = _running(norms)
     entry = cell.entry[cell.size :]
     weights = aliases(list(cell.weights))
     factors = None if wiring.weights is None else wiring.weights.detach().to(projected)
@@ -121,46 +133,56 @@ def run_native(
     call = _Call(
         wiring,
         numbers(wiring, ACTIVATIONS),
-        norm is not None,
-        norm.running_mean if norm is not None and given else None,
-        norm.running_var if norm is not None and given else None,
-        1e-5 if norm is None else norm.eps,
+        len(norms) > 0,
+        mean,
+        var,
+        norms[0].eps if norms else 0.0,
         torch.is_grad_enabled() and any(t.requires_grad for t in tensors),
     )
     out: Tensor
-    out, norms = _Sequence.apply(  # type: ignore[no-untyped-call]
+    out, found = _Sequence.apply(  # type: ignore[no-untyped-call]
         call, wiring.gates, projected.contiguous(), hidden.contiguous(), mask, factors, entry, *weights
     )
-    if norm is not None and norm.training and norm.track_running_stats:
-        _move_statistics(norm, norms, len(hidden))
+    if norms and norms[0].training:
+        _move_statistics(norms, found, len(hidden))
     return out
 
 
-@torch.no_grad()
-def _move_statistics(norm: nn.BatchNorm1d, norms: Tensor, batch: int) -> None:
-    """The running statistics after all states of all time steps, in this order.
+def _running(norms: Sequence[nn.BatchNorm1d]) -> tuple[Tensor | None, Tensor | None]:
+    """The statistics (N + 1, E) that stand for those of the batch, if they do."""
+    if not norms or _of_batch(norms[0]):
+        return None, None
+    means, variances = ([getattr(norm, f"running_{part}") for norm in norms] for part in ("mean", "var"))
+    return torch.stack(means), torch.stack(variances)
 
-    Args:    norms: (T, N + 1, 2, E), mean and biased variance of each.
+
+@torch.no_grad()
+def _move_statistics(norms: Sequence[nn.BatchNorm1d], found: Tensor, batch: int) -> None:
+    """The running statistics after all time steps, in their order.
+
+    Args:    found: (T, N + 1, 2, E), mean and biased variance of each state.
     """
-    mean, var, counted = norm.running_mean, norm.running_var, norm.num_batches_tracked
-    if mean is None or var is None:
-        return
-    found = norms.flatten(0, 1)
-    calls = len(found)
-    keep: Tensor | float
-    if counted is not None:
-        counted += calls
-    if norm.momentum is None:  # the mean over all calls so far
-        assert counted is not None
-        keep = (counted - calls).double() / counted
-        shares = (1 / counted.double()).to(norms).expand(calls)
-    else:
-        keep = (1 - norm.momentum) ** calls
-        ages = torch.arange(calls - 1, -1, -1, dtype=torch.float64, device=norms.device)
-        shares = (norm.momentum * (1 - norm.momentum) ** ages).to(norms)
-    moved = torch.einsum("n,nse->se", shares, found)
-    mean.mul_(keep).add_(moved[0])
-    var.mul_(keep).add_(moved[1], alpha=batch / (batch - 1))
+    steps, momentum = len(found), norms[0].momentum
+    for number, norm in enumerate(norms):
+        mean, var, counted = norm.running_mean, norm.running_var, norm.num_batches_tracked
+        if mean is None or var is None or not norm.track_running_stats:
+            continue
+        keep: Tensor | float
+        if counted is not None:
+            counted += steps
+        if momentum is None:  # the mean over all calls so far
+            assert counted is not None
+            keep = (counted - steps).double() / counted
+            moved = found[:, number].mean(0) * (1 - keep).to(found)
+        else:
+            keep = (1 - momentum) ** steps
+            if number == 0:
+                ages = torch.arange(steps - 1, -1, -1, dtype=torch.float64, device=found.device)
+                shares = (momentum * (1 - momentum) ** ages).to(found)
+                sums = torch.einsum("t,tnse->nse", shares, found)
+            moved = sums[number]
+        mean.mul_(keep).add_(moved[0])
+        var.mul_(keep).add_(moved[1], alpha=batch / (batch - 1))
 
 
 class _Sequence(Function):
