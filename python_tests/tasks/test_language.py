@@ -162,7 +162,7 @@ def test_a_search_has_three_parts():
     assert torch.equal(trained.bincount(), task.corpus.train[1:].long().bincount())
     for part, text in (
         (data.validate, task.corpus.valid),
-        (task.test_batches(SearchConfig(), CPU), task.corpus.test),
+        (task.test_batches(SearchConfig(batch=4), CPU), task.corpus.test),
     ):
         seen = torch.cat([batch.targets.flatten() for batch in part.epoch()])
         assert torch.equal(seen[seen >= 0].bincount(), text[1:].long().bincount())
@@ -170,6 +170,22 @@ def test_a_search_has_three_parts():
     steered = torch.cat([batch.targets for batch in round_])
     assert len(steered) == 75
     assert set(steered.flatten().tolist()) == set(range(8))
+
+
+def test_a_search_is_evaluated_in_the_columns_of_its_batch():
+    """Its norms have their statistics; a batch of one has none."""
+    task, config = task_of(sequence=10), SearchConfig(batch=6)
+    parts = task.search_batches(config, CPU).validate, task.test_batches(config, CPU)
+    assert [next(part.epoch()).tokens.shape[1] for part in parts] == [6, 6]
+    retrained = RetrainConfig(batch=6)
+    parts = task.validation_batches(retrained, CPU), task.test_batches(retrained, CPU)
+    assert [next(part.epoch()).tokens.shape[1] for part in parts] == [10, 1]
+    with pytest.raises(ValueError, match="expected eval_batch >= 2 in a search"):
+        task_of(eval_batch=1).search_batches(SearchConfig(batch=4), CPU)
+    with pytest.raises(ValueError, match="expected test_batch >= 4 in a search"):
+        task_of(test_batch=3).test_batches(SearchConfig(batch=4), CPU, (0, 2))
+    with pytest.raises(ValueError, match="expected eval_batch >= 2 in a search"):
+        task_of(sequence=5).search_batches(SearchConfig(batch=1), CPU)
 
 
 def test_a_retraining_is_validated_on_the_validation_text():

@@ -75,8 +75,8 @@ def test_the_usual_training_is_that_of_the_papers():
         35,
         0,
         1e-3,
-        10,
-        1,
+        None,
+        None,
     )
 
 

@@ -22,11 +22,9 @@ class RecurrentCell(nn.Module):
 
     Args:
         size: E, of inputs, states and the hidden state; steps: N.
-        norm: a BatchNorm1d(affine=False) follows every state, as in a search.
-
-    The norms of the states share nothing in training, where each has the statistics of its batch. Liu et al.
-    2019 have one module for all states, whose running statistics are none of theirs: in evaluation a cell at
-    one-hot gates then grows without bound.
+        norm: a BatchNorm1d(affine=False) follows every state, as in a search, always with the statistics of
+            the batch. Liu et al. 2019 evaluate with running statistics of all states together: they are none
+            of any state, and most cells at one-hot gates grow without bound then.
     """
 
     def __init__(self, size: int, steps: int, *, norm: bool) -> None:
@@ -36,9 +34,7 @@ class RecurrentCell(nn.Module):
         self.weights = nn.ParameterList(
             torch.empty(size, 2 * size).uniform_(-RANGE, RANGE) for _ in range(steps)
         )
-        self.norms = nn.ModuleList(
-            nn.BatchNorm1d(size, affine=False) for _ in range(steps + 1 if norm else 0)
-        )
+        self.norm = nn.BatchNorm1d(size, affine=False, track_running_stats=False) if norm else None
         self._fusion = Fusion()
 
     def forward(
@@ -62,8 +58,8 @@ class RecurrentCell(nn.Module):
         entry = self.entry[self.size :]
         return run_plain(projected, hidden, wiring, hidden_mask, entry, list(self.weights), self._normed)
 
-    def _normed(self, state: Tensor, number: int) -> Tensor:
-        out: Tensor = self.norms[number](state) if len(self.norms) else state
+    def _normed(self, state: Tensor) -> Tensor:
+        out: Tensor = state if self.norm is None else self.norm(state)
         return out
 
     def _plan(self) -> Layers:

@@ -77,7 +77,7 @@ class RecurrentFamily(Family):
             supernet.vocabulary,
             supernet.embedding,
             supernet.dropouts,
-            norm=inherit_weights and len(supernet.cell.norms) > 0,
+            norm=inherit_weights and supernet.cell.norm is not None,
             coefficients=factors,
         )
         like = next(supernet.parameters())

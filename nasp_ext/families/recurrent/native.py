@@ -9,9 +9,9 @@ step i: their products are one for each pair of states, over all time steps, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -41,31 +41,25 @@ class Layers:
 
     def __init__(self, cell: RecurrentCell) -> None:
         self._cell = cell
-        reason = _why_not(cell)
+        reason = _why_not(cell.norm)
         if reason is not None:
             raise NotFusedNowError(reason)
 
     def is_current(self, active: Sequence[int] | None = None) -> bool:
         """Whether that still holds."""
-        return _why_not(self._cell) is None
+        return _why_not(self._cell.norm) is None
 
 
-def _why_not(cell: RecurrentCell) -> str | None:
-    norms = _norms(cell)
-    if len(norms) not in (0, cell.steps + 1):
-        return f"{len(norms)} norms: expected one for each of {cell.steps + 1} states"
-    for norm in norms:
-        if type(norm) is not nn.BatchNorm1d or norm.affine or "forward" in vars(norm):
-            return f"{type(norm).__name__}: expected BatchNorm1d(affine=False) as the norm of a state"
-        if norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks:
-            return "BatchNorm1d: a hook watches it"
-    if len({(norm.eps, norm.momentum, norm.training, norm.running_mean is None) for norm in norms}) > 1:
-        return "the norms of the states differ in their settings"
+def _why_not(norm: nn.Module | None) -> str | None:
+    if norm is None:
+        return None
+    if type(norm) is not nn.BatchNorm1d or norm.affine or "forward" in vars(norm):
+        return f"{type(norm).__name__}: expected BatchNorm1d(affine=False) as the norm of a recurrent cell"
+    if norm.running_mean is not None or norm.running_var is not None:
+        return "BatchNorm1d: it has running statistics"
+    if norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks:
+        return "BatchNorm1d: a hook watches it"
     return None
-
-
-def _norms(cell: RecurrentCell) -> list[nn.BatchNorm1d]:
-    return list(cast(Iterable[nn.BatchNorm1d], cell.norms))
 
 
 def why_plain(
@@ -79,53 +73,37 @@ def why_plain(
         return "several activations between the same two states are PyTorch's"
     if cell._fusion.plan(cell, cell._plan) is None:
         return cell._fusion.reason
-    norms = _norms(cell)
-    if norms and _of_batch(norms[0]) and projected.shape[1] == 1:
+    if cell.norm is not None and projected.shape[1] == 1:
         return "BatchNorm has an error of its own for a batch of one"
-    running = [t for norm in norms for t in (norm.running_mean, norm.running_var)]
-    tensors = [t for t in (hidden, mask, cell.entry, *cell.weights, *running) if t is not None]
-    like = (projected.dtype, projected.device)
+    tensors = [t for t in (hidden, mask, cell.entry, *cell.weights) if t is not None]
+    like = projected.dtype, projected.device
     if not all((t.dtype, t.device) == like and type(t) in _PLAIN_TENSORS for t in tensors):
         return "native operators take plain tensors of one dtype on one device"
     return None
-
-
-def _of_batch(norm: nn.BatchNorm1d) -> bool:
-    return norm.training or norm.running_mean is None
 
 
 @dataclass(frozen=True)
 class _Call:
     """What the calls of a sequence take beside the tensors that autograd follows.
 
-    Args:
-        norm: whether one follows every state; mean, var: (N + 1, E) running statistics, where they stand for
-            those of the batch.
+    Args:    eps: of the norm that follows every state, with statistics of the batch; None = there is none.
     """
 
     wiring: Wiring
     terms: list[int]
-    norm: bool
-    mean: Tensor | None
-    var: Tensor | None
-    eps: float
+    eps: float | None
     keep: bool
 
-    def normed(self, state: Tensor, number: int) -> Tensor:
-        """The norm of a state in PyTorch's operators, which moves no running statistics."""
-        if not self.norm:
-            return state
-        if self.mean is None or self.var is None:
-            return F.batch_norm(state, None, None, training=True, eps=self.eps)
-        return F.batch_norm(state, self.mean[number], self.var[number], eps=self.eps)
+    def normed(self, state: Tensor) -> Tensor:
+        """The norm in PyTorch's operators."""
+        return state if self.eps is None else F.batch_norm(state, None, None, training=True, eps=self.eps)
 
 
 def run_native(
     cell: RecurrentCell, projected: Tensor, hidden: Tensor, wiring: Wiring, mask: Tensor | None
 ) -> Tensor:
-    """As ``run_plain``; moves the running statistics of the norms."""
-    norms = _norms(cell)
-    mean, var = _running(norms)
+    """As ``run_plain``."""
+    norm = cell.norm
     entry = cell.entry[cell.size :]
     weights = aliases(list(cell.weights))
     factors = None if wiring.weights is None else wiring.weights.detach().to(projected)
@@ -133,56 +111,13 @@ def run_native(
     call = _Call(
         wiring,
         numbers(wiring, ACTIVATIONS),
-        len(norms) > 0,
-        mean,
-        var,
-        norms[0].eps if norms else 0.0,
+        None if norm is None else norm.eps,
         torch.is_grad_enabled() and any(t.requires_grad for t in tensors),
     )
-    out: Tensor
-    out, found = _Sequence.apply(  # type: ignore[no-untyped-call]
+    out: Tensor = _Sequence.apply(  # type: ignore[no-untyped-call]
         call, wiring.gates, projected.contiguous(), hidden.contiguous(), mask, factors, entry, *weights
     )
-    if norms and norms[0].training:
-        _move_statistics(norms, found, len(hidden))
     return out
-
-
-def _running(norms: Sequence[nn.BatchNorm1d]) -> tuple[Tensor | None, Tensor | None]:
-    """The statistics (N + 1, E) that stand for those of the batch, if they do."""
-    if not norms or _of_batch(norms[0]):
-        return None, None
-    means, variances = ([getattr(norm, f"running_{part}") for norm in norms] for part in ("mean", "var"))
-    return torch.stack(means), torch.stack(variances)
-
-
-@torch.no_grad()
-def _move_statistics(norms: Sequence[nn.BatchNorm1d], found: Tensor, batch: int) -> None:
-    """The running statistics after all time steps, in their order.
-
-    Args:    found: (T, N + 1, 2, E), mean and biased variance of each state.
-    """
-    steps, momentum = len(found), norms[0].momentum
-    for number, norm in enumerate(norms):
-        mean, var, counted = norm.running_mean, norm.running_var, norm.num_batches_tracked
-        if mean is None or var is None or not norm.track_running_stats:
-            continue
-        keep: Tensor | float
-        if counted is not None:
-            counted += steps
-        if momentum is None:  # the mean over all calls so far
-            assert counted is not None
-            keep = (counted - steps).double() / counted
-            moved = found[:, number].mean(0) * (1 - keep).to(found)
-        else:
-            keep = (1 - momentum) ** steps
-            if number == 0:
-                ages = torch.arange(steps - 1, -1, -1, dtype=torch.float64, device=found.device)
-                shares = (momentum * (1 - momentum) ** ages).to(found)
-                sums = torch.einsum("t,tnse->nse", shares, found)
-            moved = sums[number]
-        mean.mul_(keep).add_(moved[0])
-        var.mul_(keep).add_(moved[1], alpha=batch / (batch - 1))
 
 
 class _Sequence(Function):
@@ -197,9 +132,9 @@ class _Sequence(Function):
         factors: Tensor | None,
         entry: Tensor,
         *weights: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         ctx.set_materialize_grads(False)
-        out, *kept, norms = ops.recurrent_forward(
+        out, *kept = ops.recurrent_forward(
             projected,
             hidden,
             entry,
@@ -208,33 +143,19 @@ class _Sequence(Function):
             call.terms,
             factors,
             call.wiring.concat,
-            call.norm,
-            call.mean,
-            call.var,
-            call.eps,
+            call.eps is not None,
+            None,
+            None,
+            call.eps or 0.0,
             call.keep,
         )
         ctx.call, ctx.gates_leaf = call, gates is not None and gates.is_leaf
-        ctx.mark_non_differentiable(norms)
         if call.keep:
-            ctx.save_for_backward(
-                gates,
-                projected,
-                hidden,
-                mask,
-                factors,
-                call.mean,
-                call.var,
-                entry,
-                out,
-                *kept,
-                norms,
-                *weights,
-            )
-        return out, norms
+            ctx.save_for_backward(gates, projected, hidden, mask, factors, entry, out, *kept, *weights)
+        return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.compiler.is_compiling():  # the step of a compiled caller: torch leaves `disable` untyped
             return torch.compiler.disable(_gradients)(ctx, grad)  # type: ignore[no-untyped-call, no-any-return]
         return _gradients(ctx, grad)
@@ -243,7 +164,7 @@ class _Sequence(Function):
 def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     """Of every argument of the forward."""
     call: _Call = ctx.call
-    gates, projected, hidden, mask, factors, mean, var, entry, out, *rest = ctx.saved_tensors
+    gates, projected, hidden, mask, factors, entry, out, *rest = ctx.saved_tensors
     states, masked, entered, products, norms, *weights = rest
     if grad is None:  # nothing that the loss is made of reads the output
         return (None,) * len(ctx.needs_input_grad)
@@ -264,10 +185,10 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
             call.terms,
             factors,
             call.wiring.concat,
-            call.norm,
-            mean,
-            var,
-            call.eps,
+            call.eps is not None,
+            None,
+            None,
+            call.eps or 0.0,
             out,
             states,
             masked,

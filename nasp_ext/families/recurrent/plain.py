@@ -10,7 +10,7 @@ from nasp_ext.families.recurrent.activations import FUNCTIONS
 from nasp_ext.families.recurrent.dropout import times
 from nasp_ext.families.recurrent.wiring import Source, Wiring
 
-Norm = Callable[[Tensor, int], Tensor]  # of a state and its number
+Norm = Callable[[Tensor], Tensor]
 
 
 def run_plain(
@@ -34,10 +34,10 @@ def run_plain(
     outputs = []
     for step in projected.unbind():
         c, h = (step + times(hidden, mask) @ entry).chunk(2, -1)
-        states = [norm(hidden + c.sigmoid() * (h.tanh() - hidden), 0)]
+        states = [norm(hidden + c.sigmoid() * (h.tanh() - hidden))]
         masked = [times(states[0], mask)]
         for weight, sources in zip(weights, wiring.sources, strict=True):
-            states.append(norm(_sum(states, masked, weight, sources, wiring.weights), len(states)))
+            states.append(norm(_sum(states, masked, weight, sources, wiring.weights)))
             masked.append(times(states[-1], mask))
         hidden = torch.stack([states[state] for state in wiring.concat]).mean(0)
         outputs.append(hidden)

@@ -64,7 +64,7 @@ class LanguageSettings:
     Attributes:    without: settings of images that mean nothing here, as of ``Task``.
     """
 
-    without: ClassVar[tuple[str, ...]] = ("cells", "channels", "cutout", *_OF_CELLS)
+    without: ClassVar[tuple[str, ...]] = ("cells", "channels", "cutout", "bn_batches", *_OF_CELLS)
 
     data: str = PYDOC
     """pydoc, the help texts of this Python, which differ between versions; or a folder with texts to train,
@@ -92,10 +92,11 @@ class LanguageSettings:
     """Weight of the mean square of the outputs in the loss that weights train with, elsewhere alpha."""
     step_penalty: float = 1e-3
     """Weight of the mean square of the steps of the hidden state in that loss, elsewhere beta."""
-    eval_batch: int = 10
-    """Columns in which the validation text is evaluated."""
-    test_batch: int = 1
-    """Columns in which the test text is evaluated."""
+    eval_batch: int | None = None
+    """Columns in which the validation text is evaluated; None = 10 in a retraining, the batch in a search,
+    whose norms have the statistics of the columns."""
+    test_batch: int | None = None
+    """Columns in which the test text is evaluated; None = 1 in a retraining, the batch in a search."""
     cell: str | None = None
     """What a retraining trains in place of a genotype: lstm, that of PyTorch; random, drawn by the seed."""
 

@@ -83,7 +83,7 @@ class LanguageTask(Task):
         sequence = self.settings.sequence
         train = TrainingText(self.corpus.train, config.batch, sequence, shard, device)
         steer = SteeringText(self.corpus.valid, config.batch, sequence, shard, device, batches=len(train))
-        return SearchData(train, steer, self._validation(device, shard))
+        return SearchData(train, steer, self._validation(config, device, shard))
 
     def training_batches(
         self, config: RetrainConfig, device: torch.device, shard: Shard = WHOLE
@@ -95,18 +95,33 @@ class LanguageTask(Task):
         self, config: RetrainConfig, device: torch.device, shard: Shard = WHOLE
     ) -> EvaluationText:
         """The validation text."""
-        return self._validation(device, shard)
+        return self._validation(config, device, shard)
 
-    def _validation(self, device: torch.device, shard: Shard) -> EvaluationText:
-        columns, sequence = self.settings.eval_batch, self.settings.sequence
+    def _validation(self, config: TrainingConfig, device: torch.device, shard: Shard) -> EvaluationText:
+        columns = self._columns("eval_batch", config, shard, 10)
+        sequence = self.settings.sequence
         return EvaluationText(self.corpus.valid, columns, sequence, shard, device, name="validation")
+
+    def _columns(self, name: str, config: TrainingConfig, shard: Shard, usual: int) -> int:
+        """The columns that a setting says; in a search a norm needs two or more in each process."""
+        chosen: int | None = getattr(self.settings, name)
+        if config.kind != SearchConfig.kind:
+            return usual if chosen is None else chosen
+        columns = config.batch if chosen is None else chosen
+        for what, count in ((name, columns), ("batch", config.batch)):
+            if count < 2 * shard[1]:
+                raise ValueError(
+                    f"expected {what} >= {2 * shard[1]} in a search, whose norms have the statistics of the "
+                    f"columns, got {count}"
+                )
+        return columns
 
     def test_batches(
         self, config: TrainingConfig, device: torch.device, shard: Shard = WHOLE
     ) -> EvaluationText:
         """The test text."""
-        columns, sequence = self.settings.test_batch, self.settings.sequence
-        return EvaluationText(self.corpus.test, columns, sequence, shard, device)
+        columns = self._columns("test_batch", config, shard, 1)
+        return EvaluationText(self.corpus.test, columns, self.settings.sequence, shard, device)
 
     def run(self, network: Any, batch: Segment, gates: Gates | None = None, state: Any = None) -> Outcome:
         """A segment of text through a language model that has ``read`` and ``decode``.
