@@ -13,7 +13,7 @@ from benchmarks.framework import Case, Prepared, Settings
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
         quick = bool(metafunc.config.getoption("benchmark_disable"))
-        cases = all_cases(Settings(quick=quick, batch=(16,)))
+        cases = all_cases(Settings(quick=quick, batch=(16,), threads=(1,)))
         pairs = [(case, variant) for case in cases for variant in case.variants]
         names = [f"{case.name}: {variant}" for case, variant in pairs]
         metafunc.parametrize("case, variant", pairs, ids=names)

@@ -4,6 +4,7 @@
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from benchmarks.framework import Case, Prepared
 
@@ -11,6 +12,9 @@ from benchmarks.framework import Case, Prepared
 def test_variant(
     case: Case, variant: str, prepared: Callable[[Case], Prepared], request: pytest.FixtureRequest
 ) -> None:
+    before = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(before))
+    torch.set_num_threads(case.threads or before)
     ready = prepared(case)
     if variant in ready.missing:
         pytest.skip(ready.missing[variant])

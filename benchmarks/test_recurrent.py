@@ -284,3 +284,8 @@ def test_the_loss_of_words_counts_what_the_hidden_state_moves() -> None:
     out = torch.tensor([1.0, 3.0, 1.0]).view(3, 1, 1).expand(3, 2, 5)
     found = language_loss(torch.zeros(3, 2, 4), torch.zeros(3, 2, dtype=torch.int64), out)
     assert float(found) == pytest.approx(math.log(4) + 0.004)
+
+
+def test_an_unknown_method_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"expected a method, one of nasp_ext, .* got 'DARTS'"):
+        recurrent.stepper("DARTS", "cpu", TINY)

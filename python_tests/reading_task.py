@@ -21,7 +21,8 @@ from nasp_ext.tasks import Metric, Outcome, SearchData, Task
 OPTIONS = ("tanh", "relu", "identity")
 CHARACTERS = 5
 LENGTHS = (2, 3, 4, 7)  # of the segments of an epoch, in another order each time
-SIZES = {"batch": 4, "lr": 1.0, "lr_min": 0.5, "momentum": 0.0, "clip": 1.0, "seed": 2}
+RATES = {"lr": 1.0, "lr_min": 0.5}
+SIZES = {"batch": 4, **RATES, "momentum": 0.0, "clip": 1.0, "seed": 2}
 SEARCH = SearchConfig(**SIZES, epochs=3, device="cpu", threads=1)
 RETRAIN = RetrainConfig(**SIZES, epochs=6, device="cpu", threads=1)
 
@@ -204,7 +205,7 @@ class ReadingSettings:
 
     def suggested(self, kind):
         if kind == "search":
-            return {"space": "readers", "epochs": 2, "batch": 4, "arch_lr": 0.05, "units": 3, "lr": 1.0}
+            return {"space": "readers", "epochs": 2, "batch": 4, "arch_lr": 0.05, "units": 3, **RATES}
         return {"epochs": 3, "batch": 4, "units": 5 if self.data == "first" else 7, "average_after": 1}
 
     def genotype(self, seed):

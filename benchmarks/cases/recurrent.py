@@ -211,6 +211,8 @@ def _stepper(
         PLAIN: lambda: OneHotCell(size, terms, norm=norm),
         LSTM: lambda: LSTMCell(size),
     }
+    if name not in (*makers, MIXTURE, AUTHORS, SECOND, _ONE_HOT):
+        raise ValueError(f"expected a method, one of {', '.join(methods(sizes))}, got {name!r}")
     cell = makers[name]() if name in makers else MixedCell(size, steps)
     net = LanguageModel(cell, size, words, dropout=dropout) if words else CellAlone(cell)
     net.to(device, dtype)

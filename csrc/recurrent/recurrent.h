@@ -5,9 +5,8 @@
 
 #include <tuple>
 
-#include "../core/back_ends.h"
-#include "../core/image_memory.h"
 #include "passes.h"
+#include "recurrent_memory.h"
 
 namespace nasp_ext {
 
@@ -21,7 +20,7 @@ struct RecurrentCell {
   MaybeTensor coefficients;      // (P,)
   std::vector<int64_t> outputs;  // ascending
   bool norm;
-  MaybeTensor mean, var;  // (H,)
+  MaybeTensor mean, var;  // (N + 1, H)
   double eps;
 };
 
@@ -84,47 +83,16 @@ template <class Device>
 struct ChunkBytes;
 template <>
 struct ChunkBytes<OnCpu> {
-  static constexpr int64_t kGradients = int64_t(64) << 20, kDots = int64_t(1) << 20;
+  static constexpr int64_t kGradients = int64_t(64) << 20, kDots = int64_t(2) << 20;
 };
 template <>
 struct ChunkBytes<OnCuda> {
   static constexpr int64_t kGradients = int64_t(256) << 20, kDots = int64_t(64) << 20;
 };
 
-// New memory, dense; kept for the next call, see image_memory.h.
-template <class Device>
-Tensor new_tensor(const Tensor& like, std::initializer_list<int64_t> sizes) {
-  int64_t strides[kMaxDims], rows = 1, dim = static_cast<int64_t>(sizes.size());
-  const int64_t* const size = sizes.begin();
-  for (int64_t i = dim - 1, step = 1; i >= 0; --i) {
-    strides[i] = step;
-    step *= size[i] > 1 ? size[i] : 1;
-  }
-  for (int64_t i = 0; i + 1 < dim; ++i) rows *= size[i];
-  const Tensor memory = new_images<Device>(like, rows, size[dim - 1], 1, 1);
-  AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch__reinterpret_tensor(memory.get(), dim, size, strides, 0, &handle));
-  return Tensor(handle);
-}
-
-// A dense (rows, columns) matrix that begins `offset` elements behind the start of a dense tensor.
-// It is a new tensor for PyTorch, of which autograd knows nothing.
-inline Tensor matrix_in(const Tensor& t, int64_t offset, int64_t rows, int64_t columns,
-                        bool transposed = false) {
-  const int64_t sizes[] = {transposed ? columns : rows, transposed ? rows : columns};
-  const int64_t strides[] = {transposed ? 1 : columns, transposed ? columns : 1};
-  AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch__reinterpret_tensor(t.get(), 2, sizes, strides, offset, &handle));
-  return Tensor(handle);
-}
-
-inline Tensor no_elements(const Tensor& like) { return empty_vector(like, 0, like.scalar_type()); }
-
 template <class T>
-const T* data_or_none(const MaybeTensor& t) {
-  return t ? data_of<T>(*t) : nullptr;
+const T* data_or_none(const MaybeTensor& t, int64_t offset = 0) {
+  return t ? data_of<T>(*t) + offset : nullptr;
 }
 
 }  // namespace nasp_ext

@@ -23,14 +23,16 @@ class RecurrentBackward {
   RecurrentBackward(const RecurrentShape& shape, const RecurrentBackwardCall& call)
       : s_(shape), a_(call), cell_(call.cell), passes_(call.grad) {
     const Tensor& like = a_.grad;
-    const auto wanted = [&](bool needed, std::initializer_list<int64_t> sizes) {
-      return needed ? new_tensor<Device>(like, sizes) : no_elements(like);
+    const auto result = [&](bool needed, std::initializer_list<int64_t> sizes) {
+      return needed ? new_result(like, sizes) : no_elements(like);
     };
-    grad_projected_ = wanted(a_.need_inputs, {s_.steps, s_.batch, 2 * s_.size});
-    grad_hidden_ = wanted(a_.need_inputs, {s_.batch, s_.size});
-    grad_entry_ = wanted(a_.need_weights, {s_.size, 2 * s_.size});
-    grad_weights_ = wanted(a_.need_weights, {s_.nodes, s_.size, 2 * s_.size});
-    grad_nodes_ = wanted(a_.need_nodes, {s_.nodes, s_.steps, s_.batch, s_.size});
+    grad_projected_ = result(a_.need_inputs, {s_.steps, s_.batch, 2 * s_.size});
+    grad_hidden_ = result(a_.need_inputs, {s_.batch, s_.size});
+    grad_entry_ = result(a_.need_weights, {s_.size, 2 * s_.size});
+    grad_weights_ = result(a_.need_weights, {s_.nodes, s_.size, 2 * s_.size});
+    grad_nodes_ = no_elements(like);
+    if (a_.need_nodes)
+      grad_nodes_ = new_tensor<Device>(like, {s_.nodes, s_.steps, s_.batch, s_.size}, s_.steps);
     find_reached();
   }
 
@@ -66,7 +68,7 @@ class RecurrentBackward {
     chunk_ = !a_.need_weights
                  ? 1
                  : std::min(s_.steps, std::max<int64_t>(1, ChunkBytes<Device>::kGradients / bytes));
-    grad_products_ = new_tensor<Device>(like, {products, chunk_, s_.batch, 2 * s_.size});
+    grad_products_ = new_tensor<Device>(like, {products, chunk_, s_.batch, 2 * s_.size}, chunk_);
     share_ = new_tensor<Device>(like, {s_.batch, s_.size});
     grad_z_ = new_tensor<Device>(like, {s_.batch, s_.size});
     const int64_t states = s_.nodes + 2;  // the last one is h_{t-1}
@@ -150,8 +152,8 @@ class RecurrentBackward {
       pass.through = data_of<T>(gradient.through);
     }
     pass.mask = data_or_none<T>(cell_.mask);
-    pass.norm = {cell_.norm, data_or_none<T>(cell_.mean), data_or_none<T>(cell_.var), nullptr,
-                 cell_.eps};
+    pass.norm = {cell_.norm, data_or_none<T>(cell_.mean, state * s_.size),
+                 data_or_none<T>(cell_.var, state * s_.size), nullptr, cell_.eps};
     if (pass.norm.of_batch())  // read only backwards
       pass.norm.batch =
           const_cast<T*>(data_of<T>(a_.tape.norms)) + (t * (s_.nodes + 1) + state) * 2 * s_.size;

@@ -7,6 +7,8 @@
 
 namespace nasp_ext {
 
+constexpr int64_t kLeastRows = 256;  // of a product; those of fewer are slow
+
 template <class Device, class T>
 class RecurrentDots {
  public:
@@ -21,8 +23,7 @@ class RecurrentDots {
         weights_(weights),
         passes_(grads),
         rows_(s_.steps * s_.batch),
-        chunk_(std::min(
-            rows_, std::max<int64_t>(least_rows(), ChunkBytes<Device>::kDots / row_bytes()))) {}
+        chunk_(std::min(rows_, std::max(kLeastRows, ChunkBytes<Device>::kDots / row_bytes()))) {}
 
   Tensor run() {
     const int64_t pairs = s_.nodes * (s_.nodes + 1) / 2;
@@ -58,7 +59,6 @@ class RecurrentDots {
  private:
   static int64_t pair(int64_t node, int64_t source) { return (node - 1) * node / 2 + source; }
   int64_t row_bytes() const { return 2 * s_.size * static_cast<int64_t>(sizeof(T)); }
-  static int64_t least_rows() { return 256; }  // below, a product is slow
 
   void add(int64_t node, int64_t source, int64_t first, int64_t rows, const T* products,
            double* sums) const {

@@ -27,18 +27,19 @@ class RecurrentForward {
         kept_(call.keep ? s_.steps : 1) {
     const Tensor& like = a_.projected;
     const bool norms = cell_.norm && !cell_.mean;
-    tape_.out = new_tensor<Device>(like, {s_.steps, s_.batch, s_.size});
-    tape_.states = new_tensor<Device>(like, {s_.nodes + 1, kept_, s_.batch, s_.size});
+    tape_.out = new_result(like, {s_.steps, s_.batch, s_.size});
+    tape_.states = new_tensor<Device>(like, {s_.nodes + 1, kept_, s_.batch, s_.size}, kept_);
     if (cell_.mask) {
-      tape_.masked = new_tensor<Device>(like, {s_.nodes + 1, kept_, s_.batch, s_.size});
-      tape_.entered = new_tensor<Device>(like, {kept_, s_.batch, s_.size});
+      tape_.masked = new_tensor<Device>(like, {s_.nodes + 1, kept_, s_.batch, s_.size}, kept_);
+      tape_.entered = new_tensor<Device>(like, {kept_, s_.batch, s_.size}, kept_);
     } else {
       tape_.masked = no_elements(like);
       tape_.entered = no_elements(like);
     }
-    tape_.products = new_tensor<Device>(like, {products_kept(), kept_, s_.batch, 2 * s_.size});
+    tape_.products =
+        new_tensor<Device>(like, {products_kept(), kept_, s_.batch, 2 * s_.size}, kept_);
     tape_.norms =
-        norms ? new_tensor<Device>(like, {s_.steps, s_.nodes + 1, 2, s_.size}) : no_elements(like);
+        norms ? new_result(like, {s_.steps, s_.nodes + 1, 2, s_.size}) : no_elements(like);
     entry_ = matrix_in(cell_.entry, 0, s_.size, 2 * s_.size);
     for (const Tensor& weight : cell_.weights)
       weights_.push_back(matrix_in(weight, 0, s_.size, 2 * s_.size));
@@ -85,8 +86,8 @@ class RecurrentForward {
     NodeForward<T> pass{};
     pass.batch = s_.batch;
     pass.size = s_.size;
-    pass.norm = {cell_.norm, data_or_none<T>(cell_.mean), data_or_none<T>(cell_.var), nullptr,
-                 cell_.eps};
+    pass.norm = {cell_.norm, data_or_none<T>(cell_.mean, state * s_.size),
+                 data_or_none<T>(cell_.var, state * s_.size), nullptr, cell_.eps};
     if (pass.norm.of_batch())
       pass.norm.batch =
           mutable_data_of<T>(tape_.norms) + (t * (s_.nodes + 1) + state) * 2 * s_.size;

@@ -3,21 +3,12 @@
 // over the rows are kept beside it.
 #pragma once
 
-#include "activations_simd.h"
-#include "recurrent_loops.h"
+#include "recurrent_dots_simd.h"
 
 namespace nasp_ext {
 namespace NASP_ISA {
 
 constexpr int64_t kRunRows = 32;  // summed up in T before they are added in double
-
-// body(column, number of columns) over n columns: whole vectors, then the rest.
-template <class T, class Body>
-NASP_INLINE void for_columns(int64_t n, const Body& body) {
-  int64_t c = 0;
-  for (; c + kLanes<T> <= n; c += kLanes<T>) body(c, kLanes<T>);
-  if (c < n) body(c, n - c);
-}
 
 // call(Count<f>) of the function f.
 template <class Call>
@@ -265,34 +256,6 @@ void recurrent_node_backward(const NodeBackward<T>& node, const Part& part,
       store_upto(node.grad_z + offset + i, dz, n);
     });
     terms_backward(node, row, part);
-  }
-}
-
-template <class T>
-void recurrent_row_dots(const RowDots<T>& dots, int64_t first_row, int64_t end_row, double* sums) {
-  double totals[kNonlinearities + 1][kLanes<T>] = {};  // the last one: what all have in common
-  for (int64_t row = first_row; row < end_row; ++row) {
-    const T* const c = dots.products + 2 * row * dots.size;
-    const T* const s = dots.source + row * dots.size;
-    const T* const g = dots.grad + row * dots.size;
-    Vec<T> of_row[kNonlinearities + 1] = {};
-    for_columns<T>(dots.size, [&](int64_t i, int64_t n) __attribute__((always_inline)) {
-      const Vec<T> grad = load_upto(g + i, n), h = load_upto(c + dots.size + i, n);
-      const Vec<T> gated = grad * sigmoid_of<T>(load_upto(c + i, n));
-      const TanhSigmoid<T> both = tanh_and_sigmoid<T>(h);
-      of_row[kTanh] = fma(gated, both.tanh, of_row[kTanh]);
-      of_row[kRelu] = fma(gated, relu(h), of_row[kRelu]);
-      of_row[kSigmoid] = fma(gated, both.sigmoid, of_row[kSigmoid]);
-      of_row[kIdentity] = fma(gated, h, of_row[kIdentity]);
-      of_row[kNonlinearities] = fma(grad - gated, load_upto(s + i, n), of_row[kNonlinearities]);
-    });
-    for (int f = 0; f <= kNonlinearities; ++f) add_to<T>(totals[f], of_row[f]);
-  }
-  double common = 0;
-  for (int64_t i = 0; i < kLanes<T>; ++i) common += totals[kNonlinearities][i];
-  for (int f = 0; f < kNonlinearities; ++f) {
-    sums[f] = common;
-    for (int64_t i = 0; i < kLanes<T>; ++i) sums[f] += totals[f][i];
   }
 }
 

@@ -148,10 +148,14 @@ class Compare:
         return Path(self.out) / f"{strategy}-seed-{seed}"
 
     def _retrain_config(self, run: SearchRun) -> RetrainConfig:
-        """Of the network and weights what the search has, without the usual regularisation of CIFAR-10."""
+        """Of the network and weights what the search has, without the usual regularisation of CIFAR-10.
+
+        The last learning rate is the usual one of a retraining, unless the search has another than its own.
+        """
         shared = {name: getattr(run, name) for name in training_fields(TrainingConfig)}
-        plain = {"lr_min": RetrainConfig.lr_min, "auxiliary": 0.0, "drop_path": 0.0, "cutout": 0}
-        chosen = {**shared, **plain, "epochs": max(self.retrain, 1)}
+        plain = {"auxiliary": 0.0, "drop_path": 0.0, "cutout": 0, "epochs": max(self.retrain, 1)}
+        last = RetrainConfig.lr_min if run.lr_min == SearchRun.lr_min else run.lr_min
+        chosen = {**shared, **plain, "lr_min": last}
         return RetrainConfig(
             **{name: value for name, value in chosen.items() if name not in run.task.without}
         )

@@ -66,7 +66,7 @@ class SearchState:
             collective.broadcast_([*self.network.parameters(), *self.network.buffers()])
         self._weights = WeightStep(self.network.parameters(), config, collective)
         self._streams = {part: Stream(task, self.network) for part in ("train", "steer")}
-        self._repeats: bool | None = None  # whether a BatchNorm runs more than once in a batch
+        self._repeats: bool | None = None  # whether a BatchNorm runs more than once in a batch of this epoch
         self.history: list[dict[str, Any]] = []
 
     @property
@@ -92,6 +92,7 @@ class SearchState:
         start, start_memory = time.perf_counter(), peak_memory(self._device)
         number, config = self.epoch, self._config
         lr = self._weights.start_epoch(number)
+        self._repeats = None  # told by the first batch of each epoch, so that a resumed run finds the same
         train, steer = (Totals(self._task.metrics, self._collective) for _ in range(2))
         self.network.train()
         warm = number >= config.warmup_epochs

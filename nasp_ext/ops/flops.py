@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The convolutions that the fused operators compute, read from the arguments of a call.
 
+A product of matrices counts as the 1 × 1 convolution that it is.
+
 By the convention of torch.utils.flop_counter a convolution is two operations for each multiply-add, padding
 included, forward and for each of its gradients; pools, norms, sums and inner products count nothing.
 """
@@ -214,10 +216,74 @@ def cell_backward(
     return work
 
 
+def _product(rows: int, weight: Tensor) -> Convolution:
+    """(rows, H) times (H, 2H)."""
+    size, columns = weight.shape
+    return Convolution((rows, size, 1, 1), (columns, size, 1, 1), Geometry())
+
+
+def recurrent_forward(
+    projected: Tensor,
+    hidden: Tensor,
+    entry: Tensor,
+    weights: Sequence[Tensor],
+    mask: Any,
+    terms: Sequence[int],
+    *rest: Any,
+) -> Work:
+    rows = len(projected) * len(hidden)
+    return Work([_product(rows, entry), *(_product(rows, weights[node - 1]) for node in terms[::3])])
+
+
+def recurrent_backward(
+    grad: Tensor,
+    hidden: Tensor,
+    entry: Tensor,
+    weights: Sequence[Tensor],
+    mask: Any,
+    terms: Sequence[int],
+    coefficients: Any,
+    outputs: Sequence[int],
+    *rest: Any,
+) -> Work:
+    """As csrc/recurrent/recurrent_backward.h goes: through the states from which a way leads to an output."""
+    need_inputs, need_weights, need_nodes = rest[-3:]
+    work, batch, steps = Work(), len(hidden), len(grad)
+    if not (need_inputs or need_weights or need_nodes):
+        return work
+    reached, triples = set(outputs), list(zip(terms[::3], terms[1::3], strict=False))
+    # In front of the first time step a gradient may not be asked for.
+    of_first, of_hidden = (steps - (not needed) for needed in (need_inputs or need_weights, need_inputs))
+    for node, source in reversed(triples):
+        if node not in reached:
+            continue
+        reached.add(source)
+        weight = weights[node - 1]
+        work.gradients.append(_product(batch * (steps if source else of_first), weight))
+        work.gradients += [_product(batch * steps, weight)] * need_weights
+    if 0 in reached:
+        work.gradients.append(_product(batch * of_hidden, entry))
+        work.gradients += [_product(batch * steps, entry)] * need_weights
+    return work
+
+
+def recurrent_dots(grad_nodes: Tensor, *rest: Any) -> Work:
+    """The products of the pairs that did not run."""
+    (_, steps, batch, _), (weights, terms) = grad_nodes.shape, rest[-2:]
+    ran = set(zip(terms[::3], terms[1::3], strict=False))
+    pairs = [(node, source) for node in range(1, len(weights) + 1) for source in range(node)]
+    return Work(
+        [_product(steps * batch, weights[node - 1]) for node, source in pairs if (node, source) not in ran]
+    )
+
+
 # By the operator of torch.ops.nasp_ext whose arguments they take.
 COUNTED: dict[str, Callable[..., Work]] = {
     function.__name__: function
-    for function in (block_forward, block_backward, source_dots, cell_forward, cell_backward)
+    for function in (
+        *(block_forward, block_backward, source_dots, cell_forward, cell_backward),
+        *(recurrent_forward, recurrent_backward, recurrent_dots),
+    )
 }
 
 

@@ -143,8 +143,22 @@ def test_settings_may_bring_the_genotype_and_the_run_is_repeated_from_its_file(c
     one, two = (torch.load(f / "checkpoint.pt")["best"]["network"] for f in (folder, here / "again"))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert call(capsys, "retrain", "--resume")[0] == 0
-    # A file of a run with a genotype, and a cell on top of it.
-    assert call(capsys, *argv, "--config-file", folder / "config.json", "--out", here / "third")[0] == 0
+
+
+def test_a_cell_of_the_words_takes_the_place_of_the_genotype_of_a_file(capsys, searched, here):
+    assert call(capsys, "retrain", "--genotype", searched, *TASK[2:], "--out", here / "one")[0] == 0
+    argv = [
+        "retrain",
+        "--config-file",
+        here / "one" / "config.json",
+        "--cell",
+        "plain",
+        "--out",
+        here / "two",
+    ]
+    assert call(capsys, *argv)[0] == 0
+    assert Run.open(here / "two").settings.genotype is None
+    assert Run.open(here / "two").genotype.activations == ("tanh", "tanh")
 
 
 def test_a_genotype_beside_settings_that_bring_one_is_refused(capsys, searched, here):
@@ -224,6 +238,7 @@ def test_compare_searches_and_retrains_it(capsys, here, monkeypatch):
     assert (run.settings.cells, run.settings.task.options.units) == (SearchRun.cells, 3)
     assert float(row["validation perplexity"]) == pytest.approx(run.history[-1]["val_perplexity"], rel=1e-3)
     retrained = Run.open(here / "runs" / "compare" / "nasp-seed-0" / "retrain-2").history[-1]
+    assert retrained["lr"] == pytest.approx(0.75)  # halfway from 1 to the 0.5 that the search has
     assert float(row["test perplexity, retrained"]) == pytest.approx(retrained["test_perplexity"], rel=1e-3)
     drawing = (here / "runs" / "compare" / "compare.svg").read_text()
     assert "first, 2 epochs" in drawing

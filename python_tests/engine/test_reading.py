@@ -128,6 +128,15 @@ def test_the_learning_rate_of_a_step_follows_the_length_of_its_batch(rates):
     assert lines[1]["lr"] == pytest.approx(0.75)  # of the epoch
 
 
+def test_an_epoch_that_is_run_again_has_its_own_learning_rate(rates):
+    config = dataclasses.replace(RETRAIN, rollbacks=1, epochs=4)
+    lines = retrain(Reader(), Characters(diverges=(3,)), config).history
+    assert lines[3]["rollbacks"] == 1
+    again = Characters().training_batches(config, CPU).epoch(config.seed, 4)
+    assert rates[4 * len(LENGTHS) :] == [lines[3]["lr"] * len(text) / 4 for text, *_ in again]
+    assert lines[3]["lr"] < lines[2]["lr"]
+
+
 def test_a_search_steps_at_the_rate_of_its_training_batches(rates, monkeypatch):
     seen, made = [], search_state.BatchLoss
     monkeypatch.setattr(

@@ -10,6 +10,7 @@ from engine_helpers import CutTask, assert_same_run, tiny_data
 
 from nasp_ext.config import RetrainConfig
 from nasp_ext.engine import retrain
+from nasp_ext.engine.checkpoint import load_checkpoint, save_checkpoint
 from nasp_ext.engine.training import cosine
 from nasp_ext.families.cells.genotype import Genotype
 from nasp_ext.tasks.images.task import ClassificationTask
@@ -54,6 +55,16 @@ def test_drop_path_grows_to_its_value():
 def test_cutout_changes_the_training():
     one, two = run(), run(dataclasses.replace(CONFIG, cutout=0))
     assert one.history[0]["train_loss"] != two.history[0]["train_loss"]
+
+
+def test_a_checkpoint_of_a_version_without_averaging_and_rollbacks_is_resumed(tmp_path):
+    whole = run(out=tmp_path)
+    stored = load_checkpoint(tmp_path / "checkpoint.pt", "retrain")
+    assert not {"best", "average"} & {*stored}
+    for name in ("average_after", "rollbacks"):
+        del stored["config"][name]
+    save_checkpoint(tmp_path / "checkpoint.pt", stored)
+    assert_same_run(tmp_path, whole, run(out=tmp_path, resume=True))
 
 
 def test_another_genotype_is_not_resumed(tmp_path):

@@ -173,7 +173,7 @@ def test_a_recurrent_cell_is_told_from_one_of_convolutions():
         (TEXT.replace("range(1, 3)", "CONCAT"), "found 'CONCAT'"),
         (TEXT.replace("range(1, 3)", "range(1, STEPS + 1)"), "found 'STEPS'"),
         (TEXT.replace("[('relu'", "[[('relu'").replace(", 1)]", ", 1)]]"), "pairs"),
-        ("Genotype(recurrent=[], concat=[0])", "1 to 32 steps"),
+        ("Genotype(recurrent=[], concat=[0])", r"1 to \d+ steps"),
         (TEXT.replace("range(1, 3)", "[1], nodes=[2, 1]"), "how many of the 2 pairs"),
         (
             TEXT.replace("', 1)", "', 0)").replace("range(1, 3)", "[1], nodes=[0, 2]"),

@@ -37,7 +37,7 @@ def test_start_values_are_those_of_the_paper():
         assert p.std().item() == pytest.approx(0.04 / math.sqrt(3), rel=0.05)
     assert not net.decoder.bias.any()
     assert net.decoder.weight is net.encoder.weight
-    assert not net.cell.norm.affine
+    assert not any(norm.affine for norm in net.cell.norms)
 
 
 def test_the_state_goes_on_from_segment_to_segment():

@@ -36,7 +36,9 @@ def by_hand(net, words, weight, hidden=None):
     of = net.space
     cell, size = net.cell, net.embedding
     h0 = torch.zeros(words.shape[1], size).tolist() if hidden is None else hidden.tolist()
-    mean, rstd = cell.norm.running_mean, (cell.norm.running_var + cell.norm.eps).rsqrt()
+    norms = [
+        (norm.running_mean.tolist(), (norm.running_var + norm.eps).rsqrt().tolist()) for norm in cell.norms
+    ]
     entry, products = cell.entry.tolist(), [w.tolist() for w in cell.weights]
     outputs = []
     for line in words:
@@ -50,7 +52,7 @@ def by_hand(net, words, weight, hidden=None):
                     for i, h in enumerate(h0[b])
                 ]
             ]
-            states[0] = [(v - m) * r for v, m, r in zip(states[0], mean.tolist(), rstd.tolist(), strict=True)]
+            states[0] = [(v - m) * r for v, m, r in zip(states[0], *norms[0], strict=True)]
             row = 0
             for step in range(1, of.steps + 1):
                 total = [0.0] * size
@@ -64,9 +66,7 @@ def by_hand(net, words, weight, hidden=None):
                             )
                             total[i] += float(weight[row, option]) * sent
                     row += 1
-                states.append(
-                    [(v - m) * r for v, m, r in zip(total, mean.tolist(), rstd.tolist(), strict=True)]
-                )
+                states.append([(v - m) * r for v, m, r in zip(total, *norms[step], strict=True)])
             h0[b] = [sum(values) / of.steps for values in zip(*states[1:], strict=True)]
         outputs.append(torch.tensor(h0, dtype=torch.float64))
     return F.linear(torch.stack(outputs), net.encoder.weight, net.decoder.bias), outputs[-1]
@@ -87,8 +87,9 @@ def test_published_cells_have_their_number_of_parameters(name, parameters):
 def test_a_supernet_computes_the_formulas(kind, plain):
     net = network().eval()
     with torch.no_grad():
-        net.cell.norm.running_mean.normal_()
-        net.cell.norm.running_var.uniform_(0.5, 2)
+        for norm in net.cell.norms:
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
     gates = {
         "one predecessor": one_hot(),
         "all predecessors": one_hot(kept=9),
@@ -124,8 +125,8 @@ def test_the_gradient_of_one_hot_gates_is_that_of_the_mixture(of, kept, value):
     assert not found[0][1][:, 0].any(), "`none` sends nothing"
 
 
-def test_running_statistics_move_once_for_each_state():
-    """The same norm follows every state of every time step, in this order; the gradient moves nothing."""
+def test_running_statistics_move_once_in_each_time_step():
+    """Each state has a norm of its own; the gradient moves nothing."""
     networks = [network(scale=2.0, **ALL_DROPOUTS) for _ in range(2)]
     for net, plain in zip(networks, (False, True), strict=True):
         with plain_modules(plain):
@@ -135,19 +136,24 @@ def test_running_statistics_move_once_for_each_state():
                     seed, lambda n=net, s=seed, w=weight: n(tokens(s), Gates(w, one_hot(seed=s).active, True))
                 )
                 logits.sum().backward()
-    mine, theirs = (net.cell.norm for net in networks)
-    assert int(mine.num_batches_tracked) == 2 * STEPS * (SMALL.steps + 1) == int(theirs.num_batches_tracked)
-    torch.testing.assert_close(mine.running_mean, theirs.running_mean, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(mine.running_var, theirs.running_var, rtol=1e-10, atol=1e-12)
+    assert_same_statistics(*networks)
+    assert all(int(norm.num_batches_tracked) == 2 * STEPS for norm in networks[0].cell.norms)
     for momentum in (None, 0.5):
         for net, plain in zip(networks, (False, True), strict=True):
-            net.cell.norm.reset_running_stats()
-            net.cell.norm.momentum = momentum
+            for norm in net.cell.norms:
+                norm.reset_running_stats()
+                norm.momentum = momentum
             with plain_modules(plain), torch.no_grad():
                 for seed in range(2):
                     seeded(seed, lambda n=net, s=seed: n(tokens(s), one_hot(seed=s)))
-        torch.testing.assert_close(mine.running_mean, theirs.running_mean, rtol=1e-10, atol=1e-12)
-        torch.testing.assert_close(mine.running_var, theirs.running_var, rtol=1e-10, atol=1e-12)
+        assert_same_statistics(*networks)
+
+
+def assert_same_statistics(mine, theirs):
+    states = [net.cell.norms.state_dict() for net in (mine, theirs)]
+    assert len(states[0]) == 3 * (SMALL.steps + 1)
+    for name, found in states[0].items():
+        torch.testing.assert_close(found, states[1][name], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("kept", [1, 3])
@@ -164,7 +170,7 @@ def test_the_derived_network_with_inherited_weights_is_the_supernet(kept, value)
     torch.testing.assert_close(derived(tokens())[0], net(tokens(), gates)[0], rtol=1e-12, atol=1e-12)
     assert (derived.coefficients is None) == (value is None)
     fresh = derive(net, gates)
-    assert fresh.cell.norm is None
+    assert not len(fresh.cell.norms)
     assert fresh.coefficients is None
     assert fresh.genotype == SMALL.genotype(gates) == derived.genotype
     assert fresh.dropouts == net.dropouts

@@ -150,7 +150,8 @@ def test_a_norm_with_other_settings_is_pytorchs(native_calls, change, training):
     found = []
     for plain in (False, True):
         net = network().train(training)
-        change(net.cell.norm)
+        for norm in net.cell.norms:
+            change(norm)
         try:
             with plain_modules(plain):
                 found.append(language_loss(net, one_hot()).item())
@@ -159,6 +160,19 @@ def test_a_norm_with_other_settings_is_pytorchs(native_calls, change, training):
     assert found[0] == found[1]
     assert not native_calls
     assert "settings" in fusion_reasons(net)["cell"]
+
+
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_a_norm_of_several_states_moves_in_their_order(all_of_them):
+    """One module for all states is the way of Liu et al. 2019."""
+
+    def step():
+        net = network()
+        first, second, *others = net.cell.norms
+        net.cell.norms = nn.ModuleList([first] * 4 if all_of_them else [first, second, first, others[1]])
+        return trained(net, one_hot())
+
+    both_ways(step)
 
 
 @pytest.mark.parametrize(("holder", "name"), [(nn.BatchNorm1d, "forward"), (F, "batch_norm")])
@@ -228,7 +242,7 @@ def test_a_network_is_gone_when_nobody_holds_it():
 def test_a_reason_is_there_as_long_as_there_is_no_plan():
     """Threads share it: one that asks must not read the None of another that is about to find out."""
     net, seen = network(), []
-    net.cell.norm = nn.BatchNorm1d(SIZE).double()
+    net.cell.norms[0] = nn.BatchNorm1d(SIZE).double()
     fusion: Fusion = net.cell._fusion
     fusion.plan(net.cell, net.cell._plan)
 
@@ -242,15 +256,15 @@ def test_a_reason_is_there_as_long_as_there_is_no_plan():
 
 def test_a_norm_put_back_is_found():
     net = network()
-    own, net.cell.norm = net.cell.norm, nn.BatchNorm1d(SIZE).double()
+    own, net.cell.norms[0] = net.cell.norms[0], nn.BatchNorm1d(SIZE).double()
     assert "affine=False" in fusion_reasons(net)["cell"]
-    net.cell.norm = own
+    net.cell.norms[0] = own
     assert fusion_reasons(net) == {}
 
 
 def test_dropout_of_a_map_is_drawn_for_each_entry():
     net, gates = network(dropouth=0.5), one_hot()
-    net.cell.norm = None
+    net.cell.norms = nn.ModuleList()
     words = tokens().expand(3, -1, -1)
     logits = torch.func.vmap(lambda t: net(t, gates)[0], randomness="different")(words)
     assert not torch.equal(logits[0], logits[1])

@@ -155,13 +155,16 @@ def test_what_is_left_to_pytorch_is_told():
         assert "autocast" in plain_because(net, gates)
     assert fusion_reasons(net) == {}
     watched = copy.deepcopy(net)
-    watched.cell.norm.register_forward_hook(lambda *_: None)
+    watched.cell.norms[1].register_forward_hook(lambda *_: None)
     assert fusion_reasons(watched) == {"cell": "BatchNorm1d: a hook watches it"}
     assert "hook" in plain_because(watched, gates)
     replaced = copy.deepcopy(net)
-    replaced.cell.norm = nn.BatchNorm1d(SIZE).double()
+    replaced.cell.norms[2] = nn.BatchNorm1d(SIZE).double()
     assert "expected BatchNorm1d(affine=False)" in plain_because(replaced, gates)
     assert loss_of(replaced, gates).isfinite()
+    frozen = copy.deepcopy(net)
+    frozen.cell.norms[0].eval()
+    assert "differ in their settings" in plain_because(frozen, gates)
 
 
 def test_a_batch_of_one_has_batchnorms_own_error():

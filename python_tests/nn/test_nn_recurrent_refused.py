@@ -8,6 +8,7 @@ import torch
 from nn_recurrent import (
     BATCH,
     SIZE,
+    SMALL,
     language_loss,
     network,
     network_of_lstm,
@@ -33,12 +34,13 @@ def _norms():
 
 
 @pytest.mark.parametrize("norm", [pytest.param(norm, id=name) for name, norm in _norms()])
-def test_a_derived_network_inherits_the_norm_as_it_is(norm):
+def test_a_derived_network_inherits_the_norms_as_they_are(norm):
     net, gates = network(), one_hot()
-    net.cell.norm = copy.deepcopy(norm).double()
+    for number in range(SMALL.steps + 1):
+        net.cell.norms[number] = copy.deepcopy(norm).double()
     derived = derive(net, gates, inherit_weights=True)
-    assert derived.cell.norm.training == net.cell.norm.training
-    assert derived.cell.norm is not net.cell.norm
+    assert derived.cell.norms[0].training == norm.training
+    assert derived.cell.norms[0] is not net.cell.norms[0]
     assert torch.equal(language_loss(derived), language_loss(net, gates))
 
 
@@ -63,6 +65,12 @@ def _refused():
         net.cell.weights.append(more)
         net(tokens(), one_hot())
 
+    yield (
+        "norms",
+        ValueError,
+        "one for each of 4 states",
+        lambda net: (net.cell.norms.pop(3), net(tokens(), one_hot())),
+    )
     yield "weights", ValueError, r"expected an entry \(12, 12\) and 3 weights", one_more
 
 

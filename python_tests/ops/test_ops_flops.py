@@ -10,6 +10,7 @@ from hypothesis import given
 from ops_blocks_drawn import DRAWN
 from ops_cells_drawn import cells
 from ops_programs_drawn import programs
+from ops_recurrent_drawn import recurrent_call, recurrent_calls
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
@@ -38,7 +39,10 @@ def test_every_operator_is_counted_or_known_to_count_nothing():
         if name.startswith("nasp_ext::")
     }
     known = {str(packet).removeprefix("nasp_ext.") for packet in flop_registry if "nasp_ext" in str(packet)}
-    assert {"cell_forward", "cell_backward", "block_forward", "block_backward", "source_dots"} == known
+    assert known == {
+        *("cell_forward", "cell_backward", "block_forward", "block_backward", "source_dots"),
+        *("recurrent_forward", "recurrent_backward", "recurrent_dots"),
+    }
     assert names - known <= COUNTS_NOTHING
 
 
@@ -105,6 +109,44 @@ def test_cell_forward_counts_what_the_reference_convolves(drawn):
     assert counted(lambda: ops.cell_forward(*drawn.forward())) == expected
 
 
+@DRAWN
+@given(drawn=recurrent_calls())
+def test_recurrent_operators_count_what_the_reference_multiplies(drawn):
+    tape = ops.recurrent_forward(*drawn.forward(), True)
+    grad_nodes = torch.ones_like(tape[1][1:])
+    pairs = {
+        "forward": (*drawn.forward(), True),
+        "dots": drawn.dots(grad_nodes, tape),
+    }
+    for name, arguments in pairs.items():
+        expected = counted(lambda: getattr(reference, f"recurrent_{name}")(*arguments))  # noqa: B023
+        found = counted(lambda: getattr(ops, f"recurrent_{name}")(*arguments))  # noqa: B023
+        assert found == expected
+
+
+@pytest.mark.parametrize("needs", [(True, True, True), (False, True, False), (False, False, True)])
+def test_recurrent_backward_counts_the_gradients_that_are_asked_for(needs):
+    """4 time steps, 8 nodes of which the last does not reach the output, two of them behind s_0."""
+    drawn = recurrent_call(4, 3, 5, outputs=[7], terms=[1, 0, 1, 2, 0, 1, 7, 1, 0, 7, 2, 0, 8, 1, 1])
+    tape = ops.recurrent_forward(*drawn.forward(), True)
+    found = counted(lambda: ops.recurrent_backward(*drawn.backward(drawn.grad(), tape, needs)))
+    inputs, weights, _ = needs
+    product = 2 * 3 * 5 * 10
+    steps = {
+        "of the sources 1 and 2": 2 * 4,
+        "of the source 0": 2 * (4 if inputs or weights else 3),
+        "of the hidden state": 4 if inputs else 3,
+        "of the weights": 5 * 4 * weights,
+    }
+    assert found == product * sum(steps.values())
+
+
+def test_recurrent_backward_without_a_wish_counts_nothing():
+    drawn = recurrent_call()
+    tape = ops.recurrent_forward(*drawn.forward(), True)
+    assert not counted(lambda: ops.recurrent_backward(*drawn.backward(drawn.grad(), tape, (False,) * 3)))
+
+
 def test_an_operator_called_by_the_names_of_its_arguments_is_counted():
     named = {"in_norm": None, "depthwise": DEPTHWISE, "products": [PRODUCT], "geometry": SEPARABLE}
     nothing = dict.fromkeys(("weight", "bias", "mean", "var"))
@@ -113,7 +155,7 @@ def test_an_operator_called_by_the_names_of_its_arguments_is_counted():
     assert found == OF_DEPTHWISE + OF_PRODUCT
 
 
-REGISTERED = "len([p for p in flop_counter.flop_registry if 'nasp_ext' in str(p)]) == 5"
+REGISTERED = "len([p for p in flop_counter.flop_registry if 'nasp_ext' in str(p)]) == 8"
 ORDERS = {
     "after": "import nasp_ext, sys; assert 'torch.utils.flop_counter' not in sys.modules\n"
     "import torch.utils.flop_counter as flop_counter",

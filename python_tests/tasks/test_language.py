@@ -67,7 +67,7 @@ def mean_surprise(logits, targets):
 
 def test_the_loss_of_training_has_penalties():
     network, batch = reader(), segment()
-    found = task_of(alpha=0.5, beta=0.25).run(network, batch)
+    found = task_of(output_penalty=0.5, step_penalty=0.25).run(network, batch)
     plain = mean_surprise(network.logits, batch.targets)
     steps = ((network.raw[1:] - network.raw[:-1]) ** 2).mean()
     wanted = plain + 0.25 * steps + 0.5 * (network.dropped**2).mean()
@@ -83,7 +83,7 @@ def test_the_loss_of_training_has_penalties():
 @pytest.mark.parametrize("training, mode", [(False, True), (True, False), (False, False)])
 def test_nothing_else_has_penalties(training, mode):
     network, batch = reader(training=mode), segment(training=training)
-    found = task_of(alpha=0.5, beta=0.25).run(network, batch)
+    found = task_of(output_penalty=0.5, step_penalty=0.25).run(network, batch)
     torch.testing.assert_close(found.loss.double(), mean_surprise(network.logits, batch.targets))
 
 
@@ -96,7 +96,7 @@ def test_the_usual_penalty_is_that_of_the_steps_alone():
 
 def test_one_word_makes_no_step():
     network, batch = reader(1), segment(1)
-    found = task_of(beta=1.0).run(network, batch)
+    found = task_of(step_penalty=1.0).run(network, batch)
     torch.testing.assert_close(found.loss.double(), mean_surprise(network.logits, batch.targets))
 
 

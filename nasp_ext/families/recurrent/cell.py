@@ -22,7 +22,11 @@ class RecurrentCell(nn.Module):
 
     Args:
         size: E, of inputs, states and the hidden state; steps: N.
-        norm: one BatchNorm1d(affine=False) follows every state, as in a search.
+        norm: a BatchNorm1d(affine=False) follows every state, as in a search.
+
+    The norms of the states share nothing in training, where each has the statistics of its batch. Liu et al.
+    2019 have one module for all states, whose running statistics are none of theirs: in evaluation a cell at
+    one-hot gates then grows without bound.
     """
 
     def __init__(self, size: int, steps: int, *, norm: bool) -> None:
@@ -32,7 +36,9 @@ class RecurrentCell(nn.Module):
         self.weights = nn.ParameterList(
             torch.empty(size, 2 * size).uniform_(-RANGE, RANGE) for _ in range(steps)
         )
-        self.norm = nn.BatchNorm1d(size, affine=False) if norm else None
+        self.norms = nn.ModuleList(
+            nn.BatchNorm1d(size, affine=False) for _ in range(steps + 1 if norm else 0)
+        )
         self._fusion = Fusion()
 
     def forward(
@@ -49,7 +55,8 @@ class RecurrentCell(nn.Module):
             hidden: (B, E) before the first time step; wiring: of the N steps.
             input_mask, hidden_mask: (B, E) factors of the inputs, and of the hidden state and every state in
                 front of their products; None = 1.
-        Raises:  ValueError: the weights have other shapes, or are not one for each step of the wiring.
+        Raises:  ValueError: the weights have other shapes, or there is not one for each step of the wiring,
+            or one norm for each state.
         """
         whole, weights = self.entry, list(self.weights)  # once: a parametrization makes others each time
         self._check(whole, weights, wiring)
@@ -60,16 +67,20 @@ class RecurrentCell(nn.Module):
         return run_plain(*arguments, self._normed)
 
     def _check(self, entry: Tensor, weights: list[Tensor], wiring: Wiring) -> None:
-        """Refuse weights that were replaced by others, which would be broadcast or left out."""
+        """Refuse weights and norms that were replaced by others, which would be broadcast or left out."""
         size, found = self.size, [tuple(t.shape) for t in (entry, *weights)]
         if found != [(2 * size, 2 * size)] + [(size, 2 * size)] * wiring.steps:
             raise ValueError(
                 f"expected an entry {(2 * size, 2 * size)} and {wiring.steps} weights {(size, 2 * size)}, "
                 f"got {', '.join(map(str, found))}"
             )
+        if len(self.norms) not in (0, self.steps + 1):
+            raise ValueError(
+                f"expected no norm, or one for each of {self.steps + 1} states, got {len(self.norms)}"
+            )
 
-    def _normed(self, state: Tensor) -> Tensor:
-        out: Tensor = state if self.norm is None else self.norm(state)
+    def _normed(self, state: Tensor, number: int) -> Tensor:
+        out: Tensor = self.norms[number](state) if len(self.norms) else state
         return out
 
     def _plan(self) -> Layers:

@@ -78,15 +78,14 @@ class RecurrentFamily(Family):
             supernet.vocabulary,
             supernet.embedding,
             supernet.dropouts,
-            norm=inherit_weights and supernet.cell.norm is not None,
+            norm=inherit_weights and len(supernet.cell.norms) > 0,
             coefficients=factors,
         )
         like = next(supernet.parameters())
         net.to(like.device, like.dtype)
         if inherit_weights:
             net.train(supernet.training)
-            if supernet.cell.norm is not None:  # with its settings and mode
-                net.cell.norm = copy.deepcopy(supernet.cell.norm)
+            net.cell.norms = copy.deepcopy(supernet.cell.norms)  # with their settings and modes
             if supernet.decoder.weight is not supernet.encoder.weight:
                 net.decoder.weight = nn.Parameter(net.decoder.weight.detach().clone())
             own = {} if factors is None else {"coefficients": factors.to(like)}

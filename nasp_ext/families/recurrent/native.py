@@ -9,9 +9,9 @@ step i: their products are one for each pair of states, over all time steps, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,12 @@ from torch.autograd import Function
 
 from nasp_ext import ops
 from nasp_ext.families.recurrent.activations import ACTIVATIONS
-from nasp_ext.families.recurrent.norm import move_statistics_, of_batch, why_norm_plain
+from nasp_ext.families.recurrent.norm import (
+    move_statistics_,
+    of_batch,
+    running_statistics,
+    why_norms_plain,
+)
 from nasp_ext.families.recurrent.plain import run_plain
 from nasp_ext.families.recurrent.wiring import Wiring, numbers, scattered
 from nasp_ext.nn.fused.asked import aliases, runs
@@ -41,7 +46,7 @@ class Layers:
     """
 
     def __init__(self, cell: RecurrentCell) -> None:
-        reason = why_norm_plain(cell.norm, cell.size)
+        reason = why_norms_plain(_norms(cell), cell.steps + 1, cell.size)
         if reason is not None:
             raise NotFusedNowError(reason)
 
@@ -63,9 +68,9 @@ def why_plain(
 
     Args:    as ``run_plain``.
     """
-    norm = cell.norm
     reason = why_not_native(projected, "recurrent_forward", "(T, B, 2E)")
-    reason = why_norm_plain(norm, cell.size) if reason is None else reason
+    norms = _norms(cell)
+    reason = why_norms_plain(norms, cell.steps + 1, cell.size) if reason is None else reason
     if reason is not None:
         return reason
     if not wiring.one_each:
@@ -73,9 +78,9 @@ def why_plain(
     factors = wiring.weights if wiring.gates is None else None
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (mask, factors)):
         return "the gradients of masks, and of factors that are no gates, are PyTorch's"
-    if norm is not None and of_batch(norm) and projected.shape[1] == 1:
+    if of_batch(norms) and projected.shape[1] == 1:
         return "BatchNorm has an error of its own for a batch of one"
-    running = [] if norm is None else [norm.running_mean, norm.running_var]
+    running = [t for norm in norms for t in (norm.running_mean, norm.running_var)]
     tensors = [t for t in (hidden, mask, entry, *weights, *running) if t is not None]
     like = (projected.dtype, projected.device)
     if not all((t.dtype, t.device) == like and type(t) in _PLAIN_TENSORS for t in tensors):
@@ -83,11 +88,17 @@ def why_plain(
     return None
 
 
+def _norms(cell: RecurrentCell) -> list[nn.BatchNorm1d]:
+    return list(cast(Iterable[nn.BatchNorm1d], cell.norms))
+
+
 @dataclass(frozen=True)
 class _Call:
     """What the calls of a sequence take beside the tensors that autograd follows.
 
-    Args:    norm: of the cell; mean, var: its running statistics where they stand for those of the batch.
+    Args:
+        norm: whether one follows every state; mean, var: (N + 1, E) running statistics, where they stand for
+            those of the batch.
     """
 
     wiring: Wiring
@@ -98,11 +109,13 @@ class _Call:
     eps: float
     keep: bool
 
-    def normed(self, state: Tensor) -> Tensor:
-        """The norm in PyTorch's operators, which moves no running statistics."""
+    def normed(self, state: Tensor, number: int) -> Tensor:
+        """The norm of a state in PyTorch's operators, which moves no running statistics."""
         if not self.norm:
             return state
-        return F.batch_norm(state, self.mean, self.var, training=self.mean is None, eps=self.eps)
+        if self.mean is None or self.var is None:
+            return F.batch_norm(state, None, None, training=True, eps=self.eps)
+        return F.batch_norm(state, self.mean[number], self.var[number], eps=self.eps)
 
 
 def run_native(
@@ -114,33 +127,30 @@ def run_native(
     entry: Tensor,
     weights: Sequence[Tensor],
 ) -> Tensor:
-    """As ``run_plain``; moves the running statistics of the norm."""
-    norm = cell.norm
+    """As ``run_plain``; moves the running statistics of the norms."""
+    norms = _norms(cell)
+    mean, var = running_statistics(norms)
     reached, used = wiring.reached, wiring.used
     if 0 not in reached:
         projected, hidden, entry = projected.detach(), hidden.detach(), entry.detach()
     weights = aliases([w if step in used else w.detach() for step, w in enumerate(weights, 1)])
     factors = None if wiring.weights is None else wiring.weights.detach().to(projected)
     tensors = (projected, hidden, entry, *weights, *(() if wiring.gates is None else (wiring.gates,)))
-    keep = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    mean, var = (None, None) if norm is None or of_batch(norm) else (norm.running_mean, norm.running_var)
-    if keep and mean is not None and var is not None:  # for backward, whatever moves until then
-        mean, var = mean.clone(), var.clone()
     call = _Call(
         wiring,
         numbers(wiring, ACTIVATIONS),
-        norm is not None,
+        len(norms) > 0,
         mean,
         var,
-        1e-5 if norm is None else norm.eps,
-        keep,
+        norms[0].eps if norms else 0.0,
+        torch.is_grad_enabled() and any(t.requires_grad for t in tensors),
     )
     out: Tensor
-    out, norms = _Sequence.apply(  # type: ignore[no-untyped-call]
+    out, found = _Sequence.apply(  # type: ignore[no-untyped-call]
         call, wiring.gates, projected.contiguous(), hidden.contiguous(), mask, factors, entry, *weights
     )
-    if norm is not None and norm.training and norm.track_running_stats:
-        move_statistics_(norm, norms, len(hidden))
+    if norms and norms[0].training:
+        move_statistics_(norms, found, len(hidden))
     return out
 
 

@@ -10,7 +10,7 @@ from nasp_ext.families.recurrent.activations import FUNCTIONS
 from nasp_ext.families.recurrent.dropout import times
 from nasp_ext.families.recurrent.wiring import Source, Wiring
 
-Norm = Callable[[Tensor], Tensor]
+Norm = Callable[[Tensor, int], Tensor]  # of a state and its number
 
 
 def run_plain(
@@ -36,10 +36,10 @@ def run_plain(
     outputs = []
     for step in projected.unbind():
         c, h = (step + times(hidden, mask) @ entry).chunk(2, -1)
-        states = [norm(hidden + c.sigmoid() * (h.tanh() - hidden))]
+        states = [norm(hidden + c.sigmoid() * (h.tanh() - hidden), 0)]
         masked = [times(states[0], mask)]
         for weight, of_step in zip(weights, sources, strict=True):
-            states.append(norm(_sum(states, masked, weight, of_step, factors)))
+            states.append(norm(_sum(states, masked, weight, of_step, factors), len(states)))
             masked.append(times(states[-1], mask))
         hidden = torch.stack([states[state] for state in wiring.concat]).mean(0)
         outputs.append(hidden)

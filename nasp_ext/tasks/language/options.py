@@ -27,11 +27,12 @@ _SIZES: dict[str, dict[str, Any]] = {
     "search": {"embedding": 300, **_DROPOUTS, "dropoute": 0.0},
     "retrain": {"embedding": 850, **_DROPOUTS, "dropoute": 0.1},
 }
-# On the texts of pydoc, a hundredth of the training that the above are for.
-_NO_DROPOUT = {"dropout": 0.2, "dropouth": 0.0, "dropoutx": 0.0, "dropouti": 0.0, "dropoute": 0.0}
+# On the texts of pydoc, where a search and a retraining take about two minutes on two cores. One thread: the
+# operators on such states are too small for two.
+_LITTLE_DROPOUT = {"dropout": 0.2, "dropouth": 0.0, "dropoutx": 0.0, "dropouti": 0.0, "dropoute": 0.0}
 _SMALL_SIZES: dict[str, dict[str, Any]] = {
-    "search": {"embedding": 64, **_NO_DROPOUT},
-    "retrain": {"embedding": 128, **_NO_DROPOUT},
+    "search": {"embedding": 64, **_LITTLE_DROPOUT},
+    "retrain": {"embedding": 128, **_LITTLE_DROPOUT},
 }
 _OF_CELLS = ("auxiliary", "drop_path", "fused_on_cuda")  # of a retraining
 # Of the training, by the flags of a command.
@@ -48,8 +49,8 @@ _TRAINING: dict[str, dict[str, Any]] = {
     },
 }
 _SMALL_TRAINING: dict[str, dict[str, Any]] = {
-    "search": {"epochs": 10, "batch": 32, "threads": 1},
-    "retrain": {"epochs": 15, "batch": 16, "threads": 1},
+    "search": {"epochs": 25, "batch": 32, "lr": 10.0, "lr_min": 10.0, "threads": 1},
+    "retrain": {"epochs": 25, "batch": 16, "threads": 1},
 }
 
 
@@ -87,10 +88,10 @@ class LanguageSettings:
     """Dropout of embedded words; None = 0.2 (on pydoc 0)."""
     dropoute: float | None = None
     """Dropout of whole words of the embedding; None = 0 in a search, 0.1 in a retraining (on pydoc 0)."""
-    alpha: float = 0.0
-    """Weight of the mean square of the outputs, in the loss that weights train with."""
-    beta: float = 1e-3
-    """Weight of the mean square of the steps of the hidden state, in the loss that weights train with."""
+    output_penalty: float = 0.0
+    """Weight of the mean square of the outputs in the loss that weights train with, elsewhere alpha."""
+    step_penalty: float = 1e-3
+    """Weight of the mean square of the steps of the hidden state in that loss, elsewhere beta."""
     eval_batch: int = 10
     """Columns in which the validation text is evaluated."""
     test_batch: int = 1
@@ -126,12 +127,13 @@ class LanguageSettings:
         for field in fields(self):
             value = typed(field.name, str(field.type), getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-        highest = {"embedding": MOST_CHANNELS, "alpha": LARGEST_RATE, "beta": LARGEST_RATE}
-        for name in ("limit", "sequence", "embedding", "alpha", "beta", "eval_batch", "test_batch"):
-            low = {"limit": 2, "alpha": 0, "beta": 0}.get(name, 1)
+        for name in ("output_penalty", "step_penalty"):
+            check_range(name, getattr(self, name), 0, LARGEST_RATE)
+        for name in ("limit", "sequence", "embedding", "eval_batch", "test_batch"):
+            low, high = 2 if name == "limit" else 1, MOST_CHANNELS if name == "embedding" else MOST_IMAGES
             if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), low, highest.get(name, MOST_IMAGES))
-        for name in _NO_DROPOUT:
+                check_range(name, getattr(self, name), low, high)
+        for name in _LITTLE_DROPOUT:
             value = getattr(self, name)
             check(value is None or 0 <= value < 1, name, "in [0, 1)", value)
         check(self.cell in CELLS, "cell", "lstm, random or None", self.cell)

@@ -112,8 +112,8 @@ class LanguageTask(Task):
         """A segment of text through a language model that has ``read`` and ``decode``.
 
         The loss is the mean cross-entropy of a word. Where weights train on it, penalties come on top:
-        ``beta`` times the mean square of the steps from output to output, ``alpha`` times that of the outputs
-        behind their dropout.
+        ``step_penalty`` times the mean square of the steps from output to output, ``output_penalty`` times
+        that of the outputs behind their dropout.
         """
         reading = network.read(batch.tokens, gates, None if batch.first else state)
         logits = network.decode(reading.dropped)
@@ -126,10 +126,10 @@ class LanguageTask(Task):
     def _penalties(self, raw: Tensor, dropped: Tensor) -> Tensor:
         """Args:    raw, dropped: (T, B, E) outputs before and behind their dropout."""
         found = raw.new_zeros(())
-        if self.settings.alpha:
-            found = found + self.settings.alpha * dropped.square().mean()
-        if self.settings.beta and len(raw) > 1:  # one word makes no step
-            found = found + self.settings.beta * (raw[1:] - raw[:-1]).square().mean()
+        if self.settings.output_penalty:
+            found = found + self.settings.output_penalty * dropped.square().mean()
+        if self.settings.step_penalty and len(raw) > 1:  # one word makes no step
+            found = found + self.settings.step_penalty * (raw[1:] - raw[:-1]).square().mean()
         return found
 
     def rate(self, batch: Segment) -> float:
