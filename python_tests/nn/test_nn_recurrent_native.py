@@ -137,7 +137,9 @@ def plain_because(net, gates, **options):
     """The reason of a call."""
     projected = torch.zeros(STEPS, BATCH, 2 * SIZE, dtype=options.pop("dtype", torch.float64))
     hidden = torch.zeros(BATCH, SIZE, dtype=projected.dtype)
-    return native.why_plain(net.cell, projected, hidden, None, net._wired(gates))
+    cell = net.cell
+    weights = (cell.entry[SIZE:], list(cell.weights))
+    return native.why_plain(cell, projected, hidden, net._wired(gates), None, *weights)
 
 
 def test_what_is_left_to_pytorch_is_told():

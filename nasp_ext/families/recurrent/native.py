@@ -20,6 +20,7 @@ from torch.autograd import Function
 
 from nasp_ext import ops
 from nasp_ext.families.recurrent.activations import ACTIVATIONS
+from nasp_ext.families.recurrent.norm import why_norm_plain
 from nasp_ext.families.recurrent.plain import run_plain
 from nasp_ext.families.recurrent.wiring import Wiring, numbers, scattered
 from nasp_ext.nn.fused.asked import aliases, runs
@@ -34,49 +35,47 @@ _PLAIN_TENSORS = (Tensor, nn.Parameter)
 
 
 class Layers:
-    """What the native calls rely on in the layers of a cell.
+    """That the native calls can take the place of the layers of a cell, as long as nobody asks again.
 
-    Raises:  NotFusedNowError: they cannot take their place.
+    Raises:  NotFusedNowError: they cannot.
     """
 
     def __init__(self, cell: RecurrentCell) -> None:
-        self._cell = cell
-        reason = _why_not(cell.norm)
+        reason = why_norm_plain(cell.norm)
         if reason is not None:
             raise NotFusedNowError(reason)
 
     def is_current(self, active: Sequence[int] | None = None) -> bool:
-        """Whether that still holds."""
-        return _why_not(self._cell.norm) is None
-
-
-def _why_not(norm: nn.Module | None) -> str | None:
-    if norm is None:
-        return None
-    if type(norm) is not nn.BatchNorm1d or norm.affine or "forward" in vars(norm):
-        return f"{type(norm).__name__}: expected BatchNorm1d(affine=False) as the norm of a recurrent cell"
-    if norm.running_mean is not None or norm.running_var is not None:
-        return "BatchNorm1d: it has running statistics"
-    if norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks:
-        return "BatchNorm1d: a hook watches it"
-    return None
+        """It is asked anew each time, and so keeps no cell alive."""
+        return False
 
 
 def why_plain(
-    cell: RecurrentCell, projected: Tensor, hidden: Tensor, mask: Tensor | None, wiring: Wiring
+    cell: RecurrentCell,
+    projected: Tensor,
+    hidden: Tensor,
+    wiring: Wiring,
+    mask: Tensor | None,
+    entry: Tensor,
+    weights: Sequence[Tensor],
 ) -> str | None:
-    """Why a call runs PyTorch's operators; None if it runs the native ones."""
+    """Why a call runs PyTorch's operators; None if it runs the native ones.
+
+    Args:    as ``run_plain``.
+    """
     reason = why_not_native(projected, "recurrent_forward", "(T, B, 2E)")
+    reason = why_norm_plain(cell.norm) if reason is None else reason
     if reason is not None:
         return reason
     if not wiring.one_each:
         return "several activations between the same two states are PyTorch's"
-    if cell._fusion.plan(cell, cell._plan) is None:
-        return cell._fusion.reason
+    factors = wiring.weights if wiring.gates is None else None
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (mask, factors)):
+        return "the gradients of masks, and of factors that are no gates, are PyTorch's"
     if cell.norm is not None and projected.shape[1] == 1:
         return "BatchNorm has an error of its own for a batch of one"
-    tensors = [t for t in (hidden, mask, cell.entry, *cell.weights) if t is not None]
-    like = projected.dtype, projected.device
+    tensors = [t for t in (hidden, mask, entry, *weights) if t is not None]
+    like = (projected.dtype, projected.device)
     if not all((t.dtype, t.device) == like and type(t) in _PLAIN_TENSORS for t in tensors):
         return "native operators take plain tensors of one dtype on one device"
     return None
@@ -100,12 +99,20 @@ class _Call:
 
 
 def run_native(
-    cell: RecurrentCell, projected: Tensor, hidden: Tensor, wiring: Wiring, mask: Tensor | None
+    cell: RecurrentCell,
+    projected: Tensor,
+    hidden: Tensor,
+    wiring: Wiring,
+    mask: Tensor | None,
+    entry: Tensor,
+    weights: Sequence[Tensor],
 ) -> Tensor:
     """As ``run_plain``."""
     norm = cell.norm
-    entry = cell.entry[cell.size :]
-    weights = aliases(list(cell.weights))
+    reached, used = wiring.reached, wiring.used
+    if 0 not in reached:
+        projected, hidden, entry = projected.detach(), hidden.detach(), entry.detach()
+    weights = aliases([w if step in used else w.detach() for step, w in enumerate(weights, 1)])
     factors = None if wiring.weights is None else wiring.weights.detach().to(projected)
     tensors = (projected, hidden, entry, *weights, *(() if wiring.gates is None else (wiring.gates,)))
     call = _Call(
