@@ -110,7 +110,7 @@ def test_gradients_of_a_long_sequence_are_those_of_its_halves(inputs, masked, as
 
 def test_dots_of_many_rows_are_those_of_their_parts(assert_near):
     """More than are multiplied at a time."""
-    drawn = recurrent_call(6, 800, 50, norm=False)
+    drawn = recurrent_call(6, 2000, 50, norm=False)
     tape = ops.recurrent_forward(*drawn.forward(), True)
     grad_nodes = torch.randn(tape[1][1:].shape)
     dots = ops.recurrent_dots(*drawn.dots(grad_nodes, tape))
