@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 # Upper bounds: far above what anybody trains, far below what hangs, overflows or fills the memory at once.
 MOST_CELLS = 1_000
@@ -65,6 +67,15 @@ def check_whole(name: str, value: object, low: int, high: int) -> None:
     if not low <= number <= high:
         bound = f">= {low}" if number < low else f"<= {high:,}"
         raise ValueError(f"expected {name} {bound}, got {shown(number)}")
+
+
+def checked(name: str, value: object, kind: type[_T]) -> _T:
+    """The value itself. Raises TypeError unless it is a ``kind``."""
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"expected {name} to be a {kind.__name__}, got {type(value).__name__}: {shown(value)}"
+        )
+    return value
 
 
 def check_different(name: str, values: Collection[object]) -> None:

@@ -84,7 +84,8 @@ def _run(arguments: Sequence[str]) -> int:
         if not _is_out_of_memory(error):
             raise
         return _refuse(
-            "out of memory: take fewer channels or cells, a smaller batch, or fewer images (--limit)"
+            "out of memory: take a smaller network (channels, cells, embedding), a smaller batch, less data "
+            "(--limit)"
         )
     return 0
 

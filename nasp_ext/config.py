@@ -48,9 +48,9 @@ class TrainingConfig:
     channels: int = 16
     """Channels of the first cells."""
     epochs: int = 50
-    """Passes over the training images."""
+    """Passes over the training data."""
     batch: int = 64
-    """Images per step."""
+    """Images, or columns of text, per step."""
     seed: int = 0
     """Decides initial weights, split, order, augmentation and ties."""
     lr: float = 0.025

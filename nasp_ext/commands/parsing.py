@@ -130,8 +130,8 @@ def _refuse_foreign(start: Any, flags: Sequence[Flag], argv: Sequence[str]) -> N
 
 def _one_line(box: str) -> str:
     """The message in the parser's box of text, without frame, title and help."""
-    lines = [line.strip(" │|╭╮╰╯─-") for line in box.splitlines()]
-    words = [line for line in lines if line][1:]
+    lines = [line.strip(" │|╭╮╰╯─") for line in box.splitlines()]
+    words = [line for line in lines if line.strip("-+")][1:]
     for i, line in enumerate(words):
         if line.startswith(("Argument helptext", "For full helptext")):
             words = words[:i]

@@ -26,7 +26,7 @@ class Plot:
     """A file (JSON, Python code, a log; FILE:NAME and FILE:LINE choose one of several), the folder of a run,
     a published name, or the text of a genotype: Genotype(normal=[…], …) or |op~0|+|op~0|op~1|…"""
     out: str = "."
-    """Folder for cell_normal.svg, cell_reduce.svg, history.svg and architecture.svg."""
+    """Folder for a drawing of each cell, such as cell_normal.svg, history.svg and architecture.svg."""
 
 
 def _work(command: Plot) -> None:
@@ -39,6 +39,8 @@ def _work(command: Plot) -> None:
         for name, drawing in drawings.items():
             files.append(folder / name)
             files[-1].write_text(drawing, encoding="utf-8")
+    if not files:
+        raise ValueError(f"expected the genotype of cells to draw, got one of kind {genotype.kind!r}")
     for file in files:
         print(f"wrote {file}")
 

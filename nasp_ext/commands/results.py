@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import mean, stdev
 from typing import Any
 
@@ -84,9 +85,9 @@ def _percent(values: Sequence[float]) -> str:
     return f"{100 * mean(values):.2f}{spread}"
 
 
-def _plain(values: Sequence[float]) -> str:
-    spread = f" ± {stdev(values):.4g}" if len(values) > 1 else ""
-    return f"{mean(values):.4g}{spread}"
+def _plain(metric: Metric, values: Sequence[float]) -> str:
+    spread = f" ± {metric.shown(stdev(values))}" if len(values) > 1 else ""
+    return f"{metric.shown(mean(values))}{spread}"
 
 
 def _in_percent(metric: Metric) -> bool:
@@ -101,7 +102,7 @@ _Column = tuple[Callable[[Result], float | None], Callable[[Sequence[float]], st
 
 
 def _columns(metric: Metric) -> dict[str, _Column]:
-    write, unit = (_percent, "%") if _in_percent(metric) else (_plain, metric.name)
+    write, unit = (_percent, "%") if _in_percent(metric) else (partial(_plain, metric), metric.name)
     return {
         f"validation {unit}": (lambda r: r.validation, write),
         f"test {unit}, inherited": (lambda r: r.test, write),

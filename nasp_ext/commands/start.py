@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,14 +24,40 @@ def stored_settings(kind: type[_R], argv: Sequence[str], out: str) -> _R | None:
     """The settings of --config-file, or of the run in the output folder that --resume goes on with.
 
     Args:    out: the output folder, if the words name none.
+    Raises:  ValueError: they cannot be read, or are of another task than the words name.
     """
     file, folder = value_of(argv, "--config-file"), Path(value_of(argv, "--out") or out)
     if file not in (None, "None"):
-        return kind.from_file(Path(str(file)))
+        run = kind.from_file(Path(str(file)))
+        _check_task(argv, run, run.check_unset)
+        return run
     resume = [word for word in argv if word in ("--resume", "--no-resume")][-1:]
     if resume == ["--resume"] and Run.is_in(folder):
-        return Run.open(folder).settings_as(kind)
+        run = Run.open(folder).settings_as(kind)
+        _check_task(argv, run, None)
+        return run
     return None
+
+
+def _check_task(
+    argv: Sequence[str], run: SearchRun | RetrainRun, fits: Callable[[Sequence[str], str], None] | None
+) -> None:
+    """Raise ValueError if the words name a task for which stored settings are of no use.
+
+    Args:    fits: raises a ValueError if another task cannot have them; None = no other one can.
+    """
+    name = value_of(argv, "--task")
+    if name in (None, run.task.name):
+        return
+    other = TaskSettings(str(name))
+    with contextlib.suppress(ValueError):
+        if fits is not None:
+            fits(other.without, other.name)
+            return
+    raise ValueError(
+        f"expected --task {run.task.name}, that of the stored settings, got --task {name}: start a run of "
+        "another task in another folder, without --resume and --config-file"
+    )
 
 
 def told_task(argv: Sequence[str], task: TaskSettings) -> TaskSettings:

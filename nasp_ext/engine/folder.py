@@ -16,7 +16,7 @@ from nasp_ext.engine.lock import locked_folder
 
 CONFIG, HISTORY, CHECKPOINT, GENOTYPE = "config.json", "history.jsonl", "checkpoint.pt", "genotype.json"
 ATTENTION = "attention.svg"
-_OWN = (CONFIG, HISTORY, CHECKPOINT, GENOTYPE, "cell_normal.svg", "cell_reduce.svg", ATTENTION)
+_OWN = (CONFIG, HISTORY, CHECKPOINT, GENOTYPE)
 
 
 def check_output(path: Path, *, resume: bool, overwrite: bool) -> None:
@@ -106,8 +106,9 @@ class RunFolder:
 
 def _present(folder: Path) -> list[Path]:
     """The files of a run in a folder."""
-    layers = sorted(folder.glob("cell_[0-9]*.svg"))
-    return [*(folder / name for name in _OWN if (folder / name).exists()), *layers]
+    cells = sorted(folder.glob("cell_*.svg"))  # normal, reduce, recurrent, of a layer
+    found = (*(folder / name for name in _OWN), *cells, folder / ATTENTION)
+    return [file for file in found if file.exists()]
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import re
 import types
 import typing
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from nasp_ext.checks import (
@@ -24,6 +25,7 @@ from nasp_ext.checks import (
 )
 from nasp_ext.config import SearchConfig
 from nasp_ext.strategies.base import context_options, factory, names, option_types
+from nasp_ext.tasks import task_kinds
 
 _ALL = {"edges_per_node": "all"}  # the word for None of an option
 # What several strategies have; the docstring of one may say it in the words of its field.
@@ -56,13 +58,12 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """Its name in a configuration and on a command line, where the weights may have one of this name.
+        """Its name on a command line, where the weights or a task of this package may have one of this name.
 
         >>> own_options("nasp")["lr"].flag, own_options("nasp")["eta"].flag
         ('arch_lr', 'eta')
         """
-        taken = {field.name for field in dataclasses.fields(SearchConfig)}
-        return f"arch_{self.name}" if self.name in taken else self.name
+        return f"arch_{self.name}" if self.name in _taken() else self.name
 
     def read(self, text: str) -> Any:
         """The value that a text stands for: JSON if it is some, else the text itself.
@@ -133,6 +134,18 @@ def own_options(name: str) -> dict[str, Option]:
         for option, kind in known.items()
         if option not in following and _kinds(kind)
     }
+
+
+@cache
+def _taken() -> frozenset[str]:
+    """Names of settings that no option of a strategy has for a flag.
+
+    Tasks of one's own are left out: a flag must not depend on what else a process has registered.
+    """
+    package = SearchConfig.__module__.partition(".")[0]
+    kinds: list[Any] = [SearchConfig, *(kind.settings for kind in task_kinds().values())]
+    own = [kind for kind in kinds if kind.__module__.partition(".")[0] == package]
+    return frozenset(field.name for kind in own for field in dataclasses.fields(kind))
 
 
 def every_flag() -> set[str]:

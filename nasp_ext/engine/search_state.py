@@ -221,8 +221,11 @@ class SearchState:
 
     def _evaluated(self, gates: Gates, batches: SearchData, count: int, part: DataPart) -> Means:
         """Means over a part of the data, BatchNorm with the statistics of ``count`` training batches."""
-        with self._statistics(gates, batches, count):
-            return evaluate(self.network, self._task, part, gates, collective=self._collective)
+        try:
+            with self._statistics(gates, batches, count):
+                return evaluate(self.network, self._task, part, gates, collective=self._collective)
+        except FloatingPointError as error:  # the weights may well train on
+            raise FloatingPointError(f"evaluation after epoch {self.epoch + 1}: {error}") from error
 
     def attention(self, gates: Gates, batches: SearchData) -> Tensor:
         """The mean attention (R, K) over the validation part; see ``mean_attention``."""

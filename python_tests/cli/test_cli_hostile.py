@@ -159,7 +159,7 @@ def test_memory_that_runs_out_is_one_line(capsys, monkeypatch, tmp_path, error):
     monkeypatch.setattr("nasp_ext.engine.search_state.SearchState.run_epoch", full)
     status, _, err = call(capsys, *COMMANDS["search"][1], "--out", tmp_path / "run")
     assert (status, err.count("\n")) == (2, 1)
-    assert "out of memory: take fewer channels" in err
+    assert "out of memory: take a smaller network" in err
 
 
 def test_another_runtime_error_is_not_hidden(capsys, monkeypatch, tmp_path):

@@ -150,7 +150,7 @@ def test_a_vocabulary_may_be_given(tmp_path):
         ("a\nb\n", r"words: expected a vocabulary of two words or more with <eos>"),
         ("<eos>\n", r"words: expected a vocabulary of two words or more"),
         ("", r"words: expected a vocabulary of two words or more"),
-        (b"<eos>\n\xff\n", r"words, near line \d: expected a text in UTF-8"),
+        (b"<eos>\n\xff\n", r"words, line 2: expected a text in UTF-8"),
         (None, r"words: expected a text that can be read: No such file"),
     ],
 )
@@ -180,7 +180,7 @@ def test_a_word_beyond_a_vocabulary_without_unk_is_named_with_its_place(tmp_path
         ({"train": ""}, r"train\.txt: expected a text, found no word in it"),
         ({"test": "\n \n"}, r"test\.txt: expected a text, found no word in it"),
         ({"valid": b"a \0 b\n"}, r"valid\.txt, line 1: expected a text, found a file with zero bytes"),
-        ({"valid": b"the cat\n\xff\xfe\n"}, r"valid\.txt, near line \d: expected a text in UTF-8"),
+        ({"valid": b"the cat\n\xff\xfe\n"}, r"valid\.txt, line 2: expected a text in UTF-8"),
         ({"test": "a" * 200_000}, r"test\.txt, line 1: expected words separated by white space"),
     ],
 )

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nasp_ext.checks import MOST_IMAGES, check_whole
 from nasp_ext.tasks.base import WHOLE, Shard
+from nasp_ext.tasks.language.corpus import check_ids
 
 NO_TARGET = -100  # what cross_entropy of PyTorch leaves out
 
@@ -125,6 +127,7 @@ class TrainingText:
         shard: (rank, ranks), the process and how many there are; device: where batches live.
     Raises:
         ValueError: the text is too short, or processes cannot share the columns evenly.
+        TypeError: ``ids`` are no such tensor, or a number is no whole one.
 
     >>> text = TrainingText(torch.arange(100, dtype=torch.int32), 2, 10)
     >>> len(text), sum(segment.length for segment in text.epoch())
@@ -139,7 +142,7 @@ class TrainingText:
         shard: Shard = WHOLE,
         device: torch.device | str = "cpu",
     ) -> None:
-        check_long_enough("training", ids, columns, sequence)
+        check_text("training", ids, columns, sequence)
         self._columns = Columns.overlapping(ids, columns, shard, device)
         self._sequence = sequence
         usual = sequence * (1 - _HALVED / 2)
@@ -177,7 +180,7 @@ class SteeringText:
     Args:
         batches: in each epoch; else as of ``TrainingText``.
     Raises:
-        ValueError: as for ``TrainingText``.
+        ValueError, TypeError: as for ``TrainingText``.
 
     >>> text = SteeringText(torch.arange(22, dtype=torch.int32), 2, 5, batches=3)
     >>> [(s.tokens[0].tolist(), s.first) for epoch in (0, 1) for s in text.epoch(epoch=epoch)][:4]
@@ -194,7 +197,8 @@ class SteeringText:
         *,
         batches: int,
     ) -> None:
-        check_long_enough("validation", ids, columns, sequence)
+        check_text("validation", ids, columns, sequence)
+        check_whole("batches", batches, 1, MOST_IMAGES)
         self._columns = Columns.overlapping(ids, columns, shard, device)
         self._sequence, self._batches = sequence, batches
 
@@ -219,6 +223,7 @@ class EvaluationText:
         name: of the text, for messages.
     Raises:
         ValueError: the text is too short, or there are fewer columns than processes.
+        TypeError: as for ``TrainingText``.
 
     >>> text = EvaluationText(torch.arange(6, dtype=torch.int32), 2, 2)
     >>> [segment.targets.tolist() for segment in text.epoch()]
@@ -235,7 +240,7 @@ class EvaluationText:
         *,
         name: str = "test",
     ) -> None:
-        check_long_enough(name, ids, columns, 1)
+        check_text(name, ids, columns, sequence, evaluated=True)
         self._columns = Columns.disjoint(ids, columns, shard, device)
         self._sequence = sequence
 
@@ -250,10 +255,19 @@ class EvaluationText:
             yield self._columns.segment(begin, min(begin + self._sequence, rows), first=begin == 0)
 
 
-def check_long_enough(name: str, ids: Tensor, columns: int, rows: int) -> None:
-    """Raise ValueError unless a text fills so many columns of so many rows, and has a word more."""
+def check_text(name: str, ids: Tensor, columns: int, sequence: int, *, evaluated: bool = False) -> None:
+    """Raise ValueError unless a text fills its columns with one segment each, and has a word more.
+
+    Args:    evaluated: a word in each column will do.
+    Raises:  TypeError: ``ids`` are no tensor (n,) int32, or a number is no whole one.
+    """
+    check_ids(f"{name} text", ids)
+    check_whole("columns", columns, 1, MOST_IMAGES)
+    check_whole("sequence", sequence, 1, MOST_IMAGES)
+    rows = 1 if evaluated else sequence
+    smaller = "a smaller batch to evaluate with" if evaluated else "a smaller batch, shorter sequences"
     if len(ids) <= columns * rows:
         raise ValueError(
             f"expected a {name} text of more than {columns * rows:,} words, {columns:,} columns of {rows:,}, "
-            f"got {len(ids):,}: use a smaller batch, shorter sequences or a longer text"
+            f"got {len(ids):,}: use {smaller} or a longer text"
         )

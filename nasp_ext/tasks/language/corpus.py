@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nasp_ext.checks import checked
 from nasp_ext.tasks.language.vocabulary import Vocabulary
 
 PARTS = ("train", "valid", "test")
@@ -24,7 +25,7 @@ class Corpus:
         vocabulary: the words.
         train, valid, test: (N,) int32, numbers of words.
     Raises:
-        TypeError: a part is no such tensor.
+        TypeError: a part is no such tensor, or the name or the vocabulary is none.
         ValueError: a part is shorter than two words, or has a number that no word has.
 
     >>> words = Vocabulary(("to", "be", "<eos>"))
@@ -40,11 +41,11 @@ class Corpus:
     test: Tensor
 
     def __post_init__(self) -> None:
+        checked("the name of a corpus", self.name, str)
+        checked("the vocabulary of a corpus", self.vocabulary, Vocabulary)
         for part in PARTS:
             ids, where = self.part(part), f"{self.name}, {part} part"
-            if not isinstance(ids, Tensor) or ids.dtype != torch.int32 or ids.dim() != 1:
-                kind = f"{ids.dtype} {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
-                raise TypeError(f"{where}: expected numbers of words (N,) int32, got {kind}")
+            check_ids(where, ids)
             if len(ids) < 2:
                 raise ValueError(f"{where}: expected two words or more, got {len(ids)}")
             low, high = int(ids.min()), int(ids.max())
@@ -63,6 +64,13 @@ class Corpus:
     def sentence(self, part: str, count: int) -> str:
         """The first ``count`` words of a part, to look at."""
         return " ".join(self.vocabulary.words[number] for number in self.part(part)[:count].tolist())
+
+
+def check_ids(where: str, ids: object) -> None:
+    """Raise TypeError unless these are numbers of words (N,) int32."""
+    if not isinstance(ids, Tensor) or ids.dtype != torch.int32 or ids.dim() != 1:
+        kind = f"{ids.dtype} {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
+        raise TypeError(f"{where}: expected numbers of words (N,) int32, got {kind}")
 
 
 def as_tensor(numbers: array[int]) -> Tensor:

@@ -59,7 +59,12 @@ def load_corpus(
     train = _read(files["train"], numbers, limit)
     words = Vocabulary(tuple(numbers)) if known is None else known
     others = {part: _read(files[part], ClosedNumbers(words.numbers), limit) for part in ("valid", "test")}
-    return Corpus(Path(name_or_path).resolve().name, words, train, **others)
+    return Corpus(_name(Path(name_or_path).resolve()), words, train, **others)
+
+
+def _name(folder: Path) -> str:
+    """What a corpus in this folder is called: never as the one of pydoc, which has networks of its own."""
+    return folder.name if folder.name != PYDOC else str(folder)
 
 
 def _read(file: Path, numbers: Mapping[str, int], limit: int | None) -> Tensor:
@@ -85,13 +90,15 @@ def part_files(folder: Path) -> dict[str, Path]:
         )
     found: dict[str, list[str]] = {part: [] for part in PARTS}
     for name in sorted(file.name for file in folder.iterdir() if file.is_file()):
+        if name.startswith("."):  # hidden
+            continue
         words = re.split(r"[._-]", name.lower())
         parts = list(dict.fromkeys(_PART_OF[word] for word in words if word in _PART_OF))
-        if len(parts) > 1 and words[0]:
+        if len(parts) > 1:
             raise ValueError(
                 f"{folder}: expected a text for each part, found {name} named as {' and '.join(parts)}"
             )
-        if parts and words[0]:  # a name that starts with a dot is hidden
+        if parts:
             found[parts[0]].append(name)
     for part, names in found.items():
         if not names:

@@ -15,6 +15,7 @@ from nasp_ext.arch.family import family_of
 from nasp_ext.arch.gates import Gates
 from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.search_space import SearchSpace
+from nasp_ext.checks import checked
 from nasp_ext.config import RetrainConfig, SearchConfig, TrainingConfig
 from nasp_ext.families.networks import derived_network, supernet
 from nasp_ext.tasks.base import WHOLE, Metric, Outcome, SearchData, Shard, Task
@@ -33,14 +34,18 @@ class LanguageTask(Task):
         corpus: the texts.
         settings: of the language model and its training; what loads a corpus has no part in it. None = the
             usual ones.
+    Raises:
+        TypeError: one is of another type.
     """
 
     metrics = (Metric("perplexity", ".2f", higher_is_better=False, low=1, of_mean=math.exp),)
     without = LanguageSettings.without
 
     def __init__(self, corpus: Corpus, settings: LanguageSettings | None = None) -> None:
-        self.corpus = corpus
-        self.settings = LanguageSettings() if settings is None else settings
+        self.corpus = checked("corpus", corpus, Corpus)
+        self.settings = checked(
+            "settings", LanguageSettings() if settings is None else settings, LanguageSettings
+        )
 
     def supernet(self, space: SearchSpace, config: SearchConfig) -> nn.Module:
         """See ``nasp_ext.supernet``.
@@ -83,6 +88,7 @@ class LanguageTask(Task):
         sequence = self.settings.sequence
         train = TrainingText(self.corpus.train, config.batch, sequence, shard, device)
         steer = SteeringText(self.corpus.valid, config.batch, sequence, shard, device, batches=len(train))
+        self.test_batches(config, device, shard)  # what cannot be tested is told before the search
         return SearchData(train, steer, self._validation(config, device, shard))
 
     def training_batches(

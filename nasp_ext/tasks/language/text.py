@@ -52,7 +52,8 @@ def read_pieces(path: Path) -> Iterator[Piece]:
         if open_line:  # the file does not end with a new line
             yield Piece(line, [rest] if rest else [], True)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}, near line {line}: expected a text in UTF-8, found other bytes") from error
+        line += error.object[: error.start].count(b"\n")  # of what was read ahead
+        raise ValueError(f"{path}, line {line}: expected a text in UTF-8, found other bytes") from error
     except OSError as error:
         raise ValueError(f"{path}: expected a text that can be read: {error.strerror}") from error
     except ValueError as error:
