@@ -184,7 +184,7 @@ def test_a_search_is_evaluated_in_the_columns_of_its_batch():
         task_of(eval_batch=1).search_batches(SearchConfig(batch=4), CPU)
     with pytest.raises(ValueError, match="expected test_batch >= 4 in a search"):
         task_of(test_batch=3).test_batches(SearchConfig(batch=4), CPU, (0, 2))
-    with pytest.raises(ValueError, match="expected eval_batch >= 2 in a search"):
+    with pytest.raises(ValueError, match="expected test_batch >= 2 in a search"):
         task_of(sequence=5).search_batches(SearchConfig(batch=1), CPU)
 
 
