@@ -20,7 +20,7 @@ struct RecurrentCell {
   MaybeTensor coefficients;      // (P,)
   std::vector<int64_t> outputs;  // ascending
   bool norm;
-  MaybeTensor mean, var;  // (H,)
+  MaybeTensor mean, var;  // (N + 1, H)
   double eps;
 };
 
@@ -91,8 +91,8 @@ struct ChunkBytes<OnCuda> {
 };
 
 template <class T>
-const T* data_or_none(const MaybeTensor& t) {
-  return t ? data_of<T>(*t) : nullptr;
+const T* data_or_none(const MaybeTensor& t, int64_t offset = 0) {
+  return t ? data_of<T>(*t) + offset : nullptr;
 }
 
 }  // namespace nasp_ext

@@ -65,10 +65,12 @@ class RecurrentBackward {
     const Tensor& like = a_.grad;
     const auto products = static_cast<int64_t>(s_.terms.size()) + 1;
     const auto bytes = products * s_.row() * static_cast<int64_t>(sizeof(T));
-    chunk_ = !a_.need_weights
-                 ? 1
-                 : std::min(s_.steps, std::max<int64_t>(1, ChunkBytes<Device>::kGradients / bytes));
-    grad_products_ = new_tensor<Device>(like, {products, chunk_, s_.batch, 2 * s_.size}, chunk_);
+    // Of the same size for every number of time steps: kept memory fits the next sequence too.
+    const int64_t most =
+        a_.need_weights ? std::max<int64_t>(1, ChunkBytes<Device>::kGradients / bytes) : 1;
+    chunk_ = std::min(s_.steps, most);
+    const int64_t room = StepMemory<Device>::kSteps > 1 ? most : chunk_;
+    grad_products_ = new_tensor<Device>(like, {products * room, s_.batch, 2 * s_.size});
     share_ = new_tensor<Device>(like, {s_.batch, s_.size});
     grad_z_ = new_tensor<Device>(like, {s_.batch, s_.size});
     const int64_t states = s_.nodes + 2;  // the last one is h_{t-1}
@@ -152,8 +154,8 @@ class RecurrentBackward {
       pass.through = data_of<T>(gradient.through);
     }
     pass.mask = data_or_none<T>(cell_.mask);
-    pass.norm = {cell_.norm, data_or_none<T>(cell_.mean), data_or_none<T>(cell_.var), nullptr,
-                 cell_.eps};
+    pass.norm = {cell_.norm, data_or_none<T>(cell_.mean, state * s_.size),
+                 data_or_none<T>(cell_.var, state * s_.size), nullptr, cell_.eps};
     if (pass.norm.of_batch())  // read only backwards
       pass.norm.batch =
           const_cast<T*>(data_of<T>(a_.tape.norms)) + (t * (s_.nodes + 1) + state) * 2 * s_.size;

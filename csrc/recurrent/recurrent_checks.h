@@ -116,8 +116,8 @@ inline RecurrentShape check_cell(RecurrentCell& cell, const Tensor& steps, const
     fail(op, ": expected mean and var, or none of them, found one without the other");
   if (cell.mean) {
     if (!cell.norm) fail(op, ": expected no mean and var without norm, found them");
-    cell.mean = checked_dense(*cell.mean, like, op, "mean", size);
-    cell.var = checked_dense(*cell.var, like, op, "var", size);
+    cell.mean = checked_dense(*cell.mean, like, op, "mean", nodes + 1, size);
+    cell.var = checked_dense(*cell.var, like, op, "var", nodes + 1, size);
   }
   if (!(cell.eps >= 0)) fail(op, ": expected eps >= 0, found ", cell.eps);
   if (cell.norm && !cell.mean && shape.batch == 1)

@@ -86,8 +86,8 @@ class RecurrentForward {
     NodeForward<T> pass{};
     pass.batch = s_.batch;
     pass.size = s_.size;
-    pass.norm = {cell_.norm, data_or_none<T>(cell_.mean), data_or_none<T>(cell_.var), nullptr,
-                 cell_.eps};
+    pass.norm = {cell_.norm, data_or_none<T>(cell_.mean, state * s_.size),
+                 data_or_none<T>(cell_.var, state * s_.size), nullptr, cell_.eps};
     if (pass.norm.of_batch())
       pass.norm.batch =
           mutable_data_of<T>(tape_.norms) + (t * (s_.nodes + 1) + state) * 2 * s_.size;

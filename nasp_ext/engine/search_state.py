@@ -36,7 +36,12 @@ from nasp_ext.engine.history import check_counts, check_search_line
 from nasp_ext.engine.measures import Means, Totals, fields, headline
 from nasp_ext.engine.progress import Progress
 from nasp_ext.engine.record import entropy, peak_memory, plain_report, plain_scores
-from nasp_ext.engine.statistics import norm_calls, repeated_norms, task_statistics
+from nasp_ext.engine.statistics import (
+    has_running_statistics,
+    norm_calls,
+    repeated_norms,
+    task_statistics,
+)
 from nasp_ext.engine.steering import BatchLoss
 from nasp_ext.engine.stream import Stream, check_state
 from nasp_ext.engine.training import WeightStep, random_state, rate_of, set_random_state
@@ -212,7 +217,7 @@ class SearchState:
         Those of a norm that runs many times in a batch are of its last calls only, whatever was trained.
         """
         own = all(one.active == gates.active for one in trained) and not self._repeats
-        return 0 if own else self._config.bn_batches
+        return 0 if own or not has_running_statistics(self.network) else self._config.bn_batches
 
     def _evaluated(self, gates: Gates, batches: SearchData, count: int, part: DataPart) -> Means:
         """Means over a part of the data, BatchNorm with the statistics of ``count`` training batches."""

@@ -40,6 +40,8 @@ def reestimate_(network: nn.Module, forward: Forward, batches: Iterable[Any]) ->
     tensor([3.])
     """
     norms = _norms(network)
+    if not norms:
+        return
     modes = [(part, part.training) for part in network.modules()]
     momenta = [norm.momentum for norm in norms]
     device = next(network.buffers(), torch.empty(0)).device
@@ -66,6 +68,11 @@ def reestimate_(network: nn.Module, forward: Forward, batches: Iterable[Any]) ->
         set_random_state(random, device)
 
 
+def has_running_statistics(network: nn.Module) -> bool:
+    """Whether a BatchNorm has any to be set; others take those of each batch."""
+    return bool(_norms(network))
+
+
 def norm_calls(network: nn.Module) -> list[int]:
     """How often each BatchNorm with running statistics has run in training mode; one host copy."""
     counts = [norm.num_batches_tracked for norm in _norms(network)]
@@ -82,7 +89,9 @@ def repeated_norms(network: nn.Module, before: Sequence[int]) -> list[_BatchNorm
 
 
 def _norms(network: nn.Module) -> list[_BatchNorm]:
-    return [part for part in network.modules() if isinstance(part, _BatchNorm)]
+    """The layers with running statistics; others have those of each batch."""
+    found = (part for part in network.modules() if isinstance(part, _BatchNorm))
+    return [norm for norm in found if norm.running_mean is not None]
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def recurrent_forward(
             identity) of each, sorted by node; no node and source twice.
         coefficients: (P,), what each term counts times; None = 1.
         outputs: states 0 … N, ascending.
-        mean, var: (H,), the statistics of the BatchNorms; None: those of the batch.
+        mean, var: (N + 1, H), the statistics of the BatchNorm of each state; None: those of the batch.
         keep: whether a backward follows. Else memory is that of one time step, and only ``out`` and
             ``norms`` have elements.
     Returns:

@@ -87,8 +87,8 @@ def cell_of(
         coefficients=normal(len(terms)) if weighted else None,
         outputs=list(outputs),
         norm=statistics != "none",
-        mean=normal(size) if given else None,
-        var=normal(size).abs() + 0.5 if given else None,
+        mean=normal(len(weights) + 1, size) if given else None,
+        var=normal(len(weights) + 1, size).abs() + 0.5 if given else None,
     )
 
 

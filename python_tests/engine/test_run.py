@@ -111,7 +111,7 @@ def test_a_folder_without_a_run_is_one_error(tmp_path):
         ('{"kind": ["search"], "training": {}}', "kind to be one of"),
         ('{"kind": "search", "training": 3}', "expected training to be a JSON object, got 3"),
         ('{"kind": "search", "colour": {}}', "expected the groups kind, training, got colour"),
-        ('{"kind": "search", "task": {"name": "words"}}', "one of images, got 'words'"),
+        ('{"kind": "search", "task": {"name": "words"}}', "one of images, language, got 'words'"),
         ('{"kind": "search", "task": {"name": ["images"]}}', "name of a task, one of images"),
         ('{"task": {"name": "images"}, "cells": 3}', "name of a task, one of images"),
         ('{"kind": "search", "task": {"colour": 1}}', "of task 'images', got colour"),

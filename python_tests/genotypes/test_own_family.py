@@ -163,7 +163,7 @@ def test_every_folder_of_families_registers_one_by_being_there():
 
 
 def test_a_kind_that_is_unknown_or_taken_is_refused():
-    with pytest.raises(ValueError, match="one of cells, layered, .*topology, waves, got 'wave'"):
+    with pytest.raises(ValueError, match=r"one of cells, layered, .*topology, waves, got 'wave'"):
         genotype_from_json({"kind": "wave", "functions": []})
     with pytest.raises(ValueError, match="expected a new kind of family, got 'waves', which is taken"):
         register_family(WaveFamily())

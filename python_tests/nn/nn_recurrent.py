@@ -2,6 +2,7 @@
 """Small language models with recurrent cells, and architectures for them."""
 
 import torch
+import torch.nn.functional as F
 
 from nasp_ext.arch import Gates, space
 from nasp_ext.families.networks import derived_network, supernet
@@ -47,6 +48,12 @@ def one_hot(of=SMALL, seed=0, *, kept=1, value=None):
 def seeded(seed, function):
     torch.manual_seed(seed)
     return function()
+
+
+def language_loss(net, *arguments, seed=3):
+    """The cross-entropy of the next words behind ``tokens``, with masks of this seed."""
+    logits, _ = seeded(seed, lambda: net(tokens(), *arguments))
+    return F.cross_entropy(logits.flatten(0, 1), tokens(1).flatten())
 
 
 def one_hot_genotype():

@@ -12,7 +12,6 @@ from nn_recurrent import (
     DARTS_RNN,
     SIZE,
     SMALL,
-    STEPS,
     network,
     one_hot,
     seeded,
@@ -28,48 +27,57 @@ ACTIVATION = {"tanh": math.tanh, "relu": lambda v: max(v, 0.0), "identity": lamb
 ACTIVATION["sigmoid"] = lambda v: 1 / (1 + math.exp(-v))
 
 
-def by_hand(net, words, weight, hidden=None):
-    """Logits of a supernet without dropout, in evaluation mode, by loops over numbers.
-
-    The new hidden state is the mean over all steps; weight: (R, K).
-    """
-    of = net.space
-    cell, size = net.cell, net.embedding
-    h0 = torch.zeros(words.shape[1], size).tolist() if hidden is None else hidden.tolist()
-    mean, rstd = cell.norm.running_mean, (cell.norm.running_var + cell.norm.eps).rsqrt()
+def by_hand(net, words, weight, hidden):
+    """Logits and last hidden states of a supernet without dropout, by loops over numbers; weight: (R, K)."""
+    of, cell = net.space, net.cell
     entry, products = cell.entry.tolist(), [w.tolist() for w in cell.weights]
-    outputs = []
-    for line in words:
-        for b, word in enumerate(line.tolist()):
-            x = net.encoder.weight[word].tolist()
-            both = [*x, *h0[b]]
-            raw = [sum(v * entry[i][o] for i, v in enumerate(both)) for o in range(2 * size)]
-            states = [
-                [
-                    h + ACTIVATION["sigmoid"](raw[i]) * (math.tanh(raw[size + i]) - h)
-                    for i, h in enumerate(h0[b])
-                ]
-            ]
-            states[0] = [(v - m) * r for v, m, r in zip(states[0], mean.tolist(), rstd.tolist(), strict=True)]
-            row = 0
-            for step in range(1, of.steps + 1):
-                total = [0.0] * size
-                for source in range(step):
-                    s = states[source]
-                    ch = [sum(v * products[step - 1][i][o] for i, v in enumerate(s)) for o in range(2 * size)]
+    rows, outputs = hidden.tolist(), []
+    for line in words.tolist():
+        embedded = net.encoder.weight[line].tolist()
+        first = [sent(h, product([*x, *h], entry), "tanh") for x, h in zip(embedded, rows, strict=True)]
+        states, row = [normed(first, cell.norm.eps)], 0
+        for step in range(1, of.steps + 1):
+            total = [[0.0] * SIZE for _ in rows]
+            for source in range(step):
+                for b, s in enumerate(states[source]):
+                    ch = product(s, products[step - 1])
                     for option, name in enumerate(of.activations):
-                        for i in range(size if name != "none" else 0):
-                            sent = s[i] + ACTIVATION["sigmoid"](ch[i]) * (
-                                ACTIVATION[name](ch[size + i]) - s[i]
-                            )
-                            total[i] += float(weight[row, option]) * sent
-                    row += 1
-                states.append(
-                    [(v - m) * r for v, m, r in zip(total, mean.tolist(), rstd.tolist(), strict=True)]
-                )
-            h0[b] = [sum(values) / of.steps for values in zip(*states[1:], strict=True)]
-        outputs.append(torch.tensor(h0, dtype=torch.float64))
+                        if name != "none":
+                            share = float(weight[row, option])
+                            total[b] = [
+                                t + share * v for t, v in zip(total[b], sent(s, ch, name), strict=True)
+                            ]
+                row += 1
+            states.append(normed(total, cell.norm.eps))
+        rows = [
+            [sum(values) / of.steps for values in zip(*(state[b] for state in states[1:]), strict=True)]
+            for b in range(len(rows))
+        ]
+        outputs.append(torch.tensor(rows, dtype=torch.float64))
     return F.linear(torch.stack(outputs), net.encoder.weight, net.decoder.bias), outputs[-1]
+
+
+def product(x, matrix):
+    return [sum(v * matrix[i][o] for i, v in enumerate(x)) for o in range(len(matrix[0]))]
+
+
+def sent(state, ch, name):
+    """s + sigmoid(c) (f(h) - s)."""
+    c, h = ch[: len(state)], ch[len(state) :]
+    return [
+        s + ACTIVATION["sigmoid"](gate) * (ACTIVATION[name](v) - s)
+        for s, gate, v in zip(state, c, h, strict=True)
+    ]
+
+
+def normed(rows, eps):
+    """Of each unit the mean over the batch 0, the variance 1."""
+    columns = []
+    for values in zip(*rows, strict=True):
+        mean = sum(values) / len(values)
+        variance = sum((v - mean) ** 2 for v in values) / len(values)
+        columns.append([(v - mean) / math.sqrt(variance + eps) for v in values])
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -86,9 +94,6 @@ def test_published_cells_have_their_number_of_parameters(name, parameters):
 @pytest.mark.parametrize("kind", ["one predecessor", "all predecessors", "values", "mixture", "nothing"])
 def test_a_supernet_computes_the_formulas(kind, plain):
     net = network().eval()
-    with torch.no_grad():
-        net.cell.norm.running_mean.normal_()
-        net.cell.norm.running_var.uniform_(0.5, 2)
     gates = {
         "one predecessor": one_hot(),
         "all predecessors": one_hot(kept=9),
@@ -124,30 +129,15 @@ def test_the_gradient_of_one_hot_gates_is_that_of_the_mixture(of, kept, value):
     assert not found[0][1][:, 0].any(), "`none` sends nothing"
 
 
-def test_running_statistics_move_once_for_each_state():
-    """The same norm follows every state of every time step, in this order; the gradient moves nothing."""
-    networks = [network(scale=2.0, **ALL_DROPOUTS) for _ in range(2)]
-    for net, plain in zip(networks, (False, True), strict=True):
-        with plain_modules(plain):
-            for seed in range(2):
-                weight = one_hot(seed=seed).weight.requires_grad_()
-                logits, _ = seeded(
-                    seed, lambda n=net, s=seed, w=weight: n(tokens(s), Gates(w, one_hot(seed=s).active, True))
-                )
-                logits.sum().backward()
-    mine, theirs = (net.cell.norm for net in networks)
-    assert int(mine.num_batches_tracked) == 2 * STEPS * (SMALL.steps + 1) == int(theirs.num_batches_tracked)
-    torch.testing.assert_close(mine.running_mean, theirs.running_mean, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(mine.running_var, theirs.running_var, rtol=1e-10, atol=1e-12)
-    for momentum in (None, 0.5):
-        for net, plain in zip(networks, (False, True), strict=True):
-            net.cell.norm.reset_running_stats()
-            net.cell.norm.momentum = momentum
-            with plain_modules(plain), torch.no_grad():
-                for seed in range(2):
-                    seeded(seed, lambda n=net, s=seed: n(tokens(s), one_hot(seed=s)))
-        torch.testing.assert_close(mine.running_mean, theirs.running_mean, rtol=1e-10, atol=1e-12)
-        torch.testing.assert_close(mine.running_var, theirs.running_var, rtol=1e-10, atol=1e-12)
+def test_the_norm_has_the_statistics_of_the_batch_in_evaluation_too():
+    """Those of each state and time step: a network that is not trained any more stays bounded."""
+    net = network(dropout=0.0)
+    assert not list(net.cell.buffers())
+    with torch.no_grad():
+        logits = net(tokens(), one_hot())[0]
+        assert torch.equal(net.eval()(tokens(), one_hot())[0], logits)
+        long = net.read(tokens(steps=200), one_hot()).raw
+    assert long.abs().max() <= (BATCH - 1) ** 0.5
 
 
 @pytest.mark.parametrize("kept", [1, 3])

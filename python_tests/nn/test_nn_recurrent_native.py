@@ -137,7 +137,9 @@ def plain_because(net, gates, **options):
     """The reason of a call."""
     projected = torch.zeros(STEPS, BATCH, 2 * SIZE, dtype=options.pop("dtype", torch.float64))
     hidden = torch.zeros(BATCH, SIZE, dtype=projected.dtype)
-    return native.why_plain(net.cell, projected, hidden, None, net._wired(gates))
+    cell = net.cell
+    weights = (cell.entry[SIZE:], list(cell.weights))
+    return native.why_plain(cell, projected, hidden, net._wired(gates), None, *weights)
 
 
 def test_what_is_left_to_pytorch_is_told():
@@ -160,22 +162,29 @@ def test_what_is_left_to_pytorch_is_told():
     replaced.cell.norm = nn.BatchNorm1d(SIZE).double()
     assert "expected BatchNorm1d(affine=False)" in plain_because(replaced, gates)
     assert loss_of(replaced, gates).isfinite()
+    tracking = copy.deepcopy(net)
+    tracking.cell.norm = nn.BatchNorm1d(SIZE, affine=False).double()
+    assert "running statistics" in plain_because(tracking, gates)
+    assert loss_of(tracking, gates).item() == pytest.approx(loss_of(net, gates).item())
 
 
 def test_a_batch_of_one_has_batchnorms_own_error():
     net = network()
     with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
         net(tokens(batch=1), one_hot())
-    assert net.eval()(tokens(batch=1), one_hot())[0].isfinite().all()
+    derived = network(SMALL.genotype(one_hot()))
+    assert derived(tokens(batch=1))[0].isfinite().all()
 
 
 def test_a_nan_is_not_hidden():
-    net = network(scale=1.0).eval()
+    net = network(SMALL.genotype(one_hot()), scale=1.0)
+    words = tokens(steps=1)
+    words[0] = torch.arange(BATCH)
     with torch.no_grad():
-        net.encoder.weight[int(tokens()[0, 0])] = torch.nan
-    with torch.no_grad():
-        _, hidden = net(tokens(), one_hot())
+        net.encoder.weight[0] = torch.nan
+        _, hidden = net(words)
     assert hidden[0].isnan().all()
+    assert hidden[1:].isfinite().all()
 
 
 def test_copies_and_pickles_run(calls):

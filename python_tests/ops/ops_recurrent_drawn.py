@@ -54,7 +54,7 @@ def recurrent_calls(draw: Any, steps: int = 3, batch: int = 6, size: int = 40) -
     weights = [numbers.normal(size, 2 * size) / size**0.5 for _ in range(nodes)]
     mask = (numbers.normal(batch, size) > -0.5).to(entry.dtype) * 1.5 if masked else None
     coefficients = numbers.normal(len(chosen)) if draw(st.booleans()) else None
-    mean, var = numbers.normal(size), numbers.normal(size).abs() + 0.5
+    mean, var = numbers.normal(nodes + 1, size), numbers.normal(nodes + 1, size).abs() + 0.5
     given = (mean, var) if norm and not of_batch else (None, None)
     cell = numbers.normal(batch, size), entry, weights, mask, terms, coefficients, outputs, norm, *given, EPS
     return RecurrentCall(numbers, numbers.normal(steps, batch, 2 * size), cell)
@@ -62,7 +62,7 @@ def recurrent_calls(draw: Any, steps: int = 3, batch: int = 6, size: int = 40) -
 
 def recurrent_samples() -> dict[str, list[tuple[Any, ...]]]:
     """Calls by the schemas of the operators."""
-    given = {"mean": torch.zeros(5), "var": torch.ones(5), "mask": torch.full((3, 5), 2.0)}
+    given = {"mean": torch.zeros(9, 5), "var": torch.ones(9, 5), "mask": torch.full((3, 5), 2.0)}
     cells = [recurrent_call(), recurrent_call(**given), recurrent_call(terms=[], nodes=1, norm=False)]
     samples: dict[str, list[tuple[Any, ...]]] = {}
     for number, drawn in enumerate(cells):

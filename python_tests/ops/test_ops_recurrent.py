@@ -110,7 +110,7 @@ def test_gradients_of_a_long_sequence_are_those_of_its_halves(inputs, masked, as
 
 def test_dots_of_many_rows_are_those_of_their_parts(assert_near):
     """More than are multiplied at a time."""
-    drawn = recurrent_call(6, 800, 50, norm=False)
+    drawn = recurrent_call(6, 2000, 50, norm=False)
     tape = ops.recurrent_forward(*drawn.forward(), True)
     grad_nodes = torch.randn(tape[1][1:].shape)
     dots = ops.recurrent_dots(*drawn.dots(grad_nodes, tape))
@@ -148,8 +148,9 @@ def test_backward_changes_no_argument_and_gives_the_same_bits_again(drawn):
 def plain_cell(projected, hidden, entry, weights, mask, terms, coefficients, outputs, norm, mean, var, eps):
     """As a module would write it."""
 
-    def normalised(z):
-        return F.batch_norm(z, mean, var, training=mean is None, eps=eps) if norm else z
+    def normalised(z, state):
+        given = (None, None) if mean is None else (mean[state], var[state])
+        return F.batch_norm(z, *given, training=mean is None, eps=eps) if norm else z
 
     def term(state, weight, f, step=0.0):
         c, h = (step + (state if mask is None else state * mask) @ weight).chunk(2, -1)
@@ -158,14 +159,14 @@ def plain_cell(projected, hidden, entry, weights, mask, terms, coefficients, out
     triples = list(zip(terms[::3], terms[1::3], terms[2::3], strict=True))
     found = []
     for step in projected:
-        states = [normalised(term(hidden, entry, 0, step))]
+        states = [normalised(term(hidden, entry, 0, step), 0)]
         for node, weight in enumerate(weights, 1):
             z = sum(
                 ((1 if coefficients is None else coefficients[p]) * term(states[source], weight, f))
                 for p, (to, source, f) in enumerate(triples)
                 if to == node
             )
-            states.append(normalised(z + torch.zeros_like(hidden)))
+            states.append(normalised(z + torch.zeros_like(hidden), node))
         hidden = sum(states[i] for i in outputs) / len(outputs)
         found.append(hidden)
     return torch.stack(found)

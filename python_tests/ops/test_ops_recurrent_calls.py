@@ -111,9 +111,9 @@ def test_a_forward_without_a_tape_keeps_one_time_step():
         ({"outputs": [9]}, "states 0 to 8 in outputs, ascending, found 9"),
         ({"outputs": [2, 1]}, "ascending, found 1"),
         ({"outputs": [1, 1]}, "ascending, found 1"),
-        ({"mean": torch.ones(5)}, "mean and var, or none of them"),
-        ({"mean": torch.ones(4), "var": torch.ones(5)}, r"mean of shape \(5,\), found \(4,\)"),
-        ({"mean": torch.ones(5), "var": torch.ones(5), "norm": False}, "no mean and var without norm"),
+        ({"mean": torch.ones(9, 5)}, "mean and var, or none of them"),
+        ({"mean": torch.ones(5), "var": torch.ones(9, 5)}, r"mean of shape \(9, 5\), found \(5,\)"),
+        ({"mean": torch.ones(9, 5), "var": torch.ones(9, 5), "norm": False}, "no mean and var without norm"),
         ({"eps": -1.0}, "eps >= 0, found -1"),
         ({"eps": float("nan")}, "eps >= 0, found nan"),
         ({"hidden": torch.ones(1, 5), "projected": torch.ones(2, 1, 10)}, "more than one row .*found B = 1"),
@@ -126,7 +126,7 @@ def test_forward_refuses_what_does_not_fit(change, message):
 
 @pytest.mark.parametrize("norm", [False, True])
 def test_one_row_has_no_statistics_of_its_own_but_takes_given_ones(norm):
-    given = {"mean": torch.zeros(5), "var": torch.ones(5)} if norm else {}
+    given = {"mean": torch.zeros(9, 5), "var": torch.ones(9, 5)} if norm else {}
     out = ops.recurrent_forward(*recurrent_call(batch=1, norm=norm, **given).forward(), False)[0]
     assert out.isfinite().all()
 

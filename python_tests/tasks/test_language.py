@@ -67,7 +67,7 @@ def mean_surprise(logits, targets):
 
 def test_the_loss_of_training_has_penalties():
     network, batch = reader(), segment()
-    found = task_of(alpha=0.5, beta=0.25).run(network, batch)
+    found = task_of(output_penalty=0.5, step_penalty=0.25).run(network, batch)
     plain = mean_surprise(network.logits, batch.targets)
     steps = ((network.raw[1:] - network.raw[:-1]) ** 2).mean()
     wanted = plain + 0.25 * steps + 0.5 * (network.dropped**2).mean()
@@ -83,7 +83,7 @@ def test_the_loss_of_training_has_penalties():
 @pytest.mark.parametrize("training, mode", [(False, True), (True, False), (False, False)])
 def test_nothing_else_has_penalties(training, mode):
     network, batch = reader(training=mode), segment(training=training)
-    found = task_of(alpha=0.5, beta=0.25).run(network, batch)
+    found = task_of(output_penalty=0.5, step_penalty=0.25).run(network, batch)
     torch.testing.assert_close(found.loss.double(), mean_surprise(network.logits, batch.targets))
 
 
@@ -96,7 +96,7 @@ def test_the_usual_penalty_is_that_of_the_steps_alone():
 
 def test_one_word_makes_no_step():
     network, batch = reader(1), segment(1)
-    found = task_of(beta=1.0).run(network, batch)
+    found = task_of(step_penalty=1.0).run(network, batch)
     torch.testing.assert_close(found.loss.double(), mean_surprise(network.logits, batch.targets))
 
 
@@ -162,7 +162,7 @@ def test_a_search_has_three_parts():
     assert torch.equal(trained.bincount(), task.corpus.train[1:].long().bincount())
     for part, text in (
         (data.validate, task.corpus.valid),
-        (task.test_batches(SearchConfig(), CPU), task.corpus.test),
+        (task.test_batches(SearchConfig(batch=4), CPU), task.corpus.test),
     ):
         seen = torch.cat([batch.targets.flatten() for batch in part.epoch()])
         assert torch.equal(seen[seen >= 0].bincount(), text[1:].long().bincount())
@@ -170,6 +170,22 @@ def test_a_search_has_three_parts():
     steered = torch.cat([batch.targets for batch in round_])
     assert len(steered) == 75
     assert set(steered.flatten().tolist()) == set(range(8))
+
+
+def test_a_search_is_evaluated_in_the_columns_of_its_batch():
+    """Its norms have their statistics; a batch of one has none."""
+    task, config = task_of(sequence=10), SearchConfig(batch=6)
+    parts = task.search_batches(config, CPU).validate, task.test_batches(config, CPU)
+    assert [next(part.epoch()).tokens.shape[1] for part in parts] == [6, 6]
+    retrained = RetrainConfig(batch=6)
+    parts = task.validation_batches(retrained, CPU), task.test_batches(retrained, CPU)
+    assert [next(part.epoch()).tokens.shape[1] for part in parts] == [10, 1]
+    with pytest.raises(ValueError, match="expected eval_batch >= 2 in a search"):
+        task_of(eval_batch=1).search_batches(SearchConfig(batch=4), CPU)
+    with pytest.raises(ValueError, match="expected test_batch >= 4 in a search"):
+        task_of(test_batch=3).test_batches(SearchConfig(batch=4), CPU, (0, 2))
+    with pytest.raises(ValueError, match="expected test_batch >= 2 in a search"):
+        task_of(sequence=5).search_batches(SearchConfig(batch=1), CPU)
 
 
 def test_a_retraining_is_validated_on_the_validation_text():

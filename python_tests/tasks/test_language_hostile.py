@@ -67,11 +67,11 @@ def test_no_strategy_has_an_option_of_the_name_of_a_setting_of_a_task(task, name
     assert SearchRun.from_flat(flat) == run
 
 
-def test_asng_and_its_alpha_beside_that_of_the_task(texts, tmp_path):
+def test_asng_keeps_the_names_of_its_options(texts, tmp_path):
     argv = ["search", *LANGUAGE, "--data", str(texts), "--strategy", "asng", "--out", str(tmp_path / "run")]
-    assert main([*argv, "--alpha", "0.25", "--arch-alpha", "2"]) == 0
+    assert main([*argv, "--output-penalty", "0.25", "--alpha", "2"]) == 0
     settings = Run.open(tmp_path / "run").settings
-    assert (settings.task.options.alpha, settings.strategy.options["alpha"]) == (0.25, 2.0)
+    assert (settings.task.options.output_penalty, settings.strategy.options["alpha"]) == (0.25, 2.0)
     assert main(["search", "--resume", "--out", str(tmp_path / "run")]) == 0
 
 

@@ -6,8 +6,9 @@ import dataclasses
 import pytest
 
 from nasp_ext import RetrainConfig, SearchConfig, space
-from nasp_ext.engine.settings import RetrainRun, SearchRun, TaskSettings
+from nasp_ext.engine.settings import RetrainRun, SearchRun, StrategySettings, TaskSettings
 from nasp_ext.families.genotypes import published
+from nasp_ext.strategies import names
 from nasp_ext.tasks import task_kind
 from nasp_ext.tasks.language import LanguageSettings, LanguageTask, load_corpus
 from nasp_ext.tasks.language.options import random_genotype
@@ -33,8 +34,8 @@ def test_the_task_is_made_of_its_settings():
         ({"embedding": 0}, "expected embedding to be >= 1"),
         ({"embedding": 10**6}, "expected embedding to be <= 16,384"),
         ({"embedding": 2.5}, "expected embedding to be int"),
-        ({"alpha": -1.0}, "expected alpha to be >= 0"),
-        ({"beta": float("nan")}, "expected beta to be >= 0, got nan"),
+        ({"output_penalty": -1.0}, "expected output_penalty to be >= 0"),
+        ({"step_penalty": float("nan")}, "expected step_penalty to be >= 0, got nan"),
         ({"eval_batch": 0}, "expected eval_batch to be >= 1"),
         ({"test_batch": -1}, "expected test_batch to be >= 1"),
         ({"cell": "gru"}, "expected cell to be lstm, random or None, got 'gru'"),
@@ -61,14 +62,21 @@ def test_the_usual_training_is_that_of_the_papers():
         "weight_decay": 5e-7,
         "arch_lr": 3e-3,
     }
-    assert retrain == {**shared, "epochs": 8000, "batch": 64, "weight_decay": 8e-7, "average_after": 5}
+    assert retrain == {
+        **shared,
+        "epochs": 8000,
+        "batch": 64,
+        "weight_decay": 8e-7,
+        "average_after": 5,
+        "rollbacks": 5,
+    }
     usual = LanguageSettings()
-    assert (usual.sequence, usual.alpha, usual.beta, usual.eval_batch, usual.test_batch) == (
+    assert (usual.sequence, usual.output_penalty, usual.step_penalty, usual.eval_batch, usual.test_batch) == (
         35,
         0,
         1e-3,
-        10,
-        1,
+        None,
+        None,
     )
 
 
@@ -79,6 +87,14 @@ def test_what_is_suggested_are_settings_of_a_run(kind, run, data):
     known = set(run(task=task).flat())
     assert set(task.suggested(kind)) <= known
     assert run.from_flat({**run(task=task).flat(), **task.suggested(kind)}).lr >= 10
+
+
+def test_no_setting_has_the_name_of_an_option():
+    """``nasp-ext search`` has them all in one list."""
+    for name in names():
+        assert SearchRun(task=TaskSettings("language"), strategy=StrategySettings(name)).flat()[
+            "step_penalty"
+        ]
 
 
 def test_the_texts_of_pydoc_have_small_settings():

@@ -22,7 +22,9 @@ class RecurrentCell(nn.Module):
 
     Args:
         size: E, of inputs, states and the hidden state; steps: N.
-        norm: one BatchNorm1d(affine=False) follows every state, as in a search.
+        norm: a BatchNorm1d(affine=False) follows every state, as in a search, always with the statistics of
+            the batch. Liu et al. 2019 evaluate with running statistics of all states together: they are none
+            of any state, and most cells at one-hot gates grow without bound then.
     """
 
     def __init__(self, size: int, steps: int, *, norm: bool) -> None:
@@ -32,7 +34,7 @@ class RecurrentCell(nn.Module):
         self.weights = nn.ParameterList(
             torch.empty(size, 2 * size).uniform_(-RANGE, RANGE) for _ in range(steps)
         )
-        self.norm = nn.BatchNorm1d(size, affine=False) if norm else None
+        self.norm = nn.BatchNorm1d(size, affine=False, track_running_stats=False) if norm else None
         self._fusion = Fusion()
 
     def forward(
@@ -49,12 +51,24 @@ class RecurrentCell(nn.Module):
             hidden: (B, E) before the first time step; wiring: of the N steps.
             input_mask, hidden_mask: (B, E) factors of the inputs, and of the hidden state and every state in
                 front of their products; None = 1.
+        Raises:  ValueError: the weights have other shapes, or there is not one for each step of the wiring.
         """
-        projected = times(x, input_mask) @ self.entry[: self.size]
-        if why_plain(self, projected, hidden, hidden_mask, wiring) is None:
-            return run_native(self, projected, hidden, wiring, hidden_mask)
-        entry = self.entry[self.size :]
-        return run_plain(projected, hidden, wiring, hidden_mask, entry, list(self.weights), self._normed)
+        whole, weights = self.entry, list(self.weights)  # once: a parametrization makes others each time
+        self._check(whole, weights, wiring)
+        projected = times(x, input_mask) @ whole[: self.size]
+        arguments = (projected, hidden, wiring, hidden_mask, whole[self.size :], weights)
+        if why_plain(self, *arguments) is None:
+            return run_native(self, *arguments)
+        return run_plain(*arguments, self._normed)
+
+    def _check(self, entry: Tensor, weights: list[Tensor], wiring: Wiring) -> None:
+        """Refuse weights that were replaced by others, which would be broadcast or left out."""
+        size, found = self.size, [tuple(t.shape) for t in (entry, *weights)]
+        if found != [(2 * size, 2 * size)] + [(size, 2 * size)] * wiring.steps:
+            raise ValueError(
+                f"expected an entry {(2 * size, 2 * size)} and {wiring.steps} weights {(size, 2 * size)}, "
+                f"got {', '.join(map(str, found))}"
+            )
 
     def _normed(self, state: Tensor) -> Tensor:
         out: Tensor = state if self.norm is None else self.norm(state)

@@ -39,7 +39,7 @@ def mask(like: Tensor, size: tuple[int, ...], probability: float) -> Tensor | No
     """0 with this probability, else 1 / (1 - probability), of this size; None where nothing is dropped."""
     if probability == 0:
         return None
-    kept = torch.empty(size, dtype=like.dtype, device=like.device).bernoulli_(1 - probability)
+    kept = torch.bernoulli(torch.empty(size, dtype=like.dtype, device=like.device), 1 - probability)
     return kept / (1 - probability)
 
 

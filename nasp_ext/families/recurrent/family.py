@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The family of recurrent cells: networks, derivation and drawings."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from nasp_ext.arch.family import Family
 from nasp_ext.arch.gates import Gates
@@ -83,9 +84,12 @@ class RecurrentFamily(Family):
         like = next(supernet.parameters())
         net.to(like.device, like.dtype)
         if inherit_weights:
+            net.train(supernet.training)
+            net.cell.norm = copy.deepcopy(supernet.cell.norm)  # with its settings and mode
+            if supernet.decoder.weight is not supernet.encoder.weight:
+                net.decoder.weight = nn.Parameter(net.decoder.weight.detach().clone())
             own = {} if factors is None else {"coefficients": factors.to(like)}
             net.load_state_dict(supernet.state_dict() | own)
-            net.train(supernet.training)
         return net
 
     def depends_on_input(self, genotype: RecurrentGenotype, cells: int) -> bool:

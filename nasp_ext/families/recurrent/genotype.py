@@ -4,7 +4,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, ClassVar
 
 from nasp_ext.arch.genotype import AnyGenotype
@@ -13,6 +13,7 @@ from nasp_ext.checks import shown
 from nasp_ext.families.recurrent.activations import ACTIVATIONS
 
 MOST_STEPS = 32
+_LONGEST = MOST_STEPS * (MOST_STEPS + 1) // 2  # pairs of a cell
 _FIELDS = ("recurrent", "concat", "nodes")
 
 
@@ -145,14 +146,20 @@ class RecurrentGenotype(AnyGenotype):
 def _listed(name: str, found: Any) -> tuple[Any, ...]:
     if isinstance(found, str | Mapping) or not hasattr(found, "__iter__"):
         raise ValueError(f"expected {name} to be a list, got {shown(found)}")
-    return tuple(value if isinstance(value, list | tuple | str) else _plain(value) for value in found)
+    listed = tuple(islice(found, _LONGEST + 1))
+    if len(listed) > _LONGEST:
+        raise ValueError(f"expected {name} to have at most {_LONGEST} entries, got more")
+    return tuple(value if isinstance(value, list | tuple | str) else _plain(value) for value in listed)
 
 
 def _plain(value: Any) -> Any:
     """A whole number of another library, as Python's."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         return value
-    return value.__index__()
+    try:
+        return value.__index__()
+    except TypeError:  # a tensor of several
+        return value
 
 
 def _is_whole(value: Any) -> bool:

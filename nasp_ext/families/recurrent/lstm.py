@@ -15,7 +15,7 @@ from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.checks import MOST_CELLS, check_whole
 from nasp_ext.families.recurrent.cell import RANGE
 from nasp_ext.families.recurrent.dropout import Dropouts, mask, times
-from nasp_ext.families.recurrent.network import LanguageModel
+from nasp_ext.families.recurrent.network import LanguageModel, check_fits, shape_of
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,17 @@ class LSTMNetwork(LanguageModel):
             raise ValueError("expected no gates for a derived network, got some: its architecture is fixed")
         size = (x.shape[1], self.embedding)
         zeros = x.new_zeros((len(self.layers), *size))
-        h, c = (zeros, zeros) if hidden is None else hidden
-        if h.shape != zeros.shape or c.shape != zeros.shape:
+        state = (zeros, zeros) if hidden is None else hidden
+        if not isinstance(state, tuple | list):
+            raise ValueError(f"expected a state of two {tuple(zeros.shape)}, got {type(state).__name__}")
+        found = [shape_of(part) for part in state]
+        if found != [tuple(zeros.shape)] * 2:
             raise ValueError(
-                f"expected a state of two {tuple(zeros.shape)}, got {tuple(h.shape)} and {tuple(c.shape)}"
+                f"expected a state of two {tuple(zeros.shape)}, got {' and '.join(map(str, found))}"
             )
+        h, c = state
+        check_fits("a state", h, x)
+        check_fits("a state", c, x)
         x = times(x, mask(x, size, drop.dropoutx))
         states = []
         for number, layer in enumerate(self.layers):

@@ -20,10 +20,11 @@ from torch.autograd import Function
 
 from nasp_ext import ops
 from nasp_ext.families.recurrent.activations import ACTIVATIONS
+from nasp_ext.families.recurrent.norm import why_norm_plain
 from nasp_ext.families.recurrent.plain import run_plain
 from nasp_ext.families.recurrent.wiring import Wiring, numbers, scattered
 from nasp_ext.nn.fused.asked import aliases, runs
-from nasp_ext.nn.fused.lowering import NotFusedError
+from nasp_ext.nn.fused.lowering import NotFusedNowError
 from nasp_ext.nn.fused.policy import why_not_native
 from nasp_ext.nn.fused.second_order import gradients_with_graph, graph_wanted
 
@@ -34,133 +35,96 @@ _PLAIN_TENSORS = (Tensor, nn.Parameter)
 
 
 class Layers:
-    """What the native calls rely on in the layers of a cell.
+    """That the native calls can take the place of the layers of a cell, as long as nobody asks again.
 
-    Raises:  NotFusedError: they cannot take their place.
+    Raises:  NotFusedNowError: they cannot.
     """
 
     def __init__(self, cell: RecurrentCell) -> None:
-        self._cell = cell
-        reason = _why_not(cell.norm)
+        reason = why_norm_plain(cell.norm)
         if reason is not None:
-            raise NotFusedError(reason)
+            raise NotFusedNowError(reason)
 
     def is_current(self, active: Sequence[int] | None = None) -> bool:
-        """Whether that still holds."""
-        return _why_not(self._cell.norm) is None
-
-
-def _why_not(norm: nn.Module | None) -> str | None:
-    if norm is None:
-        return None
-    if type(norm) is not nn.BatchNorm1d or norm.affine or "forward" in vars(norm):
-        return f"{type(norm).__name__}: expected BatchNorm1d(affine=False) as the norm of a recurrent cell"
-    if norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks:
-        return "BatchNorm1d: a hook watches it"
-    return None
+        """It is asked anew each time, and so keeps no cell alive."""
+        return False
 
 
 def why_plain(
-    cell: RecurrentCell, projected: Tensor, hidden: Tensor, mask: Tensor | None, wiring: Wiring
+    cell: RecurrentCell,
+    projected: Tensor,
+    hidden: Tensor,
+    wiring: Wiring,
+    mask: Tensor | None,
+    entry: Tensor,
+    weights: Sequence[Tensor],
 ) -> str | None:
-    """Why a call runs PyTorch's operators; None if it runs the native ones."""
+    """Why a call runs PyTorch's operators; None if it runs the native ones.
+
+    Args:    as ``run_plain``.
+    """
     reason = why_not_native(projected, "recurrent_forward", "(T, B, 2E)")
+    reason = why_norm_plain(cell.norm) if reason is None else reason
     if reason is not None:
         return reason
     if not wiring.one_each:
         return "several activations between the same two states are PyTorch's"
-    if cell._fusion.plan(cell, cell._plan) is None:
-        return cell._fusion.reason
-    norm = cell.norm
-    if norm is not None and _of_batch(norm) and projected.shape[1] == 1:
+    factors = wiring.weights if wiring.gates is None else None
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (mask, factors)):
+        return "the gradients of masks, and of factors that are no gates, are PyTorch's"
+    if cell.norm is not None and projected.shape[1] == 1:
         return "BatchNorm has an error of its own for a batch of one"
-    running = [] if norm is None else [norm.running_mean, norm.running_var]
-    tensors = [t for t in (hidden, mask, cell.entry, *cell.weights, *running) if t is not None]
+    tensors = [t for t in (hidden, mask, entry, *weights) if t is not None]
     like = (projected.dtype, projected.device)
     if not all((t.dtype, t.device) == like and type(t) in _PLAIN_TENSORS for t in tensors):
         return "native operators take plain tensors of one dtype on one device"
     return None
 
 
-def _of_batch(norm: nn.BatchNorm1d) -> bool:
-    return norm.training or norm.running_mean is None
-
-
 @dataclass(frozen=True)
 class _Call:
     """What the calls of a sequence take beside the tensors that autograd follows.
 
-    Args:    norm: of the cell; mean, var: its running statistics where they stand for those of the batch.
+    Args:    eps: of the norm that follows every state, with statistics of the batch; None = there is none.
     """
 
     wiring: Wiring
     terms: list[int]
-    norm: bool
-    mean: Tensor | None
-    var: Tensor | None
-    eps: float
+    eps: float | None
     keep: bool
 
     def normed(self, state: Tensor) -> Tensor:
-        """The norm in PyTorch's operators, which moves no running statistics."""
-        if not self.norm:
-            return state
-        return F.batch_norm(state, self.mean, self.var, training=self.mean is None, eps=self.eps)
+        """The norm in PyTorch's operators."""
+        return state if self.eps is None else F.batch_norm(state, None, None, training=True, eps=self.eps)
 
 
 def run_native(
-    cell: RecurrentCell, projected: Tensor, hidden: Tensor, wiring: Wiring, mask: Tensor | None
+    cell: RecurrentCell,
+    projected: Tensor,
+    hidden: Tensor,
+    wiring: Wiring,
+    mask: Tensor | None,
+    entry: Tensor,
+    weights: Sequence[Tensor],
 ) -> Tensor:
-    """As ``run_plain``; moves the running statistics of the norm."""
+    """As ``run_plain``."""
     norm = cell.norm
-    given = norm is not None and not _of_batch(norm)
-    entry = cell.entry[cell.size :]
-    weights = aliases(list(cell.weights))
+    reached, used = wiring.reached, wiring.used
+    if 0 not in reached:
+        projected, hidden, entry = projected.detach(), hidden.detach(), entry.detach()
+    weights = aliases([w if step in used else w.detach() for step, w in enumerate(weights, 1)])
     factors = None if wiring.weights is None else wiring.weights.detach().to(projected)
     tensors = (projected, hidden, entry, *weights, *(() if wiring.gates is None else (wiring.gates,)))
     call = _Call(
         wiring,
         numbers(wiring, ACTIVATIONS),
-        norm is not None,
-        norm.running_mean if norm is not None and given else None,
-        norm.running_var if norm is not None and given else None,
-        1e-5 if norm is None else norm.eps,
+        None if norm is None else norm.eps,
         torch.is_grad_enabled() and any(t.requires_grad for t in tensors),
     )
-    out: Tensor
-    out, norms = _Sequence.apply(  # type: ignore[no-untyped-call]
+    out: Tensor = _Sequence.apply(  # type: ignore[no-untyped-call]
         call, wiring.gates, projected.contiguous(), hidden.contiguous(), mask, factors, entry, *weights
     )
-    if norm is not None and norm.training and norm.track_running_stats:
-        _move_statistics(norm, norms, len(hidden))
     return out
-
-
-@torch.no_grad()
-def _move_statistics(norm: nn.BatchNorm1d, norms: Tensor, batch: int) -> None:
-    """The running statistics after all states of all time steps, in this order.
-
-    Args:    norms: (T, N + 1, 2, E), mean and biased variance of each.
-    """
-    mean, var, counted = norm.running_mean, norm.running_var, norm.num_batches_tracked
-    if mean is None or var is None:
-        return
-    found = norms.flatten(0, 1)
-    calls = len(found)
-    keep: Tensor | float
-    if counted is not None:
-        counted += calls
-    if norm.momentum is None:  # the mean over all calls so far
-        assert counted is not None
-        keep = (counted - calls).double() / counted
-        shares = (1 / counted.double()).to(norms).expand(calls)
-    else:
-        keep = (1 - norm.momentum) ** calls
-        ages = torch.arange(calls - 1, -1, -1, dtype=torch.float64, device=norms.device)
-        shares = (norm.momentum * (1 - norm.momentum) ** ages).to(norms)
-    moved = torch.einsum("n,nse->se", shares, found)
-    mean.mul_(keep).add_(moved[0])
-    var.mul_(keep).add_(moved[1], alpha=batch / (batch - 1))
 
 
 class _Sequence(Function):
@@ -175,9 +139,9 @@ class _Sequence(Function):
         factors: Tensor | None,
         entry: Tensor,
         *weights: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         ctx.set_materialize_grads(False)
-        out, *kept, norms = ops.recurrent_forward(
+        out, *kept = ops.recurrent_forward(
             projected,
             hidden,
             entry,
@@ -186,33 +150,19 @@ class _Sequence(Function):
             call.terms,
             factors,
             call.wiring.concat,
-            call.norm,
-            call.mean,
-            call.var,
-            call.eps,
+            call.eps is not None,
+            None,
+            None,
+            call.eps or 0.0,
             call.keep,
         )
         ctx.call, ctx.gates_leaf = call, gates is not None and gates.is_leaf
-        ctx.mark_non_differentiable(norms)
         if call.keep:
-            ctx.save_for_backward(
-                gates,
-                projected,
-                hidden,
-                mask,
-                factors,
-                call.mean,
-                call.var,
-                entry,
-                out,
-                *kept,
-                norms,
-                *weights,
-            )
-        return out, norms
+            ctx.save_for_backward(gates, projected, hidden, mask, factors, entry, out, *kept, *weights)
+        return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.compiler.is_compiling():  # the step of a compiled caller: torch leaves `disable` untyped
             return torch.compiler.disable(_gradients)(ctx, grad)  # type: ignore[no-untyped-call, no-any-return]
         return _gradients(ctx, grad)
@@ -221,7 +171,7 @@ class _Sequence(Function):
 def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     """Of every argument of the forward."""
     call: _Call = ctx.call
-    gates, projected, hidden, mask, factors, mean, var, entry, out, *rest = ctx.saved_tensors
+    gates, projected, hidden, mask, factors, entry, out, *rest = ctx.saved_tensors
     states, masked, entered, products, norms, *weights = rest
     if grad is None:  # nothing that the loss is made of reads the output
         return (None,) * len(ctx.needs_input_grad)
@@ -242,10 +192,10 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
             call.terms,
             factors,
             call.wiring.concat,
-            call.norm,
-            mean,
-            var,
-            call.eps,
+            call.eps is not None,
+            None,
+            None,
+            call.eps or 0.0,
             out,
             states,
             masked,

@@ -32,6 +32,24 @@ class Reading(NamedTuple):
     hidden: Any
 
 
+def shape_of(found: object) -> tuple[int, ...] | str:
+    """Of a tensor; the type of what is none."""
+    return tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+
+
+def check_device(name: str, found: Tensor, x: Tensor) -> None:
+    """Raise ValueError unless it is on the device of x."""
+    if found.device != x.device:
+        raise ValueError(f"expected {name} on {x.device}, as the network, got {found.device}")
+
+
+def check_fits(name: str, state: Tensor, x: Tensor) -> None:
+    """Raise ValueError unless a state has the device of x, and its dtype if autocast does not choose it."""
+    check_device(name, state, x)
+    if state.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(f"expected {name} of {x.dtype}, as the network, got {state.dtype}")
+
+
 class LanguageModel(UnwrappedNames):
     """An embedding, a recurrent layer, and a decoder that shares the embedding's weights.
 
@@ -52,6 +70,19 @@ class LanguageModel(UnwrappedNames):
         self.decoder.weight = self.encoder.weight
         nn.init.zeros_(self.decoder.bias)
 
+    @property
+    def dropouts(self) -> Dropouts:
+        """What is dropped in training; another one may be set at any time, TypeError if it is none."""
+        return self._dropouts
+
+    @dropouts.setter
+    def dropouts(self, dropouts: Dropouts) -> None:
+        if not isinstance(dropouts, Dropouts):
+            raise TypeError(
+                f"expected dropouts to be families.recurrent.dropout.Dropouts, got {type(dropouts).__name__}"
+            )
+        self._dropouts = dropouts
+
     def read(self, tokens: Tensor, gates: Gates | None = None, hidden: Any = None) -> Reading:
         """The outputs for a segment of text.
 
@@ -59,8 +90,10 @@ class LanguageModel(UnwrappedNames):
             tokens: (T, B) int64, numbers of words; gates: the architecture, for a supernet only.
             hidden: the state behind the segment before, None = zeros.
         Raises:
-            ValueError: tokens, gates or a state of another form.
+            TypeError: tokens that are no tensor; ValueError: tokens, gates or a state of another form.
         """
+        if not isinstance(tokens, Tensor):
+            raise TypeError(f"expected tokens to be a tensor (T, B) int64, got {type(tokens).__name__}")
         if tokens.dim() != 2 or tokens.dtype != torch.int64 or not tokens.numel():
             raise ValueError(
                 f"expected tokens (T, B) int64, one or more, got {tuple(tokens.shape)} of {tokens.dtype}"
@@ -109,15 +142,14 @@ class RecurrentNetwork(LanguageModel):
     ) -> None:
         super().__init__(vocabulary, embedding, dropouts)
         self.cell = RecurrentCell(embedding, of.steps, norm=norm)
-        self._wiring: Wiring | None = None
         if isinstance(of, RecurrentSpace):
             self.space = of
         else:
             self.genotype = of
-            if coefficients is not None and coefficients.shape != (len(of.terms),):
+            if coefficients is not None and shape_of(coefficients) != (len(of.terms),):
                 raise ValueError(
                     f"expected coefficients ({len(of.terms)},), one for each pair of the genotype, "
-                    f"got {tuple(coefficients.shape)}"
+                    f"got {shape_of(coefficients)}"
                 )
         self.register_buffer("coefficients", coefficients)
 
@@ -143,10 +175,14 @@ class RecurrentNetwork(LanguageModel):
         size = (x.shape[1], self.embedding)
         if hidden is None:
             hidden = x.new_zeros(size)
-        elif not isinstance(hidden, Tensor) or hidden.shape != size:
-            found = tuple(hidden.shape) if isinstance(hidden, Tensor) else type(hidden).__name__
-            raise ValueError(f"expected a hidden state {size}, got {found}")
+        elif shape_of(hidden) != size:
+            raise ValueError(f"expected a hidden state {size}, got {shape_of(hidden)}")
+        check_fits("a hidden state", hidden, x)
         wiring = self._wired(gates)
+        if wiring.weights is not None or wiring.gates is not None:
+            weight = wiring.weights if wiring.gates is None else wiring.gates
+            assert weight is not None
+            check_device("gates", weight, x)
         masks = [mask(x, size, p) for p in (drop.dropoutx, drop.dropouth)]
         out: Tensor = self.cell(x, hidden, wiring, *masks)
         return out, out[-1]

@@ -31,13 +31,15 @@ def run_plain(
     """
     if wiring.gates is not None:
         wiring = wiring.whole()
+    factors = None if wiring.weights is None else wiring.weights.to(hidden.dtype)
+    sources = wiring.sources
     outputs = []
     for step in projected.unbind():
         c, h = (step + times(hidden, mask) @ entry).chunk(2, -1)
         states = [norm(hidden + c.sigmoid() * (h.tanh() - hidden))]
         masked = [times(states[0], mask)]
-        for weight, sources in zip(weights, wiring.sources, strict=True):
-            states.append(norm(_sum(states, masked, weight, sources, wiring.weights)))
+        for weight, of_step in zip(weights, sources, strict=True):
+            states.append(norm(_sum(states, masked, weight, of_step, factors)))
             masked.append(times(states[-1], mask))
         hidden = torch.stack([states[state] for state in wiring.concat]).mean(0)
         outputs.append(hidden)
@@ -69,7 +71,9 @@ def _sum(
 
 def _of(factors: Tensor | None, terms: list[tuple[int, ...]]) -> Tensor | None:
     """(predecessors, activations, 1, 1) of these terms."""
-    return None if factors is None else factors[torch.tensor(terms)][..., None, None]
+    if factors is None:
+        return None
+    return factors[torch.tensor(terms, device=factors.device)][..., None, None]
 
 
 def _mixed(before: Tensor, gate: Tensor, h: Tensor, names: tuple[str, ...], factors: Tensor | None) -> Tensor:

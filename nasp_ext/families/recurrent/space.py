@@ -13,7 +13,7 @@ from nasp_ext.arch.gates import PRUNED
 from nasp_ext.arch.genotype import AnyGenotype
 from nasp_ext.arch.primitive_names import NONE
 from nasp_ext.arch.search_space import SearchSpace, check_primitives
-from nasp_ext.checks import check_whole
+from nasp_ext.checks import check_whole, typed
 from nasp_ext.families.recurrent.activations import ACTIVATIONS
 from nasp_ext.families.recurrent.genotype import MOST_STEPS, RecurrentGenotype
 
@@ -56,6 +56,7 @@ class RecurrentSpace(SearchSpace):
                 f"got {self.activations}"
             )
         check_whole("steps", self.steps, 1, MOST_STEPS)
+        typed("none_allowed", "bool", self.none_allowed)
         if self.edges_per_node is not None:
             check_whole("edges_per_node", self.edges_per_node, 1, MOST_STEPS)
 

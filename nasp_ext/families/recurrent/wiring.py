@@ -3,7 +3,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
 
@@ -45,7 +44,7 @@ class Wiring:
     gates: Tensor | None = None
     options: tuple[str, ...] = ()
 
-    @cached_property
+    @property
     def sources(self) -> tuple[tuple[Source, ...], ...]:
         """Of each step, what its predecessors send."""
         found: list[list[Source]] = [[] for _ in range(self.steps)]
@@ -59,7 +58,24 @@ class Wiring:
     @property
     def one_each(self) -> bool:
         """Whether every predecessor sends one activation at most into a step: no row is a mixture."""
-        return all(len(source.terms) == 1 for step in self.sources for source in step)
+        return len({term[:2] for term in self.terms}) == len(self.terms)
+
+    @property
+    def reached(self) -> set[int]:
+        """The states from which a way leads to the hidden state: all where every entry of gates counts."""
+        if self.gates is not None:
+            return set(range(self.steps + 1))
+        found = set(self.concat)
+        for step, state, _ in reversed(self.terms):
+            found |= {state} if step in found else set()
+        return found
+
+    @property
+    def used(self) -> set[int]:
+        """The steps whose weights count."""
+        reached = self.reached
+        reading = range(1, self.steps + 1) if self.gates is not None else (term[0] for term in self.terms)
+        return reached.intersection(reading)
 
     def whole(self) -> "Wiring":
         """The same with a term for every entry of the gates, so that autograd gives the gradient of all."""
@@ -100,7 +116,7 @@ def wiring_of_gates(space: RecurrentSpace, gates: Gates | None) -> Wiring:
     terms = tuple((*space.edge(row), space.activations[k]) for row, k in entries)
     wanted = not is_constant(gates.weight)
     weights = None
-    if not gates.unit:
+    if not gates.unit or MIXED in active:
         rows, columns = [row for row, _ in entries], [k for _, k in entries]
         weights = gates.weight[rows, columns]
     return Wiring(

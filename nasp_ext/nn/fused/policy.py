@@ -108,12 +108,13 @@ class Fusion:
         fresh = children is owner._modules and seen == hooks and not retry
         if fresh and (plan is None or plan.is_current(active)):
             return plan  # type: ignore[no-any-return]
-        plan, retry, self.reason = None, False, None
+        plan, retry, why = None, False, None
         try:
             plan = build()
         except NotFusedError as reason:
-            self.reason, retry = str(reason), isinstance(reason, NotFusedNowError)
-            _LOG.debug("%s runs plain modules: %s", type(owner).__name__, reason)
+            why, retry = str(reason), isinstance(reason, NotFusedNowError)
+            _LOG.debug("%s runs plain modules: %s", type(owner).__name__, why)
+        self.reason = why
         self._state = (owner._modules, hooks, retry, plan)
         return plan  # type: ignore[no-any-return]
 

@@ -40,7 +40,7 @@ def recurrent_forward(
             for number, (source, f) in _of_node(terms, node):
                 steps.append((here[source] * factors) @ weights[node - 1])
                 z = z + _coefficient(coefficients, number) * _term(here[source], steps[-1], f)
-            statistics = _statistics(z) if mean is None or var is None else (mean, var)
+            statistics = _statistics(z) if mean is None or var is None else (mean[node], var[node])
             if of_batch:
                 norms.append(torch.stack(statistics))
             here.append(_normalised(z, *statistics, eps) if norm else z)
@@ -94,7 +94,7 @@ def recurrent_backward(
             if norm and mean is None:
                 of_z = _behind_batch(of_z, states[node, t], norms[t, node, 1], eps)
             elif norm and var is not None:
-                of_z = of_z * (var + eps).rsqrt()
+                of_z = of_z * (var[node] + eps).rsqrt()
             if node:
                 of_nodes[node - 1, t] = of_z
             for number, (source, f) in _of_node(terms, node):

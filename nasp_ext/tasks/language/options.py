@@ -64,7 +64,7 @@ class LanguageSettings:
     Attributes:    without: settings of images that mean nothing here, as of ``Task``.
     """
 
-    without: ClassVar[tuple[str, ...]] = ("cells", "channels", "cutout", *_OF_CELLS)
+    without: ClassVar[tuple[str, ...]] = ("cells", "channels", "cutout", "bn_batches", *_OF_CELLS)
 
     data: str = PYDOC
     """pydoc, the help texts of this Python, which differ between versions; or a folder with texts to train,
@@ -88,14 +88,15 @@ class LanguageSettings:
     """Dropout of embedded words; None = 0.2 (on pydoc 0)."""
     dropoute: float | None = None
     """Dropout of whole words of the embedding; None = 0 in a search, 0.1 in a retraining (on pydoc 0)."""
-    alpha: float = 0.0
-    """Weight of the mean square of the outputs, in the loss that weights train with."""
-    beta: float = 1e-3
-    """Weight of the mean square of the steps of the hidden state, in the loss that weights train with."""
-    eval_batch: int = 10
-    """Columns in which the validation text is evaluated."""
-    test_batch: int = 1
-    """Columns in which the test text is evaluated."""
+    output_penalty: float = 0.0
+    """Weight of the mean square of the outputs in the loss that weights train with, elsewhere alpha."""
+    step_penalty: float = 1e-3
+    """Weight of the mean square of the steps of the hidden state in that loss, elsewhere beta."""
+    eval_batch: int | None = None
+    """Columns in which the validation text is evaluated; None = 10 in a retraining, the batch in a search,
+    whose norms have the statistics of the columns."""
+    test_batch: int | None = None
+    """Columns in which the test text is evaluated; None = 1 in a retraining, the batch in a search."""
     cell: str | None = None
     """What a retraining trains in place of a genotype: lstm, that of PyTorch; random, drawn by the seed."""
 
@@ -127,11 +128,12 @@ class LanguageSettings:
         for field in fields(self):
             value = typed(field.name, str(field.type), getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-        highest = {"embedding": MOST_CHANNELS, "alpha": LARGEST_RATE, "beta": LARGEST_RATE}
-        for name in ("limit", "sequence", "embedding", "alpha", "beta", "eval_batch", "test_batch"):
-            low = {"limit": 2, "alpha": 0, "beta": 0}.get(name, 1)
+        for name in ("output_penalty", "step_penalty"):
+            check_range(name, getattr(self, name), 0, LARGEST_RATE)
+        for name in ("limit", "sequence", "embedding", "eval_batch", "test_batch"):
+            low, high = 2 if name == "limit" else 1, MOST_CHANNELS if name == "embedding" else MOST_IMAGES
             if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), low, highest.get(name, MOST_IMAGES))
+                check_range(name, getattr(self, name), low, high)
         for name in _LITTLE_DROPOUT:
             value = getattr(self, name)
             check(value is None or 0 <= value < 1, name, "in [0, 1)", value)

@@ -52,18 +52,19 @@ def pydoc_corpus(vocabulary: Vocabulary | None = None, limit: int | None = None)
 
 
 def split(topics: Mapping[str, str]) -> dict[str, list[str]]:
-    """Whole topics for each part: in the order of their names, each to the part that is furthest behind.
+    """Whole topics for each part: the longest first, each to the part that lacks most of its share.
 
     >>> {part: len(texts) for part, texts in split({name: "a b c" for name in "abcdefghij"}).items()}
     {'train': 8, 'valid': 1, 'test': 1}
     """
-    found: dict[str, list[str]] = {part: [] for part in PARTS}
-    sizes = dict.fromkeys(PARTS, 0)
-    for name in sorted(topics):
-        part = min(PARTS, key=lambda part: sizes[part] / _SHARES[part])
-        found[part].append(topics[name])
-        sizes[part] += sum(len(words) for words in _sentences([topics[name]]))
-    return found
+    sizes = {name: sum(map(len, _sentences([topics[name]]))) for name in sorted(topics)}
+    whole, shares = sum(sizes.values()), sum(_SHARES.values())
+    lacking = {part: whole * share / shares for part, share in _SHARES.items()}
+    part_of = {}
+    for name in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        part_of[name] = max(PARTS, key=lacking.__getitem__)
+        lacking[part_of[name]] -= sizes[name]
+    return {part: [topics[name] for name in sizes if part_of[name] == part] for part in PARTS}
 
 
 def words_of(text: str) -> list[str]:

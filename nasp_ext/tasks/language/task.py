@@ -89,7 +89,7 @@ class LanguageTask(Task):
         train = TrainingText(self.corpus.train, config.batch, sequence, shard, device)
         steer = SteeringText(self.corpus.valid, config.batch, sequence, shard, device, batches=len(train))
         self.test_batches(config, device, shard)  # what cannot be tested is told before the search
-        return SearchData(train, steer, self._validation(device, shard))
+        return SearchData(train, steer, self._validation(config, device, shard))
 
     def training_batches(
         self, config: RetrainConfig, device: torch.device, shard: Shard = WHOLE
@@ -101,25 +101,40 @@ class LanguageTask(Task):
         self, config: RetrainConfig, device: torch.device, shard: Shard = WHOLE
     ) -> EvaluationText:
         """The validation text."""
-        return self._validation(device, shard)
+        return self._validation(config, device, shard)
 
-    def _validation(self, device: torch.device, shard: Shard) -> EvaluationText:
-        columns, sequence = self.settings.eval_batch, self.settings.sequence
+    def _validation(self, config: TrainingConfig, device: torch.device, shard: Shard) -> EvaluationText:
+        columns = self._columns("eval_batch", config, shard, 10)
+        sequence = self.settings.sequence
         return EvaluationText(self.corpus.valid, columns, sequence, shard, device, name="validation")
+
+    def _columns(self, name: str, config: TrainingConfig, shard: Shard, usual: int) -> int:
+        """The columns that a setting says; in a search a norm needs two or more in each process."""
+        chosen: int | None = getattr(self.settings, name)
+        if config.kind != SearchConfig.kind:
+            return usual if chosen is None else chosen
+        columns = config.batch if chosen is None else chosen
+        for what, count in ((name, columns), ("batch", config.batch)):
+            if count < 2 * shard[1]:
+                raise ValueError(
+                    f"expected {what} >= {2 * shard[1]} in a search, whose norms have the statistics of the "
+                    f"columns, got {count}"
+                )
+        return columns
 
     def test_batches(
         self, config: TrainingConfig, device: torch.device, shard: Shard = WHOLE
     ) -> EvaluationText:
         """The test text."""
-        columns, sequence = self.settings.test_batch, self.settings.sequence
-        return EvaluationText(self.corpus.test, columns, sequence, shard, device)
+        columns = self._columns("test_batch", config, shard, 1)
+        return EvaluationText(self.corpus.test, columns, self.settings.sequence, shard, device)
 
     def run(self, network: Any, batch: Segment, gates: Gates | None = None, state: Any = None) -> Outcome:
         """A segment of text through a language model that has ``read`` and ``decode``.
 
         The loss is the mean cross-entropy of a word. Where weights train on it, penalties come on top:
-        ``beta`` times the mean square of the steps from output to output, ``alpha`` times that of the outputs
-        behind their dropout.
+        ``step_penalty`` times the mean square of the steps from output to output, ``output_penalty`` times
+        that of the outputs behind their dropout.
         """
         reading = network.read(batch.tokens, gates, None if batch.first else state)
         logits = network.decode(reading.dropped)
@@ -132,10 +147,10 @@ class LanguageTask(Task):
     def _penalties(self, raw: Tensor, dropped: Tensor) -> Tensor:
         """Args:    raw, dropped: (T, B, E) outputs before and behind their dropout."""
         found = raw.new_zeros(())
-        if self.settings.alpha:
-            found = found + self.settings.alpha * dropped.square().mean()
-        if self.settings.beta and len(raw) > 1:  # one word makes no step
-            found = found + self.settings.beta * (raw[1:] - raw[:-1]).square().mean()
+        if self.settings.output_penalty:
+            found = found + self.settings.output_penalty * dropped.square().mean()
+        if self.settings.step_penalty and len(raw) > 1:  # one word makes no step
+            found = found + self.settings.step_penalty * (raw[1:] - raw[:-1]).square().mean()
         return found
 
     def rate(self, batch: Segment) -> float:
