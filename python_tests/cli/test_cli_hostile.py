@@ -181,7 +181,8 @@ def test_a_standard_output_that_cannot_be_written_is_one_line(redirection):
 
 
 def test_ctrl_c_during_the_imports_is_one_line(tmp_path):
-    (tmp_path / "numpy.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    interrupted = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    (tmp_path / "numpy.py").write_text(interrupted)  # the signal may take a moment
     command = [sys.executable, "-m", "nasp_ext", "info"]
     path = os.pathsep.join([str(tmp_path), *sys.path])
     done = subprocess.run(
